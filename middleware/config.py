@@ -1,0 +1,36 @@
+"""Settings: a TOML file and POINTSMAN_* variables, checked by pydantic-settings.
+
+In: `pointsman.toml` and the environment. Out: Settings for the control plane, and WorkerSettings, the plain values
+the data plane reads on its hot path. Names follow PgBouncer's and pgpool-II's where those have the setting.
+"""
+
+import msgspec
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """What a worker needs of the settings: plain values, shares of a limit already divided over the workers."""
+
+    pool_mode: str
+    auth_type: str
+    """How clients prove who they are: "scram-sha-256" or "trust"."""
+    users: dict[str, str | None]
+    """Users who may log in, with the password used towards clients and servers; None where there is none."""
+    pool_size: int
+    """Servers per (node, database, user) in this worker."""
+    max_client_conn: int
+    """Clients in this worker."""
+    max_prepared_statements: int
+    """Named statements kept on each server."""
+    statement_size_max: int
+    """Bytes of SQL looked at; a longer simple query goes to the primary unread, a longer named one is refused."""
+    client_login_timeout_s: float
+    query_wait_timeout_s: float
+    server_connect_timeout_s: float
+    server_login_retry_s: float
+    server_check_delay_s: float
+    server_idle_timeout_s: float
+    server_lifetime_s: float
+    cancel_wait_timeout_s: float
+    server_reset_query: str
+    log_level: str
+    log_format: str
