@@ -161,7 +161,7 @@ class FrameReader(Generic[Message]):
             payload = bytes(buffer[start + _LENGTH_BYTES : end])
             try:
                 messages.append(self._decoder.decode(payload))
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, ValueError) as error:
                 # Not chained: the cause's text names fields and types, never values, but its frames hold the payload.
                 raise ControlError(f"not a message: {error}") from None
             start = end
