@@ -65,7 +65,7 @@ class Probe:
         except TimeoutError:
             self.close()
             raise ProbeError(f"no answer within {self._timeout_s:g} s") from None
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             self.close()
             raise ProbeError(reason(error)) from None
         except BaseException:
