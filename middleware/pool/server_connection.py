@@ -1,0 +1,225 @@
+"""One connection to a node: its login, its bytes, and the client it is lent to.
+
+The protocol object of asyncio's transport; ServerSession and ServerLogin decide, this moves bytes and keeps time.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from middleware.errors import ConnectionLost, PointsmanError
+from middleware.session.parameters import NONE, Interned, StartupParameters
+from middleware.session.prepared import ClientStatements
+from middleware.session.server import HIDDEN, ServerSession
+from middleware.session.server_login import ServerLogin
+from middleware.wire.build import TERMINATE_MESSAGE, message
+from middleware.wire.codes import QUERY
+
+if TYPE_CHECKING:
+    from middleware.pool.pool import Pool
+
+LOGGING_IN: Final = 0
+IDLE: Final = 1
+LENT: Final = 2
+CHECKING: Final = 3
+"""Asked for a sign of life, or reset; it is nobody's until it has answered."""
+HELD_BACK: Final = 4
+"""Free, but a CancelRequest is under way to it."""
+CLOSED: Final = 5
+
+
+SERVER_FULL: Final = 1
+"""Why a client is not read from: its server takes no more for now."""
+
+
+class Borrower(Protocol):
+    """What a server and a pool need of the client that a server is lent to."""
+
+    transport: asyncio.Transport
+
+    def pause_reading(self, reason: int) -> None:
+        """Read no more from the client until resume_reading() with the same reason."""
+
+    def resume_reading(self, reason: int) -> None:
+        """`reason` no longer stands in the way of reading."""
+
+    def lent(self, server: "ServerConnection") -> None:
+        """A server for what it waits for."""
+
+    def not_lent(self, error: PointsmanError) -> None:
+        """There will be none."""
+
+    def server_answered(self, server: "ServerConnection", events: int) -> None:
+        """The server's session has set `events`; what it said has been written to `transport`."""
+
+    def server_lost(self, server: "ServerConnection", error: PointsmanError) -> None:
+        """The connection is gone, without the answers that are still due."""
+
+
+class ServerConnection(asyncio.Protocol):
+    """A connection of ours to PostgreSQL."""
+
+    __slots__ = (
+        "_login",
+        "_parameters_before",
+        "_reading_paused",
+        "cancels",
+        "client",
+        "deadline",
+        "opened_at",
+        "pool",
+        "session",
+        "state",
+        "statements_max",
+        "transport",
+    )
+
+    def __init__(
+        self, pool: "Pool", login: ServerLogin, statements_max: int, opened_at: float, deadline: float
+    ) -> None:
+        self.pool: Final = pool
+        self._login: Final = login
+        self.statements_max: Final = statements_max
+        self.opened_at: Final = opened_at
+        self.deadline = deadline
+        """When to give up on its login or on the answer to a check; meaningless in other states."""
+        self.state = LOGGING_IN
+        self.client: Borrower | None = None
+        self.session: ServerSession = NO_SESSION
+        self.cancels = 0
+        """CancelRequests under way for it: until they have arrived it must not serve another client."""
+        self.transport: asyncio.Transport
+        self._parameters_before: StartupParameters = NONE
+        self._reading_paused = False
+
+    @property
+    def cancel_key(self) -> tuple[int, bytes]:
+        """The process id and secret of its backend."""
+        return self._login.process_id, self._login.secret
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop has transports of its own kind.
+        self.transport = cast(asyncio.Transport, transport)
+        transport.write(self._login.startup())
+
+    def data_received(self, data: bytes) -> None:
+        if self.state == LOGGING_IN:
+            self._log_in(data)
+            return
+        session = self.session
+        try:
+            out = session.feed(data)
+        except ValueError as error:
+            self.fail(ConnectionLost(f'node "{self.pool.node}" sent an invalid message', detail=str(error)))
+            return
+        client = self.client
+        if client is not None:
+            if out:
+                client.transport.write(out)
+            events = session.events
+            if events:
+                session.events = 0
+                client.server_answered(self, events)
+        elif session.events:
+            session.events = 0
+            if self.state == CHECKING and session.at_rest():
+                self.pool.checked(self)
+
+    def _log_in(self, data: bytes) -> None:
+        try:
+            reply = self._login.feed(data)
+        except PointsmanError as error:
+            self.fail(error)
+            return
+        if reply:
+            self.transport.write(reply)
+        if self._login.done:
+            self.session = ServerSession(self.statements_max, self._login.reported)
+            self.state = IDLE
+            self.pool.opened(self)
+
+    def ask(self, sql: bytes) -> None:
+        """Begin an exchange of our own, whose answers nobody sees."""
+        self.session.expected.append(HIDDEN)
+        self.transport.write(message(QUERY, sql + b"\0"))
+
+    def settings_for(self, parameters: StartupParameters, interned: Interned) -> bytes:
+        """The message that gives it a client's settings, to be written in front of the client's own; may be empty."""
+        session = self.session
+        query = interned.change(session.parameters, parameters)
+        self._parameters_before = session.parameters
+        session.parameters = parameters
+        if not query:
+            return b""
+        session.expected.append(HIDDEN)
+        return message(QUERY, query + b"\0")
+
+    def settings_refused(self) -> bytes:
+        """The server has refused settings_for()'s message, all of it; returns its ErrorResponse's body."""
+        self.session.parameters = self._parameters_before
+        error, self.session.setup_error = self.session.setup_error, None
+        return error or b""
+
+    def pause_reading(self) -> None:
+        """Its client reads slower than the node sends."""
+        if self.state == LENT:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    def lend(self, client: Borrower, statements: ClientStatements) -> None:
+        self.state = LENT
+        self.client = client
+        self.session.owner = statements
+
+    def take_back(self) -> None:
+        client = self.client
+        if client is not None:
+            client.resume_reading(SERVER_FULL)
+        self.state = IDLE
+        self.client = None
+        self.session.owner = None
+        self.session.watch_deallocate = False
+        self.resume_reading()
+
+    def fail(self, error: PointsmanError) -> None:
+        """Close it, and tell whoever depends on it. Safe to call again."""
+        if self.state == CLOSED:
+            return
+        client, self.client = self.client, None
+        state, self.state = self.state, CLOSED
+        self.transport.abort()
+        self.pool.gone(self, state, error)
+        if client is not None:
+            client.server_lost(self, error)
+
+    def close(self) -> None:
+        """Close it politely: it is idle and nobody's."""
+        if self.state != CLOSED:
+            self.state = CLOSED
+            self.transport.write(TERMINATE_MESSAGE)
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.state == LOGGING_IN:
+            self.fail(ConnectionLost(f'node "{self.pool.node}" closed the connection during login'))
+        else:
+            self.fail(
+                ConnectionLost("server closed the connection unexpectedly", detail=f'The node is "{self.pool.node}".')
+            )
+
+    def pause_writing(self) -> None:
+        """The node reads slower than the client sends."""
+        if self.client is not None:
+            self.client.pause_reading(SERVER_FULL)
+
+    def resume_writing(self) -> None:
+        if self.client is not None:
+            self.client.resume_reading(SERVER_FULL)
+
+
+NO_SESSION: Final = ServerSession(0, {})
+"""Stands in for the session of a connection that has not logged in; nothing is ever asked of it."""

@@ -1,0 +1,701 @@
+"""One client: its login, its batches, the server it is lent.
+
+The protocol object of asyncio's transport; ClientLogin and ClientSession decide, this moves bytes. Everything happens
+in callbacks: bytes from the client (data_received), from its server (server_answered), and from the pool (lent).
+
+    LOGIN --proved--> WELCOME --a server told its parameters--> SERVING --> CLOSED
+
+While SERVING, a client either has no server, and the next batch chooses a node; or it has one, and what it sends is
+passed on; or it is blocked, and what it sends is kept, one chunk of it, until it is unblocked: by the server it waits
+for (`held` is the batch to send), or by the answer that its session holds messages back for.
+
+It gives its server back at a ReadyForQuery that leaves nothing due, no transaction and no unfinished batch.
+"""
+
+import asyncio
+from typing import Final, cast
+
+import structlog
+
+from middleware.errors import (
+    Canceled,
+    ConnectionLost,
+    LoginRefused,
+    PointsmanError,
+    ShuttingDown,
+    TooManyConnections,
+)
+from middleware.pool.pool import Pool
+from middleware.pool.server_connection import LENT, ServerConnection
+from middleware.relay.cancel import send_cancel
+from middleware.relay.relay import NO_PRIMARY, Relay
+from middleware.session.client import (
+    COMPLETE,
+    FULL,
+    HELD,
+    OPEN,
+    TERMINATED,
+    Batch,
+    ClientSession,
+)
+from middleware.session.login import PROTOCOL_3_2, ClientLogin
+from middleware.session.parameters import gucs_of
+from middleware.session.server import (
+    COPY_BEGUN,
+    DEALLOCATED,
+    FAILED,
+    FATAL,
+    HOLD_FAILED,
+    HOLD_FOR_QUERY,
+    HOLD_OVER,
+    IDLE,
+    READY,
+    SETUP_FAILED,
+    STALE_PLAN,
+    SYNC,
+    SYNC_UNSEEN,
+    error_fields,
+)
+from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response, message
+from middleware.wire.codes import BACKEND_KEY_DATA, PARAMETER_STATUS, QUERY
+from routing.router import Router, Target
+
+log: Final = structlog.get_logger("client")
+
+LOGIN: Final = 0
+WELCOME: Final = 1
+SERVING: Final = 2
+CLOSED: Final = 3
+
+BLOCKED: Final = 2
+"""Why a client is not read from (with SERVER_FULL): its messages wait for a server or for an answer."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """A client's connection to us."""
+
+    __slots__ = (
+        "_backlog",
+        "_blocked",
+        "_changes_catalog",
+        "_draining",
+        "_gathering",
+        "_held",
+        "_held_data",
+        "_left",
+        "_login",
+        "_need",
+        "_on_primary",
+        "_pauses",
+        "_pool",
+        "_relay",
+        "_router",
+        "_sent_open",
+        "_slow",
+        "database",
+        "login_deadline",
+        "process_id",
+        "secret",
+        "server",
+        "session",
+        "state",
+        "transport",
+        "user",
+    )
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay: Final = relay
+        self.session: Final = ClientSession(relay.facts, relay.statements, relay.settings.statement_size_max)
+        self.state = LOGIN
+        self.transport: asyncio.Transport
+        self.server: ServerConnection | None = None
+        self.user = self.database = b""
+        self.process_id = 0
+        self.secret = b""
+        self.login_deadline = relay.loop.time() + relay.settings.client_login_timeout_s
+        self._login: ClientLogin | None = ClientLogin(relay.users, relay.settings.auth_type)
+        self._router = Router()
+        self._on_primary = False
+        """Its server was lent as the primary's."""
+        self._pool: Pool | None = None
+        """The pool in whose queue it waits."""
+        self._held: Batch | None = None
+        self._held_data = b""
+        self._gathering: Batch | None = None
+        self._blocked = False
+        self._backlog: list[bytes] = []
+        """What came and was not looked at yet: an unfinished message or batch, or all that came while blocked."""
+        self._need = 0
+        """No use looking at the backlog before it has this many bytes."""
+        self._left = 0
+        """Bytes of a message that are passed on, or dropped, unseen."""
+        self._sent_open = False
+        """The server has got a part of a batch, and not its end."""
+        self._changes_catalog = False
+        self._pauses = 0
+        self._slow = False
+        self._draining = False
+
+    # Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop has transports of its own kind.
+        self.transport = cast(asyncio.Transport, transport)
+        if self._relay.may_knock() and not self._relay.draining:
+            self._relay.logging_in.add(self)
+        else:
+            self.close()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            if self.state == SERVING:
+                if self._backlog or self._blocked:
+                    self._add_to_backlog(data)
+                else:
+                    self._serve(data)
+            elif self.state == LOGIN:
+                self._log_in(data)
+            elif self.state == WELCOME:
+                self._add_to_backlog(data)
+        except PointsmanError as error:
+            self.refuse(error)
+        except Exception:
+            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
+            self.close()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. Like PostgreSQL, we take that as goodbye."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close()
+
+    def pause_writing(self) -> None:
+        """The client reads slower than its server sends."""
+        self._slow = True
+        if self.server is not None:
+            self.server.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._slow = False
+        if self.server is not None:
+            self.server.resume_reading()
+
+    def pause_reading(self, reason: int) -> None:
+        self._pauses |= reason
+        self.transport.pause_reading()
+
+    def resume_reading(self, reason: int) -> None:
+        if self._pauses & reason:
+            self._pauses &= ~reason
+            if not self._pauses:
+                self.transport.resume_reading()
+
+    # Login
+
+    def _log_in(self, data: bytes) -> None:
+        login = self._login
+        assert login is not None
+        out = login.feed(data)
+        if out:
+            self.transport.write(out)
+        if login.cancel is not None:
+            # Answered by closing, before the cancel is carried out or not: nothing is told.
+            self._relay.cancel(*login.cancel)
+            self.close()
+        elif login.user is not None:
+            self._proved(login, login.user)
+
+    def _proved(self, login: ClientLogin, user: bytes) -> None:
+        """The client is who it says. Get from a server what it must be told."""
+        relay = self._relay
+        self.user = user
+        self.database = login.database
+        try:
+            self.session.parameters = relay.parameters.of(gucs_of(login.startup))
+        except ValueError as error:
+            raise LoginRefused(str(error), sqlstate="22023") from error
+        if not relay.admit(self):
+            raise TooManyConnections("sorry, too many clients already")
+        self.secret = relay.secret(long=login.protocol >= PROTOCOL_3_2)
+        self._router = relay.router(self.database.decode(errors="replace"))
+        if login.rest:
+            self._backlog.append(login.rest)
+        self._login = None
+        self.state = WELCOME
+        known = relay.welcomes.get((self.database, user, self.session.parameters))
+        if known is not None:
+            self._welcome(known)
+            return
+        route = relay.route(self.database, user)
+        pool = route.primary or route.standby()
+        if pool is None:
+            raise NO_PRIMARY
+        server = pool.lease(self)
+        if server is None:
+            self._pool = pool
+        else:
+            self._ask_for_welcome(server, self._take(server, pool is route.primary))
+
+    def _welcome(self, parameters: bytes) -> None:
+        """The login is complete."""
+        self._relay.logging_in.discard(self)
+        self.state = SERVING
+        key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self.secret)
+        self.transport.write(parameters + key + READY_IDLE)
+        if self._backlog:
+            self._resume()
+
+    def _ask_for_welcome(self, server: ServerConnection, setup: bytes) -> None:
+        """Lent a server to learn its parameters under the client's settings."""
+        if setup:
+            server.transport.write(setup)
+        else:
+            self._take_welcome(server)
+
+    def _take_welcome(self, server: ServerConnection) -> None:
+        told = b"".join(
+            message(PARAMETER_STATUS, name + b"\0" + value + b"\0") for name, value in server.session.reported.items()
+        )
+        self._relay.welcomes[self.database, self.user, self.session.parameters] = told
+        self.server = None
+        server.pool.give_back(server)
+        self._welcome(told)
+
+    def _settings_refused(self, server: ServerConnection) -> None:
+        """The server does not take the client's settings: at login that is the client's error."""
+        fields = error_fields(server.settings_refused())
+        error = LoginRefused(
+            fields.get(b"M", b"invalid settings").decode(errors="replace"),
+            detail=fields.get(b"D", b"").decode(errors="replace"),
+            hint=fields.get(b"H", b"").decode(errors="replace"),
+            sqlstate=fields.get(b"C", b"22023").decode(errors="replace"),
+        )
+        if self.state == WELCOME and server.session.at_rest():
+            self.server = None
+            server.pool.give_back(server)
+        else:
+            # Its statement ran without its settings, or will.
+            server.session.uncertain = True
+        self.refuse(error)
+
+    # From the client
+
+    def _add_to_backlog(self, data: bytes) -> None:
+        self._backlog.append(data)
+        if self._blocked or self.state == WELCOME:
+            self.pause_reading(BLOCKED)
+        elif len(self._backlog) > 1 and sum(map(len, self._backlog)) >= self._need:
+            self._resume()
+
+    def _resume(self) -> None:
+        """Look at the backlog."""
+        data = self._backlog[0] if len(self._backlog) == 1 else b"".join(self._backlog)
+        self._backlog = []
+        self.resume_reading(BLOCKED)
+        if data:
+            self._serve(data)
+
+    def _block(self, rest: bytes) -> None:
+        """Look at nothing more until unblocked."""
+        self._blocked = True
+        self._backlog = [rest] if rest else []
+        self.pause_reading(BLOCKED)
+
+    def _unblock(self) -> None:
+        if self._blocked:
+            self._blocked = False
+            self._resume()
+
+    def _serve(self, data: bytes) -> None:
+        if self._left:
+            data = self._pass_on(data)
+        elif data[0] == QUERY and self._gathering is None and self._serve_query(data):
+            return
+        position = 0
+        while position < len(data) or self._gathering is not None:
+            batch = self._gathering or Batch(position)
+            self._gathering = None
+            self.session.scan(batch, data)
+            if batch.state == OPEN:
+                self._unfinished(batch, data)
+                return
+            position = batch.end
+            if not self._dispatch(batch, data):
+                if self.state == SERVING:
+                    self._block(data[position:])
+                return
+
+    def _pass_on(self, data: bytes) -> bytes:
+        """The rest of a message whose beginning was sent, or dropped; returns what is behind it."""
+        chunk = data if len(data) <= self._left else data[: self._left]
+        self._left -= len(chunk)
+        if self.server is not None:
+            self.server.transport.write(chunk)
+        return data[len(chunk) :]
+
+    def _serve_query(self, data: bytes) -> bool:
+        """The short way for the commonest case: one whole Query, and a server there for it. False: not this case."""
+        session = self.session
+        if session.batch_open or session.discarding or session.copying or len(data) < 6:
+            return False
+        if int.from_bytes(data[1:5], "big") != len(data) - 1:
+            return False
+        facts = session.facts_of(data[5:-1])
+        if facts.copy_in:
+            return False
+        server = self.server
+        prefix = b""
+        if server is None:
+            route = self._relay.route(self.database, self.user)
+            pool = route.primary
+            reads = self._router.route(facts).target is Target.STANDBY
+            if reads:
+                pool = route.standby() or pool
+            if pool is None or pool.plan.waiting or not pool.plan.idle:
+                return False
+            server = pool.lease(self)
+            if server is None:
+                # Its idle server is being checked: the batch waits for it.
+                batch = Batch(0)
+                session.scan(batch, data)
+                self._hold(batch, data, pool)
+                self._block(b"")
+                return True
+            prefix = self._take(server, pool is route.primary)
+            if reads:
+                pool.counts.reads += 1
+            else:
+                pool.counts.writes += 1
+        elif not self._on_primary:
+            return False
+        else:
+            server.pool.counts.writes += 1
+        session.statements.unnamed = None
+        peer = server.session
+        peer.unnamed = None
+        peer.expected.append(SYNC)
+        if facts.session_state:
+            peer.dirty = facts.session_state
+            peer.watch_deallocate = peer.watch_deallocate or facts.deallocates_all
+        if facts.changes_catalog:
+            self._changes_catalog = True
+        server.transport.write(prefix + data if prefix else data)
+        return True
+
+    def _unfinished(self, batch: Batch, data: bytes) -> None:
+        """The data ended within a batch or a message: send what can be sent now, keep the rest."""
+        if self.server is not None and self._on_primary and batch.end > batch.start:
+            batch.state = FULL
+            self._send(self.server, batch, data)
+            rest = data[batch.end :]
+            self._need = batch.need
+        else:
+            rest = data[batch.start :]
+            batch.rebase()
+            self._gathering = batch if batch.end else None
+            self._need = batch.end + batch.need
+        if rest:
+            self._backlog = [rest]
+
+    def _dispatch(self, batch: Batch, data: bytes) -> bool:
+        """Send a batch, or hold it. False: look at nothing more, because blocked or closed."""
+        if batch.state == TERMINATED:
+            self.close()
+            return False
+        server = self.server
+        if server is None:
+            if self._draining:
+                self.terminate()
+                return False
+            if batch.substance:
+                return self._route(batch, data)
+            if batch.state == COMPLETE:
+                self.transport.write(READY_IDLE)
+            return True
+        if not self._on_primary and self._target(batch) is not Target.STANDBY:
+            if self._sent_open:
+                # Only statements were prepared there: a Sync ends that, and the primary will parse what it lacks.
+                self._sent_open = False
+                server.session.expected.append(SYNC_UNSEEN)
+                server.transport.write(SYNC_MESSAGE)
+            self._held, self._held_data = batch, data
+            return False
+        self._send(server, batch, data)
+        return batch.state != HELD
+
+    def _target(self, batch: Batch) -> Target:
+        """Where a batch outside a transaction may run, from all that is known of it."""
+        if batch.state != COMPLETE and (batch.executes or batch.binds):
+            # It goes on, and what follows is not known.
+            return Target.PRIMARY
+        for facts in batch.facts:
+            if self._router.route(facts).target is Target.PRIMARY:
+                return Target.PRIMARY
+        return Target.STANDBY
+
+    def _route(self, batch: Batch, data: bytes) -> bool:
+        """Choose a node for a batch and send it there when a server is free. False: blocked."""
+        route = self._relay.route(self.database, self.user)
+        pool = route.primary
+        if route.standbys and self._target(batch) is Target.STANDBY:
+            pool = route.standby()
+        if pool is None:
+            self._fail_batch(batch, NO_PRIMARY)
+            return True
+        server = pool.lease(self)
+        if server is None:
+            self._hold(batch, data, pool)
+            return False
+        prefix = self._take(server, pool is route.primary)
+        self._send(server, batch, data, prefix)
+        return batch.state != HELD
+
+    def _hold(self, batch: Batch, data: bytes, pool: Pool) -> None:
+        """Keep a batch until `pool` has a server for it."""
+        self._held, self._held_data, self._pool = batch, data, pool
+
+    def _take(self, server: ServerConnection, on_primary: bool) -> bytes:
+        """Have a server; returns what must go in front of the first message to it."""
+        self.server = server
+        self._on_primary = on_primary
+        self._pool = None
+        server.lend(self, self.session.statements)
+        if self._slow:
+            server.pause_reading()
+        if server.session.parameters is self.session.parameters:
+            return b""
+        return server.settings_for(self.session.parameters, self._relay.parameters)
+
+    def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
+        if batch.facts:
+            counts = server.pool.counts
+            if self._on_primary:
+                counts.writes += 1
+            else:
+                counts.reads += 1
+            for facts in batch.facts:
+                if facts.changes_catalog:
+                    self._changes_catalog = True
+        out = self.session.emit(batch, data, server.session)
+        self._left = batch.left
+        self._sent_open = self.session.batch_open
+        if out:
+            server.transport.write(prefix + out if prefix else out)
+
+    # From the pool
+
+    def lent(self, server: ServerConnection) -> None:
+        """A server for what it waits for."""
+        try:
+            route = self._relay.route(self.database, self.user)
+            prefix = self._take(server, route.primary is not None and server.pool is route.primary)
+            if self.state == WELCOME:
+                self._ask_for_welcome(server, prefix)
+                return
+            batch, data = self._held, self._held_data
+            assert batch is not None
+            self._held, self._held_data = None, b""
+            self._send(server, batch, data, prefix)
+            if batch.state != HELD:
+                self._unblock()
+        except Exception:
+            # Called from within another client's callback: it must not hear of it.
+            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
+            self.close()
+
+    def not_lent(self, error: PointsmanError) -> None:
+        """There will be no server from the pool it waits for."""
+        pool, self._pool = self._pool, None
+        if self.state == WELCOME:
+            self.refuse(error)
+            return
+        batch, data = self._held, self._held_data
+        if batch is None or self.state != SERVING:
+            return
+        self._held, self._held_data = None, b""
+        primary = self._relay.route(self.database, self.user).primary
+        if primary is not None and pool is not primary and not isinstance(error, TooManyConnections):
+            # The standby has failed it; what a standby may run, the primary may.
+            server = primary.lease(self)
+            if server is None:
+                self._hold(batch, data, primary)
+                return
+            self._send(server, batch, data, self._take(server, on_primary=True))
+        else:
+            self._fail_batch(batch, error)
+        if batch.state != HELD:
+            self._unblock()
+
+    def _fail_batch(self, batch: Batch, error: PointsmanError) -> None:
+        """Answer a batch that was not sent with an error, as a server would."""
+        session = self.session
+        session.take_back(batch)
+        out = error_response(error, "ERROR")
+        if batch.state == COMPLETE or batch.hold == HOLD_FOR_QUERY:
+            out += READY_IDLE
+            batch.state = COMPLETE
+        else:
+            session.discarding = True
+            batch.state = FULL
+        self._left = batch.left
+        self.transport.write(out)
+
+    # From the server
+
+    def server_answered(self, server: ServerConnection, events: int) -> None:
+        """The server has said something that matters; it has been passed on."""
+        if self.state != SERVING:
+            self._welcome_answered(server, events)
+            return
+        if events & ~READY:
+            self._note(server, events)
+            if self.state != SERVING:
+                return
+        if events & READY and not self._sent_open and not self._left and server.session.at_rest():
+            self._release(server)
+        if events & HOLD_OVER:
+            self._unblock()
+
+    def _welcome_answered(self, server: ServerConnection, events: int) -> None:
+        if events & SETUP_FAILED:
+            self._settings_refused(server)
+        elif self.state == WELCOME and server.session.at_rest():
+            self._take_welcome(server)
+
+    def _note(self, server: ServerConnection, events: int) -> None:
+        """Act on all that is not a plain ReadyForQuery."""
+        session = self.session
+        if events & SETUP_FAILED:
+            self._settings_refused(server)
+            return
+        if events & FATAL:
+            # It has reached the client, and the server's connection ends: the client's ends as it would directly.
+            self._drop_server(server)
+            self.close()
+            return
+        if events & DEALLOCATED:
+            session.statements.named.clear()
+            session.statements.forget_unnamed()
+        if events & STALE_PLAN:
+            session.plan_went_stale()
+        if events & HOLD_OVER:
+            session.hold_over(failed=bool(events & HOLD_FAILED), copying=bool(events & COPY_BEGUN))
+        elif events & COPY_BEGUN:
+            # A COPY that its text did not announce: our count of the Syncs that are answered may be off.
+            session.copying = True
+            server.session.uncertain = True
+        if events & FAILED and session.copying and not server.session.copy_in:
+            session.copy_failed()
+
+    def _release(self, server: ServerConnection) -> None:
+        """Give the server back, and go on with what waited for that."""
+        self.server = None
+        if self._changes_catalog:
+            self._changes_catalog = False
+            self._relay.control.catalog_wanted(self.database.decode(errors="replace"), stale=True)
+        server.pool.give_back(server)
+        batch, data = self._held, self._held_data
+        if batch is None:
+            self.session.returned()
+            if self._draining:
+                self.terminate()
+            return
+        self._held, self._held_data = None, b""
+        if self._dispatch(batch, data):
+            self._unblock()
+
+    def _drop_server(self, server: ServerConnection) -> None:
+        """Have nothing more to do with a server that cannot be lent again."""
+        self.server = None
+        server.client = None
+        server.fail(ConnectionLost("server connection is no longer usable"))
+
+    def server_lost(self, server: ServerConnection, error: PointsmanError) -> None:
+        """The server's connection is gone. Outside a transaction the client is told, and goes on."""
+        self.server = None
+        peer = server.session
+        if self.state != SERVING or peer.mid_message() or peer.status != IDLE:
+            # Within a transaction its next statements would run, and commit, without the ones before.
+            if peer.mid_message():
+                self.close()
+            else:
+                self.refuse(error)
+            return
+        session = self.session
+        unanswered = peer.expected.count(SYNC)
+        out = (error_response(error, "ERROR") + READY_IDLE) * unanswered
+        if self._sent_open and not session.discarding:
+            out += error_response(error, "ERROR")
+            session.discarding = True
+        self._sent_open = session.copying = False
+        peer.expected.clear()
+        self.transport.write(out)
+        batch, data = self._held, self._held_data
+        self._held, self._held_data = None, b""
+        if batch is None or self._dispatch(batch, data):
+            self._unblock()
+
+    # The end
+
+    def cancel(self) -> None:
+        """A CancelRequest with its key has come."""
+        if self.server is not None:
+            send_cancel(self._relay, self.server)
+        elif self._held is not None and self._pool is not None and self._pool.withdraw(self):
+            batch, self._held, self._held_data = self._held, None, b""
+            self._fail_batch(batch, Canceled())
+            self._unblock()
+
+    def drain(self) -> None:
+        """Go when nothing is under way."""
+        self._draining = True
+        if self.server is None and self._held is None:
+            self.terminate()
+
+    def terminate(self) -> None:
+        """Go now, and say why."""
+        self.refuse(ShuttingDown())
+
+    def refuse(self, error: PointsmanError) -> None:
+        """Say FATAL and close, unless the client is in the middle of a message."""
+        if self.state == CLOSED:
+            return
+        if self.server is None or not self.server.session.mid_message():
+            self.transport.write(error_response(error, "FATAL"))
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, and leave nothing behind. Safe to call again."""
+        if self.state == CLOSED:
+            return
+        self.state = CLOSED
+        self._relay.logging_in.discard(self)
+        if self._relay.clients.get(self.process_id) is self:
+            del self._relay.clients[self.process_id]
+        if self._pool is not None:
+            self._pool.withdraw(self)
+            self._pool = None
+        self._held = self._gathering = None
+        self._backlog = []
+        if self._slow:
+            self.transport.abort()
+        else:
+            self.transport.close()
+        if self.server is not None:
+            self._abandon(self.server)
+
+    def _abandon(self, server: ServerConnection) -> None:
+        """The client is gone, its server may be busy."""
+        self.server = None
+        session = server.session
+        if self._sent_open or self._left or session.expected or session.copy_in or session.mid_message():
+            if server.state == LENT:
+                # Its statement would run on to its end: nobody waits for that.
+                send_cancel(self._relay, server)
+            server.client = None
+            server.fail(ConnectionLost("client disconnected while its server was busy"))
+        elif session.status == IDLE:
+            server.pool.give_back(server)
+        else:
+            server.pool.roll_back(server)

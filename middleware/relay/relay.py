@@ -1,0 +1,232 @@
+"""What the clients of one worker share: the latest snapshots, the pools, the tables of statements, the counts.
+
+Reads the control plane's snapshots as they stand; never waits for them.
+"""
+
+import asyncio
+import secrets
+from typing import Final, Protocol
+
+import cachetools
+
+from healthcheck.topology import Node, Topology
+from middleware.config import WorkerSettings
+from middleware.control import Counters, NodeCounters
+from middleware.errors import ConnectionLost, NoNode
+from middleware.pool.pool import Counts, Pool
+from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2, Users
+from middleware.session.parameters import Interned, StartupParameters
+from middleware.session.prepared import StatementRegistry
+from parser.shapes import FactsTable
+from routing.catalog import Catalog
+from routing.router import Router
+
+SERIAL_BITS: Final = 20
+"""A client's process id is its worker's index, then this many bits of its own (middleware.control)."""
+WELCOMES_MAX: Final = 1000
+KNOCKING_MAX: Final = 500
+"""Connections that have not logged in, beyond max_client_conn."""
+
+
+class ControlPlane(Protocol):
+    """What the data plane tells the control plane; none of it is answered."""
+
+    def catalog_wanted(self, database: str, stale: bool) -> None: ...
+    def node_trouble(self, node: str, message: str) -> None: ...
+    def forward_cancel(self, process_id: int, secret: bytes) -> None: ...
+
+
+class Client(Protocol):
+    """What the relay needs of a client's connection."""
+
+    secret: bytes
+    process_id: int
+    login_deadline: float
+
+    def cancel(self) -> None:
+        """Stop what it is doing or waiting for."""
+
+    def drain(self) -> None:
+        """Go when nothing is under way."""
+
+    def terminate(self) -> None:
+        """Go now, and say why."""
+
+    def close(self) -> None:
+        """Go now, without a word."""
+
+
+class Route:
+    """Where the clients of one database and user go, under one topology."""
+
+    __slots__ = ("primary", "standbys", "version")
+
+    def __init__(self, version: int, primary: Pool | None, standbys: tuple[Pool, ...]) -> None:
+        self.version: Final = version
+        self.primary: Final = primary
+        self.standbys: Final = standbys
+
+    def standby(self) -> Pool | None:
+        """The standby with the fewest servers lent or waited for; None while there is none."""
+        best: Pool | None = None
+        fewest = 0
+        for pool in self.standbys:
+            plan = pool.plan
+            outstanding = len(plan.lent) + len(plan.waiting)
+            if (
+                best is None
+                or outstanding < fewest
+                or (outstanding == fewest and pool.counts.reads < best.counts.reads)
+            ):
+                best = pool
+                fewest = outstanding
+        return best
+
+
+class Relay:
+    """The data plane of one worker."""
+
+    def __init__(
+        self, worker: int, settings: WorkerSettings, loop: asyncio.AbstractEventLoop, control: ControlPlane
+    ) -> None:
+        self.worker: Final = worker
+        self.settings: Final = settings
+        self.loop: Final = loop
+        self.control: Final = control
+        self.users: Final = Users(settings.users)
+        self.facts: Final = FactsTable()
+        self.statements: Final = StatementRegistry()
+        self.parameters: Final = Interned()
+        self.topology = Topology()
+        self.draining = False
+        self.clients: Final[dict[int, Client]] = {}
+        """Clients that are logged in, by process id."""
+        self.logging_in: Final[set[Client]] = set()
+        self.welcomes: Final[cachetools.LRUCache[tuple[bytes, bytes, StartupParameters], bytes]] = cachetools.LRUCache(
+            WELCOMES_MAX
+        )
+        """The ParameterStatus messages for a client's login, as a server told them."""
+        self._routers: Final[cachetools.LRUCache[str, Router]] = cachetools.LRUCache(WELCOMES_MAX)
+        self._routes: dict[tuple[bytes, bytes], Route] = {}
+        self._pools: Final[dict[tuple[str, bytes, bytes], Pool]] = {}
+        self._retired: list[Pool] = []
+        self._counts: Final[dict[str, Counts]] = {}
+        self._serial = 0
+
+    # Snapshots
+
+    def set_topology(self, topology: Topology) -> None:
+        """Use a new topology: pools of nodes that are gone, moved or down are closed."""
+        self.topology = topology
+        self._routes = {}
+        self.welcomes.clear()
+        usable = {(node.name, node.host, node.port) for node in topology.nodes if node.up}
+        for key, pool in list(self._pools.items()):
+            if (pool.node, pool.host, pool.port) not in usable:
+                pool.close(ConnectionLost(f'node "{pool.node}" is down'))
+                self._retired.append(self._pools.pop(key))
+
+    def set_catalog(self, catalog: Catalog) -> None:
+        self.router(catalog.database).set_catalog(catalog)
+
+    def router(self, database: str) -> Router:
+        """The router for a database; asks for its catalog where it is new."""
+        router = self._routers.get(database)
+        if router is None:
+            router = self._routers[database] = Router()
+            self.control.catalog_wanted(database, stale=False)
+        return router
+
+    def route(self, database: bytes, user: bytes) -> Route:
+        """The pools for a database and user under the present topology."""
+        route = self._routes.get((database, user))
+        if route is None:
+            primary = self.topology.primary()
+            route = self._routes[database, user] = Route(
+                self.topology.version,
+                None if primary is None else self._pool(primary, database, user),
+                tuple(self._pool(node, database, user) for node in self.topology.standbys()),
+            )
+        return route
+
+    def _pool(self, node: Node, database: bytes, user: bytes) -> Pool:
+        key = node.name, database, user
+        pool = self._pools.get(key)
+        if pool is None:
+            counts = self._counts.setdefault(node.name, Counts())
+            pool = Pool(node, database, user, self.settings, self.loop, self.control.node_trouble, counts)
+            self._pools[key] = pool
+        return pool
+
+    # Clients
+
+    def may_knock(self) -> bool:
+        """Whether one more connection may begin to log in; beyond the clients there is room for CancelRequests."""
+        return len(self.clients) + len(self.logging_in) < self.settings.max_client_conn + KNOCKING_MAX
+
+    def admit(self, client: Client) -> bool:
+        """Give a client that has logged in its process id; False when there are too many clients."""
+        if len(self.clients) >= self.settings.max_client_conn:
+            return False
+        mask = (1 << SERIAL_BITS) - 1
+        while True:
+            self._serial = (self._serial + 1) & mask
+            process_id = self.worker << SERIAL_BITS | self._serial
+            if self._serial and process_id not in self.clients:
+                break
+        client.process_id = process_id
+        self.clients[process_id] = client
+        return True
+
+    def secret(self, long: bool) -> bytes:
+        """A cancel key for a client of protocol 3.2 (long) or 3.0."""
+        return secrets.token_bytes(SECRET_BYTES_3_2 if long else SECRET_BYTES_3_0)
+
+    def cancel(self, process_id: int, secret: bytes) -> None:
+        """A CancelRequest has come, here or through another worker. A wrong key is ignored, as PostgreSQL does."""
+        if process_id >> SERIAL_BITS != self.worker:
+            self.control.forward_cancel(process_id, secret)
+            return
+        client = self.clients.get(process_id)
+        if client is not None and client.secret and secrets.compare_digest(client.secret, secret):
+            client.cancel()
+
+    def drain(self) -> None:
+        """No new work: clients that have nothing under way are told to go, the others when it is done."""
+        self.draining = True
+        for newcomer in list(self.logging_in):
+            newcomer.terminate()
+        for client in list(self.clients.values()):
+            client.drain()
+
+    def terminate(self) -> None:
+        """The time for draining is over."""
+        for client in list(self.clients.values()):
+            client.terminate()
+
+    def tick(self, now: float) -> None:
+        """Keep the deadlines of pools and logins; called a few times a second."""
+        for pool in list(self._pools.values()):
+            pool.tick(now)
+        for pool in self._retired:
+            pool.tick(now)
+        self._retired = [pool for pool in self._retired if not pool.empty()]
+        for client in [client for client in self.logging_in if client.login_deadline <= now]:
+            client.close()
+
+    def counters(self) -> Counters:
+        """What the control plane shows of this worker."""
+        waiting = sum(len(pool.plan.waiting) for pool in self._pools.values())
+        nodes = []
+        for name, counts in self._counts.items():
+            pools = [pool for pool in self._pools.values() if pool.node == name]
+            leases = sum(len(pool.plan.lent) for pool in pools)
+            servers = sum(pool.plan.size() for pool in pools)
+            nodes.append(NodeCounters(name, counts.reads, counts.writes, leases, servers))
+        return Counters(self.worker, len(self.clients), waiting, tuple(nodes))
+
+
+NO_PRIMARY: Final = NoNode(
+    "no primary is available",
+    hint="Pointsman sees no node, or more than one, that takes writes; try again later.",
+)

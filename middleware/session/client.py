@@ -1,0 +1,560 @@
+"""What a client sends, cut into batches.
+
+A batch is what must run on one server, decided as a whole: one Query, one FunctionCall, or all extended-query messages up to their Sync. Outside
+a transaction the proxy gathers a batch before it chooses a node. It stops gathering early at a Flush (the client waits
+for answers), at BATCH_BYTES_MAX, and in front of a message too large to gather; such a batch is incomplete.
+
+scan() reads headers, and of the messages that name statements also the names. What must be changed on its way to a
+server is noted as an edit, since it depends on which statements that server has; emit() makes the bytes. A batch
+without edits is sent as the very bytes that came.
+
+Awkward cases, told by the manual's "Message Flow":
+- After an error in an extended-query message the server reads and discards until Sync; a Query among the discarded
+  is not answered. So a Query or FunctionCall within an unfinished batch waits for a MARKER, a Close of nothing,
+  whose answer proves that the server is listening. If an error comes instead, all up to Sync is dropped here too.
+- In copy-in mode the server ignores Flush and Sync and takes any other message as the copy's failure. So behind a
+  statement that may begin a COPY nothing is sent until the server has said whether it did.
+"""
+
+from typing import Final
+
+from middleware.errors import ProtocolViolation, StatementTooLarge
+from middleware.session.parameters import NONE, StartupParameters
+from middleware.session.prepared import (
+    UNKNOWN_PREFIX,
+    ClientStatements,
+    Statement,
+    StatementRegistry,
+)
+from middleware.session.server import (
+    EVICTED,
+    HOLD_FOR_EXECUTE,
+    HOLD_FOR_MARKER,
+    HOLD_FOR_QUERY,
+    HOLD_NONE,
+    MARKER,
+    PASS,
+    SYNC,
+    UNNAMED,
+    Expect,
+    ServerSession,
+)
+from middleware.wire.build import FLUSH_MESSAGE, PARSE_COMPLETE_MESSAGE, message
+from middleware.wire.codes import (
+    BIND,
+    CLOSE,
+    COPY_DATA,
+    COPY_DONE,
+    COPY_FAIL,
+    DESCRIBE,
+    EXECUTE,
+    FLUSH,
+    FUNCTION_CALL,
+    PARSE,
+    QUERY,
+    TERMINATE,
+)
+from middleware.wire.codes import SYNC as SYNC_MESSAGE
+from parser.facts import UNREAD, StatementFacts
+from parser.shapes import FactsTable
+
+BATCH_BYTES_MAX: Final = 64 * 1024
+"""An unfinished batch is gathered up to this size; a longer one is decided from what is there."""
+
+LARGE_MESSAGE_BYTES_MAX: Final = 0x3FFFFFFF - 1
+"""PostgreSQL's PQ_LARGE_MESSAGE_LIMIT: Query, Parse, Bind, FunctionCall and CopyData."""
+SMALL_MESSAGE_BYTES_MAX: Final = 10_000
+"""PostgreSQL's PQ_SMALL_MESSAGE_LIMIT: all other messages."""
+
+STREAMED_HEAD_BYTES: Final = 4096
+"""What is seen of a message too large to be gathered: enough for the names at its start."""
+
+LARGE: Final = frozenset({QUERY, PARSE, BIND, FUNCTION_CALL, COPY_DATA})
+SMALL: Final = frozenset({DESCRIBE, EXECUTE, CLOSE, FLUSH, SYNC_MESSAGE, TERMINATE, COPY_DONE, COPY_FAIL})
+
+MARKER_MESSAGE: Final = message(CLOSE, b"S" + UNKNOWN_PREFIX + b"\0")
+
+OPEN: Final = 0
+"""The batch goes on."""
+FLUSHED: Final = 1
+"""The client wants the answers so far."""
+FULL: Final = 2
+"""It goes on, and is too large to gather."""
+COMPLETE: Final = 3
+"""It ended, with Sync, Query or FunctionCall."""
+HELD: Final = 4
+"""What follows is held back until the server has answered: see Batch.hold."""
+TERMINATED: Final = 5
+"""The client said goodbye."""
+
+EDIT_PARSE: Final = 0
+EDIT_PARSE_AGAIN: Final = 1
+"""Parse of a name that its client already has: the server is to refuse it."""
+EDIT_BIND: Final = 2
+EDIT_DESCRIBE: Final = 3
+EDIT_CLOSE: Final = 4
+EDIT_UNNAMED: Final = 5
+"""In front of a message that uses an unnamed statement parsed in an earlier batch."""
+EDIT_DROP: Final = 6
+
+
+class Edit:
+    """A message at [start, end) that is sent differently. `name` is the client's, `statement` what it stands for."""
+
+    __slots__ = ("end", "kind", "name", "start", "statement")
+
+    def __init__(self, kind: int, start: int, end: int, name: bytes = b"", statement: Statement | None = None) -> None:
+        self.kind: Final = kind
+        self.start = start
+        self.end = end
+        self.name: Final = name
+        self.statement: Final = statement
+
+
+class Batch:
+    """What one scan found. Positions count from the start of the bytes that were scanned."""
+
+    __slots__ = (
+        "binds",
+        "edited",
+        "end",
+        "executes",
+        "facts",
+        "hold",
+        "left",
+        "need",
+        "ops",
+        "start",
+        "state",
+        "substance",
+        "unnamed",
+    )
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.end = start
+        """Behind its last message."""
+        self.state = OPEN
+        self.substance = False
+        """It holds more than Sync, Flush and what is dropped: a server must see it."""
+        self.hold = HOLD_NONE
+        self.left = 0
+        """Bytes of its last message that are still to come and need not be seen."""
+        self.need = 0
+        """How many bytes from `end` on the scan must have to go on."""
+        self.facts: list[StatementFacts] = []
+        self.ops: list[Expect | Edit] = []
+        """The replies that count, and the edits that will tell theirs, in the order of their messages."""
+        self.edited = False
+        self.binds = False
+        self.executes = False
+        self.unnamed: bytes | None = None
+        """The unnamed statement it leaves on its server."""
+
+    def rebase(self) -> None:
+        """What is in front of it is no longer kept: count from its own start."""
+        for op in self.ops:
+            if isinstance(op, Edit):
+                op.start -= self.start
+                op.end -= self.start
+        self.end -= self.start
+        self.start = 0
+
+
+class ClientSession:
+    """The books of one client from its login on: its statements, and what its server may be busy with for it."""
+
+    __slots__ = (
+        "_copying_portal",
+        "_facts_table",
+        "_registry",
+        "_statement_size_max",
+        "_unnamed_parse",
+        "batch_open",
+        "copy_extended",
+        "copying",
+        "discarding",
+        "listening",
+        "parameters",
+        "recent",
+        "statements",
+    )
+
+    def __init__(self, facts_table: FactsTable, registry: StatementRegistry, statement_size_max: int) -> None:
+        self._facts_table: Final = facts_table
+        self._registry: Final = registry
+        self._statement_size_max: Final = statement_size_max
+        self.parameters: StartupParameters = NONE
+        self.statements: Final = ClientStatements()
+        self._unnamed_parse: Final = Expect(None, owner=self.statements)
+        self.batch_open = False
+        """Extended-query messages were sent and no Sync yet."""
+        self.discarding = False
+        """The server skips to Sync, or we do in its place: all but Sync is dropped."""
+        self.listening = False
+        """A MARKER has proved that the server is not skipping."""
+        self.copying = False
+        """The server is in copy-in mode for us."""
+        self.copy_extended = False
+        """The COPY was begun by an Execute: its failure is followed by skipping to Sync."""
+        self._copying_portal = False
+        self.recent: set[Statement] = set()
+        """The named statements bound since the server was lent."""
+
+    def facts_of(self, text: bytes) -> StatementFacts:
+        """The facts of a text in this client's encoding and under its string syntax."""
+        return UNREAD if self.parameters.opaque(text) else self._facts_table.facts_of(text)
+
+    def returned(self) -> None:
+        """Its server went back to the pool, at rest, and nothing that was read waits to be sent."""
+        self._copying_portal = False
+        self.recent.clear()
+
+    def hold_over(self, failed: bool, copying: bool) -> None:
+        """The server has answered what the client's messages were held back for."""
+        self.copying = copying
+        self.discarding = failed
+        self.listening = not failed
+
+    def copy_failed(self) -> None:
+        """The server has ended the COPY with an error."""
+        self.copying = False
+        self.discarding = self.copy_extended
+
+    def plan_went_stale(self) -> None:
+        """The server refused a named statement whose result type has changed: let all servers parse it afresh."""
+        for statement in self.recent:
+            self._registry.rename(statement)
+
+    # Reading
+
+    def scan(self, batch: Batch, data: bytes) -> None:
+        """Go on reading a batch from its `end`, until its state is no longer OPEN or the data ends."""
+        size = len(data)
+        batch.need = 0
+        while batch.state == OPEN:
+            position = batch.end
+            if position + 5 > size:
+                batch.need = 5
+                break
+            code = data[position]
+            length = int.from_bytes(data[position + 1 : position + 5], "big")
+            if code not in KNOWN:
+                raise ProtocolViolation(f"invalid frontend message type {code}")
+            if length < 4 or length > (LARGE_MESSAGE_BYTES_MAX if code in LARGE else SMALL_MESSAGE_BYTES_MAX):
+                raise ProtocolViolation("invalid message length")
+            end = position + 1 + length
+            if end > size and code != COPY_DATA:
+                whole = code not in LARGE or length <= self._statement_size_max
+                batch.need = 1 + length if whole else min(1 + length, STREAMED_HEAD_BYTES)
+                if whole or position + batch.need > size:
+                    break
+            if self.copying:
+                self._scan_copy(batch, code, end, size)
+            elif self.discarding and code != SYNC_MESSAGE and code != TERMINATE:
+                self._drop(batch, position, end)
+            else:
+                self._scan_one(batch, data, code, position, end)
+            if batch.end > size:
+                batch.left = batch.end - size
+                batch.state = batch.state or FULL
+        if batch.state == OPEN and batch.end - batch.start > BATCH_BYTES_MAX:
+            batch.state = FULL
+
+    def _drop(self, batch: Batch, position: int, end: int) -> None:
+        batch.ops.append(Edit(EDIT_DROP, position, end))
+        batch.edited = True
+        batch.end = end
+
+    def _scan_copy(self, batch: Batch, code: int, end: int, size: int) -> None:
+        """In copy-in mode (the manual's "COPY Operations")."""
+        batch.end = end
+        if code == COPY_DATA:
+            if end >= size:
+                batch.state = FULL
+        elif code in (COPY_DONE, COPY_FAIL):
+            self.copying = False
+            batch.state = FULL
+            if not self.copy_extended:
+                # The string may hold another COPY.
+                batch.state = HELD
+                batch.hold = HOLD_FOR_QUERY
+        elif code == TERMINATE:
+            batch.state = TERMINATED
+        elif code not in (FLUSH, SYNC_MESSAGE):
+            # The server takes anything else as the copy's failure, and does not answer it otherwise.
+            self.copy_failed()
+            batch.state = FULL
+
+    def _scan_one(self, batch: Batch, data: bytes, code: int, position: int, end: int) -> None:
+        batch.end = end
+        if code == SYNC_MESSAGE:
+            batch.ops.append(SYNC)
+            batch.state = COMPLETE
+            self.batch_open = self.discarding = self.listening = False
+            return
+        if code == QUERY or code == FUNCTION_CALL:
+            self._scan_query(batch, data, code, position, end)
+            return
+        if code == TERMINATE:
+            batch.state = TERMINATED
+            return
+        if code in COPY_MESSAGES:
+            # Outside a COPY they are ignored, as the server does after a failed one.
+            self._drop(batch, position, end)
+            return
+        self.batch_open = True
+        if code == FLUSH:
+            batch.state = FLUSHED
+            return
+        batch.substance = True
+        if code == BIND:
+            self._scan_bind(batch, data, position, end)
+        elif code == EXECUTE:
+            self._scan_execute(batch, position)
+        elif code == PARSE:
+            self._scan_parse(batch, data, position, end)
+        elif code == DESCRIBE:
+            self._scan_describe(batch, data, position, end)
+        else:
+            self._scan_close(batch, data, position, end)
+
+    def _scan_query(self, batch: Batch, data: bytes, code: int, position: int, end: int) -> None:
+        if self.batch_open and not self.listening:
+            self._hold_for_marker(batch, position)
+            return
+        self.batch_open = self.listening = False
+        batch.substance = True
+        facts = FUNCTION_CALL_FACTS
+        if code == QUERY:
+            facts = self.facts_of(data[position + 5 : end - 1]) if end <= len(data) else UNREAD
+            self.statements.forget_unnamed()
+        batch.facts.append(facts)
+        batch.ops.append(SYNC)
+        batch.state = COMPLETE
+        if facts.copy_in:
+            batch.state = HELD
+            batch.hold = HOLD_FOR_QUERY
+            self.copy_extended = False
+
+    def _hold_for_marker(self, batch: Batch, position: int) -> None:
+        """Read no further than this message, and come back to it when the server has answered all before it."""
+        batch.end = position
+        batch.state = HELD
+        batch.hold = HOLD_FOR_MARKER
+
+    def _scan_execute(self, batch: Batch, position: int) -> None:
+        batch.executes = True
+        if not self._copying_portal:
+            return
+        if not self.listening:
+            self._hold_for_marker(batch, position)
+            return
+        batch.state = HELD
+        batch.hold = HOLD_FOR_EXECUTE
+        self.copy_extended = True
+
+    def _scan_parse(self, batch: Batch, data: bytes, position: int, end: int) -> None:
+        name_end = data.find(0, position + 5, end)
+        if end <= len(data):
+            text_end = data.find(0, name_end + 1, end) if name_end >= 0 else -1
+            if text_end < 0 or end - text_end < 3:
+                raise ProtocolViolation("invalid message format")
+            body = data[name_end + 1 : end]
+            facts = self.facts_of(data[name_end + 1 : text_end])
+        elif name_end == position + 5:
+            # Too long to be kept: its first bytes stand for it, to tell it from others; see _emit_unnamed().
+            body = data[position : position + 5]
+            facts = UNREAD
+        else:
+            raise StatementTooLarge(end - position - 5, self._statement_size_max)
+        batch.facts.append(facts)
+        if name_end == position + 5:
+            self.statements.unnamed = batch.unnamed = body
+            self.statements.unnamed_kept = end <= len(data)
+            self.statements.unnamed_facts = facts
+            batch.ops.append(self._unnamed_parse)
+            return
+        name = data[position + 5 : name_end]
+        known = self.statements.named.get(name)
+        batch.edited = True
+        if known is not None:
+            batch.ops.append(Edit(EDIT_PARSE_AGAIN, position, end, body, known))
+        else:
+            statement = self._registry.statement(self.parameters, body, facts)
+            self.statements.named[name] = statement
+            batch.ops.append(Edit(EDIT_PARSE, position, end, name, statement))
+
+    def _scan_bind(self, batch: Batch, data: bytes, position: int, end: int) -> None:
+        batch.binds = True
+        portal_end = data.find(0, position + 5, end)
+        name_end = data.find(0, portal_end + 1, end) if portal_end >= 0 else -1
+        if name_end < 0:
+            raise ProtocolViolation("invalid message format")
+        if name_end == portal_end + 1:
+            facts = self._use_unnamed(batch, position)
+        else:
+            name = data[portal_end + 1 : name_end]
+            statement = self.statements.named.get(name)
+            facts = statement.facts if statement is not None else UNREAD
+            if statement is not None:
+                self.recent.add(statement)
+            batch.edited = True
+            batch.ops.append(Edit(EDIT_BIND, position, end, name, statement))
+        batch.facts.append(facts)
+        if facts.copy_in and facts is not UNREAD:
+            self._copying_portal = True
+
+    def _use_unnamed(self, batch: Batch, position: int) -> StatementFacts:
+        if batch.unnamed is None:
+            batch.ops.append(Edit(EDIT_UNNAMED, position, position))
+            batch.edited = True
+        return self.statements.unnamed_facts or UNREAD
+
+    def _scan_describe(self, batch: Batch, data: bytes, position: int, end: int) -> None:
+        if end - position < 7 or data[end - 1]:
+            raise ProtocolViolation("invalid message format")
+        if data[position + 5] != STATEMENT:
+            return
+        name = data[position + 6 : end - 1]
+        if not name:
+            batch.facts.append(self._use_unnamed(batch, position))
+            return
+        statement = self.statements.named.get(name)
+        if statement is not None:
+            batch.facts.append(statement.facts)
+        batch.edited = True
+        batch.ops.append(Edit(EDIT_DESCRIBE, position, end, name, statement))
+
+    def _scan_close(self, batch: Batch, data: bytes, position: int, end: int) -> None:
+        if end - position < 7 or data[end - 1]:
+            raise ProtocolViolation("invalid message format")
+        name = data[position + 6 : end - 1]
+        if data[position + 5] != STATEMENT:
+            batch.ops.append(PASS)
+        elif name:
+            batch.edited = True
+            batch.ops.append(Edit(EDIT_CLOSE, position, end, name, self.statements.named.pop(name, None)))
+        else:
+            self.statements.forget_unnamed()
+            batch.ops.append(PASS)
+
+    def take_back(self, batch: Batch) -> None:
+        """A batch will not be sent: undo what scanning it has booked."""
+        for op in reversed(batch.ops):
+            if not isinstance(op, Edit):
+                continue
+            if op.kind == EDIT_PARSE:
+                self.statements.named.pop(op.name, None)
+            elif op.kind == EDIT_CLOSE and op.statement is not None:
+                self.statements.named[op.name] = op.statement
+        if batch.unnamed is not None:
+            self.statements.forget_unnamed()
+
+    # Sending
+
+    def emit(self, batch: Batch, data: bytes, server: ServerSession) -> bytes:
+        """The bytes of the batch for this server, and what the server now owes noted in its books."""
+        for facts in batch.facts:
+            if facts.session_state:
+                server.dirty = facts.session_state
+            if facts.deallocates_all:
+                server.watch_deallocate = True
+        if not batch.edited:
+            server.expected.extend(batch.ops)  # type: ignore[arg-type]  # without edits they are all Expects
+            out = data[batch.start : batch.end] if batch.start or batch.end < len(data) else data
+        else:
+            out = self._emit_edited(batch, data, server)
+        if batch.unnamed is not None or self.statements.unnamed is None:
+            server.unnamed = batch.unnamed
+        server.hold = batch.hold
+        if batch.hold == HOLD_FOR_MARKER:
+            server.expected.append(MARKER)
+            return out + MARKER_MESSAGE + FLUSH_MESSAGE
+        if batch.hold == HOLD_FOR_EXECUTE:
+            return out + FLUSH_MESSAGE
+        return out
+
+    def _emit_edited(self, batch: Batch, data: bytes, server: ServerSession) -> bytes:
+        out: list[bytes] = []
+        copied = batch.start
+        for op in batch.ops:
+            if isinstance(op, Expect):
+                server.expected.append(op)
+                continue
+            if copied < op.start:
+                out.append(data[copied : op.start])
+            self._emit_edit(op, data, server, out)
+            copied = op.end
+        if copied < batch.end:
+            out.append(data[copied : batch.end])
+        return b"".join(out)
+
+    def _emit_edit(self, edit: Edit, data: bytes, server: ServerSession, out: list[bytes]) -> None:
+        kind = edit.kind
+        statement = edit.statement
+        if kind == EDIT_UNNAMED:
+            self._emit_unnamed(server, out)
+        elif kind == EDIT_CLOSE:
+            out.append(MARKER_MESSAGE)
+            server.expected.append(Expect(None, None, self.statements, edit.name, statement))
+        elif kind == EDIT_PARSE:
+            assert statement is not None
+            if server.statements.use(statement.name):
+                out.append(MARKER_MESSAGE)
+                server.expected.append(Expect(PARSE_COMPLETE_MESSAGE, None, self.statements, edit.name))
+            else:
+                server.expected.append(Expect(None, statement, self.statements, edit.name))
+                self._parse_on(statement, server, out)
+        elif kind != EDIT_DROP:
+            if statement is None:
+                name = UNKNOWN_PREFIX + edit.name
+            else:
+                if not server.statements.use(statement.name):
+                    server.expected.append(Expect(b"", statement))
+                    self._parse_on(statement, server, out)
+                name = statement.name
+            self._emit_named(edit, data, name, server, out)
+
+    def _emit_named(self, edit: Edit, data: bytes, name: bytes, server: ServerSession, out: list[bytes]) -> None:
+        """A message under the server's name for a statement."""
+        if edit.kind == EDIT_BIND:
+            portal_end = data.find(0, edit.start + 5)
+            rest = portal_end + 1 + len(edit.name)
+            length = edit.end - edit.start - 1 + len(name) - len(edit.name)
+            out.append(b"B" + length.to_bytes(4, "big") + data[edit.start + 5 : portal_end + 1] + name)
+            out.append(data[rest : edit.end])
+        elif edit.kind == EDIT_DESCRIBE:
+            out.append(message(DESCRIBE, b"S" + name + b"\0"))
+        else:
+            # EDIT_PARSE_AGAIN: its `name` is the body. The name it takes on the server is taken, as the client's is.
+            out.append(message(PARSE, name + b"\0" + edit.name))
+            server.expected.append(PASS)
+
+    def _parse_on(self, statement: Statement, server: ServerSession, out: list[bytes]) -> None:
+        """Parse a statement on a server that lacks it, and close the one it used least when it has too many."""
+        out.append(statement.parse_message())
+        evicted = server.statements.add(statement)
+        if evicted is not None:
+            out.append(message(CLOSE, b"S" + evicted + b"\0"))
+            server.expected.append(EVICTED)
+
+    def _emit_unnamed(self, server: ServerSession, out: list[bytes]) -> None:
+        """Make the server's unnamed statement the client's, or none where the client has none."""
+        body = self.statements.unnamed
+        if body is not None and server.unnamed is body:
+            return
+        if body is not None and self.statements.unnamed_kept:
+            out.append(message(PARSE, b"\0" + body))
+            server.unnamed = body
+        else:
+            out.append(message(CLOSE, b"S\0"))
+            server.unnamed = None
+        server.expected.append(UNNAMED)
+
+
+FUNCTION_CALL_FACTS: Final = StatementFacts(kind="FunctionCall", write_reason="it is a FunctionCall message")
+STATEMENT: Final = 0x53
+"""'S': the name in a Describe or Close is a statement's, not a portal's."""
+COPY_MESSAGES: Final = frozenset({COPY_DATA, COPY_DONE, COPY_FAIL})
+KNOWN: Final = LARGE | SMALL

@@ -1,0 +1,130 @@
+"""One prepared statement under many names: named statements in transaction mode.
+
+Clients name their statements as they like, and each batch may run on another server. So the same text with the same
+parameter types is one Statement with one name on the servers, whichever clients prepared it; each client maps its
+own names to Statements; each server knows which Statements it has, and a missing one is parsed in front of the
+message that needs it. The reply to that Parse is not the client's and is left out.
+
+A client's Parse of what its server already has is sent as a Close of a name that no server has: the server answers
+with CloseComplete in its turn, or not at all when it is skipping to Sync, and that is shown as ParseComplete.
+"""
+
+from collections import OrderedDict
+from itertools import count
+from typing import Final
+from weakref import WeakValueDictionary
+
+from middleware.session.parameters import NONE, StartupParameters
+from middleware.wire.build import message
+from middleware.wire.codes import PARSE
+from parser.facts import StatementFacts
+
+NAME_PREFIX: Final = b"_pointsman_"
+UNKNOWN_PREFIX: Final = b"_pointsman_?"
+"""In front of a name that its client has not prepared: it names nothing, and is taken off again in the server's error."""
+
+
+class Statement:
+    """A named statement as servers have it. `body` is a Parse message behind its name: text, zero, parameter types."""
+
+    __slots__ = ("__weakref__", "body", "facts", "key", "name")
+
+    def __init__(self, key: tuple[StartupParameters, bytes], name: bytes, facts: StatementFacts) -> None:
+        self.key: Final = key
+        self.body: Final = key[1]
+        self.name = name
+        self.facts: Final = facts
+
+    def parse_message(self) -> bytes:
+        """The Parse message that makes a server have it."""
+        return message(PARSE, self.name + b"\0" + self.body)
+
+
+class StatementRegistry:
+    """All named statements of a worker. Holds them weakly: they live while a client or a server has them."""
+
+    def __init__(self) -> None:
+        self._serial = count(1)
+        self._known: WeakValueDictionary[tuple[StartupParameters, bytes], Statement] = WeakValueDictionary()
+
+    def statement(self, parameters: StartupParameters, body: bytes, facts: StatementFacts) -> Statement:
+        """The Statement for a Parse body. Clients under another search_path or role get another one."""
+        key = (parameters if parameters.reshapes else NONE, body)
+        statement = self._known.get(key)
+        if statement is None:
+            statement = self._known[key] = Statement(key, self._new_name(), facts)
+        return statement
+
+    def rename(self, statement: Statement) -> None:
+        """Give it a new name, so that every server parses it afresh; the old name ages out of the servers."""
+        statement.name = self._new_name()
+
+    def _new_name(self) -> bytes:
+        return NAME_PREFIX + str(next(self._serial)).encode()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+class ServerStatements:
+    """The named statements one server has, the least recently used first to go. Holds the Statements alive."""
+
+    __slots__ = ("_names", "size_max")
+
+    def __init__(self, size_max: int) -> None:
+        self.size_max: Final = size_max
+        self._names: OrderedDict[bytes, Statement] = OrderedDict()
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def use(self, name: bytes) -> bool:
+        """Whether the server has it, and if so that it was used now."""
+        if name not in self._names:
+            return False
+        self._names.move_to_end(name)
+        return True
+
+    def add(self, statement: Statement) -> bytes | None:
+        """Note that it was parsed; returns the name to close to stay within the bound, or None."""
+        self._names[statement.name] = statement
+        if len(self._names) <= self.size_max:
+            return None
+        evicted, _ = self._names.popitem(last=False)
+        return evicted
+
+    def remove(self, name: bytes) -> None:
+        self._names.pop(name, None)
+
+    def clear(self) -> None:
+        self._names.clear()
+
+
+class ClientStatements:
+    """The named statements one client has prepared, and its unnamed one."""
+
+    __slots__ = ("named", "unnamed", "unnamed_facts", "unnamed_kept")
+
+    def __init__(self) -> None:
+        self.named: dict[bytes, Statement] = {}
+        self.unnamed: bytes | None = None
+        """The Parse body of its unnamed statement; the very object tells a server's copy from another client's."""
+        self.unnamed_kept = False
+        """The body is whole; of a statement too long to keep it is only a token."""
+        self.unnamed_facts: StatementFacts | None = None
+
+    def forget_unnamed(self) -> None:
+        self.unnamed = None
+        self.unnamed_facts = None
+
+    def original_names(self, error: bytes) -> bytes:
+        """A server's ErrorResponse body with our names for statements put back to the client's."""
+        if UNKNOWN_PREFIX in error:
+            return error.replace(UNKNOWN_PREFIX, b"")
+        for name, statement in self.named.items():
+            if b'"' + statement.name + b'"' in error:
+                return error.replace(b'"' + statement.name + b'"', b'"' + name + b'"')
+        return error

@@ -1,0 +1,368 @@
+"""What one server answers, matched with what was asked of it.
+
+A server answers in the order it was asked ("Message Flow", "Pipelining"). `expected` holds, in that order, the replies
+that mean something to us; all others pass. Its entries:
+
+    SYNC          a ReadyForQuery that its client is waiting for: after a Query, a FunctionCall or a Sync
+    SYNC_UNSEEN   a ReadyForQuery of our own making, behind replies that the client is to see
+    HIDDEN        a whole exchange of our own (settings, reset, check), up to and with its ReadyForQuery
+    PASS          a ParseComplete or CloseComplete that belongs to the client
+    MARKER        the CloseComplete that proves that the server is not skipping to Sync
+    UNNAMED       the answer to our putting the client's unnamed statement in place
+    EVICTED       the answer to our closing a statement that was one too many
+    Expect        a ParseComplete or CloseComplete that is left out, shown as another, or undone when it does not come
+
+A ReadyForQuery closes everything up to the next SYNC: what was expected before it and did not come was skipped after
+an error, and its effects on our books are undone, last first.
+
+States: `status` is what the last ReadyForQuery said. `copy_in` lasts from CopyInResponse until the client's CopyDone
+or CopyFail or an error. The server is at rest when nothing is expected, no transaction is open and no COPY runs.
+
+feed() returns the bytes for the client, as a rule the very object it was given, and sets bits in `events` for the
+connection to act on. Only headers are read; rows are never looked into, and a message larger than its chunk is
+counted off, never gathered, unless it is one of the short ones we must read whole.
+"""
+
+from collections import deque
+from struct import Struct
+from typing import Final
+
+from middleware.session.parameters import NONE, StartupParameters
+from middleware.session.prepared import ClientStatements, ServerStatements, Statement
+from middleware.wire.codes import (
+    CLOSE_COMPLETE,
+    COMMAND_COMPLETE,
+    COPY_IN_RESPONSE,
+    EMPTY_QUERY_RESPONSE,
+    ERROR_RESPONSE,
+    PARAMETER_STATUS,
+    PARSE_COMPLETE,
+    PORTAL_SUSPENDED,
+    READY_FOR_QUERY,
+)
+
+_header: Final = Struct(">BI").unpack_from
+
+IDLE: Final = 0x49
+"""ReadyForQuery's status outside a transaction block, 'I'."""
+
+READY: Final = 1
+"""A ReadyForQuery has come."""
+HOLD_OVER: Final = 2
+"""What the session held its client's messages back for has been decided."""
+FAILED: Final = 4
+"""An ErrorResponse has gone to the client."""
+FATAL: Final = 8
+"""The server is about to close the connection, and has said so."""
+DEALLOCATED: Final = 16
+"""DEALLOCATE ALL or DISCARD ALL was carried out."""
+STALE_PLAN: Final = 32
+"""A prepared statement's result type has changed under it."""
+SETUP_FAILED: Final = 64
+"""An exchange of our own was answered with an error, kept in `setup_error`."""
+COPY_BEGUN: Final = 128
+HOLD_FAILED: Final = 256
+"""With HOLD_OVER: the server has answered with an error, and skips to Sync."""
+
+HOLD_NONE: Final = 0
+HOLD_FOR_MARKER: Final = 1
+"""Until we know that the server is not skipping to Sync."""
+HOLD_FOR_EXECUTE: Final = 2
+"""Until an Execute that may begin a COPY was answered."""
+HOLD_FOR_QUERY: Final = 3
+"""Until a Query that may begin a COPY was answered, or did."""
+
+READ_WHOLE_MAX: Final = 64 * 1024
+"""A ParameterStatus or ErrorResponse longer than this passes unread."""
+
+SPECIAL: Final = frozenset(
+    {
+        PARSE_COMPLETE,
+        CLOSE_COMPLETE,
+        READY_FOR_QUERY,
+        ERROR_RESPONSE,
+        PARAMETER_STATUS,
+        COPY_IN_RESPONSE,
+    }
+)
+"""Replies that mean something to us; every other passes."""
+
+HOLD_ENDS: Final = frozenset({COMMAND_COMPLETE, EMPTY_QUERY_RESPONSE, PORTAL_SUSPENDED})
+WATCHED: Final = SPECIAL | HOLD_ENDS
+
+
+class Expect:
+    """A ParseComplete or CloseComplete due from the server, and how to take back what was booked for it."""
+
+    __slots__ = ("name", "on_server", "owner", "previous", "reply")
+
+    def __init__(
+        self,
+        reply: bytes | None = None,
+        on_server: Statement | None = None,
+        owner: ClientStatements | None = None,
+        name: bytes = b"",
+        previous: Statement | None = None,
+    ) -> None:
+        self.reply: Final = reply
+        """What the client gets for it: None, the reply itself; no bytes, nothing."""
+        self.on_server: Final = on_server
+        """The statement that the server has if the reply comes, and has not if it does not."""
+        self.owner: Final = owner
+        self.name: Final = name
+        self.previous: Final = previous
+        """What `name` meant to `owner` before, to be restored if the reply does not come."""
+
+
+SYNC: Final = Expect()
+SYNC_UNSEEN: Final = Expect()
+HIDDEN: Final = Expect()
+PASS: Final = Expect()
+MARKER: Final = Expect(b"")
+UNNAMED: Final = Expect(b"")
+EVICTED: Final = Expect(b"")
+
+
+class ServerSession:
+    """The books of one server connection, from its login's ReadyForQuery on."""
+
+    __slots__ = (
+        "_hidden",
+        "_keep_rest",
+        "_left",
+        "_tail",
+        "copy_in",
+        "dirty",
+        "events",
+        "expected",
+        "hold",
+        "owner",
+        "parameters",
+        "reported",
+        "setup_error",
+        "statements",
+        "status",
+        "uncertain",
+        "unnamed",
+        "watch_deallocate",
+    )
+
+    def __init__(self, statements_max: int, reported: dict[bytes, bytes]) -> None:
+        self.status = IDLE
+        self.expected: deque[Expect] = deque()
+        self.events = 0
+        self.copy_in = False
+        self.hold = HOLD_NONE
+        self.dirty = ""
+        """What a client may have left on it, in words; empty while nothing."""
+        self.uncertain = False
+        """Its answers did not match what was asked: it is to be closed, not lent again."""
+        self.parameters: StartupParameters = NONE
+        self.reported = reported
+        """The last ParameterStatus of each parameter."""
+        self.statements = ServerStatements(statements_max)
+        self.unnamed: bytes | None = None
+        """The Parse body of the unnamed statement it has."""
+        self.owner: ClientStatements | None = None
+        """The statements of the client it is lent to."""
+        self.setup_error: bytes | None = None
+        self.watch_deallocate = False
+        self._left = 0
+        self._keep_rest = True
+        self._tail = b""
+        self._hidden = False
+
+    def at_rest(self) -> bool:
+        """Nothing is due, no transaction is open, no COPY runs: what was asked is answered whole."""
+        return not self.expected and self.status == IDLE and not self.copy_in and not self._left and not self._tail
+
+    def mid_message(self) -> bool:
+        """The client has got a part of a message, and nothing but its rest may follow."""
+        return self._left > 0 and self._keep_rest
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what the server sent; returns what the client is to get. Raises ValueError on nonsense."""
+        start = position = 0
+        if self._left:
+            if self._left >= len(data):
+                self._left -= len(data)
+                return data if self._keep_rest else b""
+            position = self._left
+            self._left = 0
+            if not self._keep_rest:
+                start = position
+        elif self._tail:
+            data = self._tail + data
+            self._tail = b""
+        size = len(data)
+        pieces: list[bytes] = []
+        hidden = self._hidden or (bool(self.expected) and self.expected[0] is HIDDEN)
+        special = WATCHED if self.hold or self.watch_deallocate else SPECIAL
+        while position + 5 <= size:
+            code, length = _header(data, position)
+            end = position + 1 + length
+            if length < 4:
+                raise ValueError(f"a message of type {code} has the length {length}")
+            if code not in special and not hidden:
+                if end > size:
+                    self._left = end - size
+                    self._keep_rest = True
+                    position = size
+                    break
+                position = end
+                continue
+            if end > size:
+                if length <= READ_WHOLE_MAX and code in special:
+                    break
+                self._left = end - size
+                self._keep_rest = not hidden
+                end = size
+                shown: bytes | None = None if not hidden else b""
+            elif hidden:
+                shown = self._take_hidden(code, data[position + 5 : end])
+                hidden = bool(self.expected) and self.expected[0] is HIDDEN
+            else:
+                shown = self._take(code, data, position, end)
+                hidden = bool(self.expected) and self.expected[0] is HIDDEN
+            if shown is not None:
+                if start < position:
+                    pieces.append(data[start:position])
+                if shown:
+                    pieces.append(shown)
+                start = end
+            position = end
+        self._hidden = hidden
+        if position < size:
+            self._tail = data[position:]
+        if not pieces and start == 0:
+            return data if position == size else data[:position]
+        if start < position:
+            pieces.append(data[start:position])
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _take(self, code: int, data: bytes, position: int, end: int) -> bytes | None:
+        """Act on a reply that means something; returns what is shown in its place, or None for itself."""
+        if code == READY_FOR_QUERY:
+            return self._take_ready(data[position + 5])
+        if code in (PARSE_COMPLETE, CLOSE_COMPLETE):
+            return self._take_complete()
+        if code == ERROR_RESPONSE:
+            return self._take_error(data[position:end])
+        if code == PARAMETER_STATUS:
+            self._take_parameter(data[position + 5 : end])
+        elif code == COPY_IN_RESPONSE:
+            self.copy_in = True
+            self.events |= COPY_BEGUN | (HOLD_OVER if self.hold else 0)
+            self.hold = HOLD_NONE
+        else:
+            self._take_watched(code, data[position + 5 : end])
+        return None
+
+    def _take_ready(self, status: int) -> bytes | None:
+        self.status = status
+        self.copy_in = False
+        self.events |= READY
+        shown: bytes | None = None
+        undone: list[Expect] = []
+        while self.expected:
+            entry = self.expected.popleft()
+            if entry is SYNC:
+                break
+            if entry is SYNC_UNSEEN:
+                shown = b""
+                break
+            undone.append(entry)
+        else:
+            # More answers than questions: a Sync that the server read after its COPY had failed, before we knew.
+            self.uncertain = True
+        if undone:
+            self._undo(undone)
+        if self.hold and not self.expected:
+            self.hold = HOLD_NONE
+            self.events |= HOLD_OVER
+        return shown
+
+    def _undo(self, entries: list[Expect]) -> None:
+        """Take back what was booked for replies that were skipped, the last first."""
+        for entry in reversed(entries):
+            if entry.on_server is not None:
+                self.statements.remove(entry.on_server.name)
+            if entry is UNNAMED:
+                self.unnamed = None
+            elif entry is EVICTED:
+                # Its name is still taken on the server, and may be wanted again.
+                self.uncertain = True
+            elif entry.owner is None:
+                continue
+            elif not entry.name:
+                entry.owner.forget_unnamed()
+                self.unnamed = None
+            elif entry.previous is None:
+                entry.owner.named.pop(entry.name, None)
+            else:
+                entry.owner.named[entry.name] = entry.previous
+
+    def _take_complete(self) -> bytes | None:
+        if not self.expected:
+            raise ValueError("a ParseComplete or CloseComplete that nothing asked for")
+        entry = self.expected.popleft()
+        if entry is PASS:
+            return None
+        if entry is MARKER:
+            if self.hold == HOLD_FOR_MARKER:
+                self.hold = HOLD_NONE
+                self.events |= HOLD_OVER
+            return b""
+        if entry in (SYNC, SYNC_UNSEEN, HIDDEN):
+            raise ValueError("a ParseComplete or CloseComplete where ReadyForQuery was due")
+        return entry.reply
+
+    def _take_error(self, reply: bytes) -> bytes | None:
+        self.events |= FAILED
+        self.copy_in = False
+        if self.hold in (HOLD_FOR_MARKER, HOLD_FOR_EXECUTE) and SYNC not in self.expected:
+            # The error is not an earlier batch's, so from here on the server skips to Sync.
+            self.hold = HOLD_NONE
+            self.events |= HOLD_OVER | HOLD_FAILED
+        fields = error_fields(reply[5:])
+        if fields.get(b"V", fields.get(b"S")) in (b"FATAL", b"PANIC"):
+            self.events |= FATAL
+        if fields.get(b"C") == b"0A000" and fields.get(b"R") == b"RevalidateCachedQuery":
+            self.events |= STALE_PLAN
+        if self.owner is not None and b"_pointsman_" in reply:
+            body = self.owner.original_names(reply[5:])
+            return b"E" + (len(body) + 4).to_bytes(4, "big") + body
+        return None
+
+    def _take_parameter(self, body: bytes) -> None:
+        name, _, rest = body.partition(b"\0")
+        self.reported[name] = rest[:-1]
+
+    def _take_watched(self, code: int, body: bytes) -> None:
+        if code == COMMAND_COMPLETE and self.watch_deallocate and body in (b"DEALLOCATE ALL\0", b"DISCARD ALL\0"):
+            self.statements.clear()
+            self.unnamed = None
+            self.events |= DEALLOCATED
+        if self.hold == HOLD_FOR_EXECUTE:
+            self.hold = HOLD_NONE
+            self.events |= HOLD_OVER
+
+    def _take_hidden(self, code: int, body: bytes) -> bytes:
+        """A reply within an exchange of our own: never the client's."""
+        if code == READY_FOR_QUERY:
+            self.status = body[0]
+            self.events |= READY
+            self.expected.popleft()
+        elif code == ERROR_RESPONSE:
+            self.setup_error = body
+            self.events |= SETUP_FAILED
+            if error_fields(body).get(b"V") == b"FATAL":
+                self.events |= FATAL
+        elif code == PARAMETER_STATUS:
+            self._take_parameter(body)
+        return b""
+
+
+def error_fields(body: bytes) -> dict[bytes, bytes]:
+    """The fields of an ErrorResponse or NoticeResponse body, by their one-letter codes."""
+    return {field[:1]: field[1:] for field in body.split(b"\0") if field}

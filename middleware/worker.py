@@ -1,0 +1,178 @@
+"""A worker: one process of the data plane. Started by the supervisor as `python -m middleware.worker FD`.
+
+FD is its end of the control channel, inherited. First comes Configure, then snapshots; the first Topology makes it
+accept clients on the listening sockets it has inherited too. When the channel closes the supervisor is gone, and so
+is the worker, at once: it never runs as an orphan.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+from typing import Final, cast
+
+import structlog
+import uvloop
+
+from middleware import control
+from middleware.control import (
+    CatalogWanted,
+    Configure,
+    Drain,
+    Drained,
+    ForwardCancel,
+    FrameReader,
+    NodeTrouble,
+    Ready,
+    SetCatalog,
+    SetTopology,
+)
+from middleware.logs import set_up_logs
+from middleware.relay.client_connection import ClientConnection
+from middleware.relay.relay import Relay
+
+log: Final = structlog.get_logger("worker")
+
+TICK_S: Final = 0.25
+"""How finely deadlines are kept."""
+TICKS_PER_REPORT: Final = 4
+TROUBLE_REPORTS_MAX: Final = 20
+"""Reports of trouble with nodes between two ticks; more say nothing new."""
+BACKLOG: Final = 4096
+
+
+class Worker(asyncio.Protocol):
+    """The worker's end of the control channel, and what it orders."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop: Final = loop
+        self._reader: Final = FrameReader()
+        self._relay: Relay | None = None
+        self._listeners: list[socket.socket] = []
+        self._servers: list[asyncio.AbstractServer] = []
+        self._accepting: asyncio.Task[None] | None = None
+        self._draining_until: float | None = None
+        self._ticks = 0
+        self._trouble_reports = 0
+        self._channel: asyncio.Transport
+        self.done: Final[asyncio.Event] = asyncio.Event()
+
+    # The channel
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop has transports of its own kind.
+        self._channel = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._reader.feed(data):
+            self._take(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.done.set()
+
+    def _take(self, message: object) -> None:
+        relay = self._relay
+        if isinstance(message, Configure):
+            self._configure(message)
+        elif relay is None:
+            raise AssertionError(f"{type(message).__name__} before Configure")
+        elif isinstance(message, SetTopology):
+            relay.set_topology(message.topology)
+            if self._accepting is None:
+                self._accepting = self._loop.create_task(self._accept(relay))
+        elif isinstance(message, SetCatalog):
+            relay.set_catalog(message.catalog)
+        elif isinstance(message, ForwardCancel):
+            relay.cancel(message.process_id, message.secret)
+        elif isinstance(message, Drain):
+            self._drain(relay, message.timeout_s)
+        else:
+            raise AssertionError(f"unexpected message {type(message).__name__}")
+
+    def _tell(self, message: control.Up) -> None:
+        if not self._channel.is_closing():
+            self._channel.write(control.encode(message))
+
+    # What a relay tells the control plane
+
+    def catalog_wanted(self, database: str, stale: bool) -> None:
+        self._tell(CatalogWanted(database, stale))
+
+    def node_trouble(self, node: str, message: str) -> None:
+        if self._trouble_reports < TROUBLE_REPORTS_MAX:
+            self._trouble_reports += 1
+            self._tell(NodeTrouble(node, message))
+
+    def forward_cancel(self, process_id: int, secret: bytes) -> None:
+        self._tell(ForwardCancel(process_id, secret))
+
+    # Orders
+
+    def _configure(self, message: Configure) -> None:
+        settings = message.settings
+        set_up_logs(settings.log_level, settings.log_format)
+        self._relay = Relay(message.worker, settings, self._loop, self)
+        self._listeners = [socket.socket(fileno=fd) for fd in message.listeners]
+        self._loop.call_later(TICK_S, self._tick, self._relay)
+
+    async def _accept(self, relay: Relay) -> None:
+        def connection() -> ClientConnection:
+            return ClientConnection(relay)
+
+        for listener in self._listeners:
+            listener.setblocking(False)
+            if listener.family == socket.AF_UNIX:
+                server = await self._loop.create_unix_server(connection, sock=listener, backlog=BACKLOG)
+            else:
+                server = await self._loop.create_server(connection, sock=listener, backlog=BACKLOG)
+            self._servers.append(server)
+        self._tell(Ready(relay.worker))
+
+    def _drain(self, relay: Relay, timeout_s: float) -> None:
+        for server in self._servers:
+            server.close()
+        self._draining_until = self._loop.time() + timeout_s
+        relay.drain()
+
+    def _tick(self, relay: Relay) -> None:
+        now = self._loop.time()
+        self._loop.call_later(TICK_S, self._tick, relay)
+        self._trouble_reports = 0
+        relay.tick(now)
+        self._ticks += 1
+        if self._ticks % TICKS_PER_REPORT == 0:
+            self._tell(relay.counters())
+        if self._draining_until is None:
+            return
+        if now >= self._draining_until:
+            relay.terminate()
+        if not relay.clients:
+            self._tell(Drained(relay.worker))
+            self._channel.close()
+
+
+async def work(fd: int) -> None:
+    """Serve until the control channel closes."""
+    loop = asyncio.get_running_loop()
+    channel = socket.socket(fileno=fd)
+    channel.setblocking(False)
+    _, worker = await loop.create_connection(lambda: Worker(loop), sock=channel)
+    await worker.done.wait()
+
+
+def main() -> None:
+    # Ctrl-C and SIGTERM are the supervisor's to act on; it tells its workers by the channel.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # What exists now lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    uvloop.run(work(int(sys.argv[1])))
+    # Straight out: what is left belongs to clients that are gone.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
