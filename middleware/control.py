@@ -4,7 +4,7 @@ A local socket pair per worker carries frames: a length (4 bytes, big-endian), t
 message's type. Snapshots and orders go down, counters and reports go up. Nothing on the hot path waits for it.
 """
 
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -120,7 +120,7 @@ class ControlError(Exception):
 
 
 _LENGTH_BYTES: Final = 4
-_encoder = msgspec.msgpack.Encoder()
+_encoder: Final = msgspec.msgpack.Encoder()
 
 
 def encode(message: Down | Up) -> bytes:
@@ -131,24 +131,20 @@ def encode(message: Down | Up) -> bytes:
     return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
 
 
-Message = TypeVar("Message")
+_decoder: Final = msgspec.msgpack.Decoder(Down | Up)
 
 
-class FrameReader(Generic[Message]):
-    """Bytes in, messages out; what is left of an unfinished frame is kept.
+class FrameReader:
+    """Bytes in, messages out, for either end; what is left of an unfinished frame is kept."""
 
-    `down_reader` and `up_reader` make the one for each end.
-    """
-
-    def __init__(self, decoder: "msgspec.msgpack.Decoder[Message]") -> None:
-        self._decoder = decoder
+    def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes) -> list[Down | Up]:
         """The messages that `data` completes, in order. Raises ControlError, after which the reader is of no use."""
         buffer = self._buffer
         buffer += data
-        messages: list[Message] = []
+        messages: list[Down | Up] = []
         start = 0
         while len(buffer) - start >= _LENGTH_BYTES:
             length = int.from_bytes(buffer[start : start + _LENGTH_BYTES], "big")
@@ -160,20 +156,10 @@ class FrameReader(Generic[Message]):
             # bytes: the decoder may keep views into what it is given, and a bytearray with views cannot shrink.
             payload = bytes(buffer[start + _LENGTH_BYTES : end])
             try:
-                messages.append(self._decoder.decode(payload))
+                messages.append(_decoder.decode(payload))
             except (msgspec.DecodeError, ValueError) as error:
                 # Not chained: the cause's text names fields and types, never values, but its frames hold the payload.
                 raise ControlError(f"not a message: {error}") from None
             start = end
         del buffer[:start]
         return messages
-
-
-def down_reader() -> FrameReader[Down]:
-    """For a worker: what the supervisor sends."""
-    return FrameReader(msgspec.msgpack.Decoder(Down))
-
-
-def up_reader() -> FrameReader[Up]:
-    """For the supervisor: what a worker sends."""
-    return FrameReader(msgspec.msgpack.Decoder(Up))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from structlog.typing import Processor
 
 
-def configure(level: str, log_format: str, **bound: object) -> None:
+def set_up_logs(level: str, log_format: str, **bound: object) -> None:
     """Set up logging for this process. `bound` goes onto each of its lines, such as `worker=1`."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -3,8 +3,9 @@
 import anyio
 import typer
 
-from middleware import logs, supervisor
+from middleware import supervisor
 from middleware.cli.common import CONFIG_DEFAULT, EXIT_FAILED, ConfigOption, settings_or_exit
+from middleware.logs import set_up_logs
 
 
 def serve(config: ConfigOption = CONFIG_DEFAULT) -> None:
@@ -13,7 +14,7 @@ def serve(config: ConfigOption = CONFIG_DEFAULT) -> None:
     Then no new clients are taken, and open transactions have shutdown_timeout to end; a second signal ends at once.
     """
     settings = settings_or_exit(config)
-    logs.configure(settings.log.level, settings.log.format)
+    set_up_logs(settings.log.level, settings.log.format)
     try:
         anyio.run(supervisor.serve, settings)
     except supervisor.ListenError as error:

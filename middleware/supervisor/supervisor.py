@@ -25,6 +25,7 @@ from middleware.control import (
     Drain,
     ForwardCancel,
     NodeTrouble,
+    Ready,
     SetCatalog,
     SetTopology,
     Up,
@@ -186,9 +187,11 @@ class Supervisor:
     def _catalog_changed(self, catalog: Catalog) -> None:
         self._tell_all(SetCatalog(catalog))
 
-    def _heard(self, index: int, message: Up) -> None:
+    def _heard(self, index: int, message: Down | Up) -> None:
         """What worker `index` says."""
         match message:
+            case Ready():
+                log.info("worker ready", worker=index, pid=self._workers[index].pid)
             case Counters():
                 self._totals.reported(message)
             case CatalogWanted(database=database, stale=stale):
@@ -203,7 +206,7 @@ class Supervisor:
                 if 0 <= worker_of(process_id) < len(self._workers):
                     self._workers[worker_of(process_id)].send(message)
             case _:
-                pass
+                log.error("worker said what only the supervisor says", worker=index, message=type(message).__name__)
 
 
 @contextlib.asynccontextmanager

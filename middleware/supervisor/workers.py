@@ -18,7 +18,7 @@ import anyio
 import anyio.abc
 import structlog
 
-from middleware.control import ControlError, Down, Drained, Ready, Up, encode, up_reader
+from middleware.control import ControlError, Down, Drained, FrameReader, Ready, Up, encode
 from middleware.supervisor.outbox import Outbox
 
 WORKER_COMMAND: Final = (sys.executable, "-m", "middleware.worker")
@@ -61,7 +61,7 @@ class Worker:
         command: Sequence[str],
         listeners: Callable[[], Sequence[int]],
         greeting: Callable[[int], list[Down]],
-        heard: Callable[[int, Up], None],
+        heard: Callable[[int, Down | Up], None],
         ended: Callable[[int], None],
     ) -> None:
         self.index = index
@@ -170,7 +170,7 @@ class Worker:
 
     async def _hear(self, channel: anyio.abc.UNIXSocketStream) -> None:
         """Pass on what the worker says until its last word: Drained, the end of the channel, or nonsense."""
-        reader = up_reader()
+        reader = FrameReader()
         try:
             while True:
                 for message in reader.feed(await channel.receive(_CHUNK)):
