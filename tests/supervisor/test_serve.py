@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -45,7 +46,7 @@ class Serving:
         self.wait(lambda: self.logged("ready"), "ready")
         self.workers = [psutil.Process(line["pid"]) for line in self.logged("worker ready")]
 
-    def logged(self, event: str) -> list[dict[str, object]]:
+    def logged(self, event: str) -> list[dict[str, Any]]:
         """The log's lines of one event; every line must be JSON."""
         lines = [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
         return [line for line in lines if line["event"] == event]
