@@ -6,7 +6,7 @@ resets those whose session a client may have changed, and closes what cannot be 
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from healthcheck.topology import Node
 from middleware.config import WorkerSettings
@@ -140,7 +140,7 @@ class Pool:
         self._open_what_is_needed(now)
 
     def close(self, error: PointsmanError) -> None:
-        """The node is no longer used: turn away who waits, close what is idle; what is lent is closed when it comes back."""
+        """The node is no longer used: turn away who waits, close what is idle, and what is lent when it comes back."""
         self.plan.closed = True
         self._last_error = error
         while (client := self.plan.next_client()) is not None:
@@ -247,14 +247,14 @@ class Pool:
 
         made = False
 
-        def connection() -> ServerConnection:
+        def connection() -> asyncio.Protocol:
             nonlocal made
             made = True
             password = self._settings.users.get(self.user.decode(errors="replace"))
             login = ServerLogin(self.user, self.database, password)
             server = ServerConnection(self, login, self._settings.max_prepared_statements, now, deadline)
             self._on_the_way.add(server)
-            return server
+            return cast(asyncio.Protocol, server)
 
         try:
             async with asyncio.timeout_at(deadline):

@@ -55,8 +55,8 @@ class Borrower(Protocol):
         """The connection is gone, without the answers that are still due."""
 
 
-class ServerConnection(asyncio.Protocol):
-    """A connection of ours to PostgreSQL."""
+class ServerConnection:
+    """A connection of ours to PostgreSQL: an asyncio.Protocol in all but name, so that it can be compiled."""
 
     __slots__ = (
         "_login",
@@ -99,7 +99,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop has transports of its own kind.
         self.transport = cast(asyncio.Transport, transport)
-        transport.write(self._login.startup())
+        self.transport.write(self._login.startup())
 
     def data_received(self, data: bytes) -> None:
         if self.state == LOGGING_IN:
@@ -202,6 +202,10 @@ class ServerConnection(asyncio.Protocol):
             self.state = CLOSED
             self.transport.write(TERMINATE_MESSAGE)
             self.transport.close()
+
+    def eof_received(self) -> bool:
+        """The node sends no more: connection_lost() follows."""
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.state == LOGGING_IN:

@@ -71,8 +71,8 @@ BLOCKED: Final = 2
 """Why a client is not read from (with SERVER_FULL): its messages wait for a server or for an answer."""
 
 
-class ClientConnection(asyncio.Protocol):
-    """A client's connection to us."""
+class ClientConnection:
+    """A client's connection to us: an asyncio.Protocol in all but name (a base class in Python cannot be compiled)."""
 
     __slots__ = (
         "_backlog",

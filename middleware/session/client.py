@@ -1,8 +1,9 @@
 """What a client sends, cut into batches.
 
-A batch is what must run on one server, decided as a whole: one Query, one FunctionCall, or all extended-query messages up to their Sync. Outside
-a transaction the proxy gathers a batch before it chooses a node. It stops gathering early at a Flush (the client waits
-for answers), at BATCH_BYTES_MAX, and in front of a message too large to gather; such a batch is incomplete.
+A batch is what must run on one server, decided as a whole: one Query, one FunctionCall, or all extended-query messages
+up to their Sync. Outside a transaction the proxy gathers a batch before it chooses a node. It stops gathering early at
+a Flush (the client waits for answers), at BATCH_BYTES_MAX, and at a message too large to gather; such a batch is
+incomplete.
 
 scan() reads headers, and of the messages that name statements also the names. What must be changed on its way to a
 server is noted as an edit, since it depends on which statements that server has; emit() makes the bytes. A batch
@@ -293,7 +294,7 @@ class ClientSession:
             batch.state = COMPLETE
             self.batch_open = self.discarding = self.listening = False
             return
-        if code == QUERY or code == FUNCTION_CALL:
+        if code in (QUERY, FUNCTION_CALL):
             self._scan_query(batch, data, code, position, end)
             return
         if code == TERMINATE:

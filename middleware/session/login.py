@@ -1,9 +1,10 @@
 """A client's way in: startup packets, then proof of who it is.
 
-The manual's "Start-up" and "SASL Authentication": the client may ask for TLS or GSSAPI encryption first (answered `N` at this
-stage), may instead send a CancelRequest, or sends its startup message. What it asks beyond protocol 3.2, and options
-`_pq_.*` that we do not know, are answered with NegotiateProtocolVersion, and the login goes on. Then trust, or
-SCRAM-SHA-256 with scramp. What follows (ParameterStatus, BackendKeyData, ReadyForQuery) is the caller's: it needs a server.
+The manual's "Start-up" and "SASL Authentication": the client may ask for TLS or GSSAPI encryption first (answered `N`
+at this stage), may instead send a CancelRequest, or sends its startup message. What it asks beyond protocol 3.2, and
+options `_pq_.*` that we do not know, are answered with NegotiateProtocolVersion, and the login goes on. Then trust, or
+SCRAM-SHA-256 with scramp. What follows (ParameterStatus, BackendKeyData, ReadyForQuery) is the caller's: it needs a
+server.
 
 Everything is bounded before anyone is known: a startup packet as PostgreSQL bounds it, a password message likewise.
 """
