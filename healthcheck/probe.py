@@ -4,6 +4,8 @@ In: where the node is and who asks. Out: an Observation, or ProbeError with the 
 needs `pg_monitor` to see a standby's received timeline; everything else is open to every role.
 """
 
+import errno
+import os
 from typing import Any, Final
 
 import anyio
@@ -106,7 +108,7 @@ class Probe:
 
 def reason(error: BaseException) -> str:
     """An error of asyncpg or the network in one line."""
-    if isinstance(error, OSError) and error.strerror:
-        # asyncio's own text for a refused connection names the address twice, in Python's notation.
-        return error.strerror.lower() if "Errno" in str(error) else str(error)
+    if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
+        # asyncio's own text names the address in Python's notation.
+        return os.strerror(error.errno).lower()
     return str(error).partition("\n")[0] or type(error).__name__

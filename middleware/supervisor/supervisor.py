@@ -176,9 +176,11 @@ class Supervisor:
         for node in topology.nodes:
             was = before.get(node.name)
             if was is None or (was.role, was.up, was.why) != (node.role, node.up, node.why):
-                tell = log.info if node.up else log.warning
-                tell("node", name=node.name, role=node.role.value, up=node.up, why=node.why or None)
-        if topology.primary() is None:
+                if node.up:
+                    log.info("node up", name=node.name, role=node.role.value)
+                else:
+                    log.warning("node not used", name=node.name, role=node.role.value, why=node.why)
+        if topology.primary() is None and (self._published is None or self._published.primary() is not None):
             log.warning("no primary")
         self._published = topology
         self._tell_all(SetTopology(topology))
