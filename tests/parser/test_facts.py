@@ -160,8 +160,8 @@ def test_shapes_that_differ_in_more_than_constants_stay_apart(one: bytes, other:
     assert table.facts_of(one).functions != table.facts_of(other).functions
 
 
-SNIPPETS = st.sampled_from(
-    ["SELECT ", "f1(", "f2(", ")", "'", "''", "1", "22", "x1", '"q 1"', "--", "/*", "*/", "$$", "$1", "\\", "E'", " ", ",", ";", "\n", "é"],
+SNIPPETS = st.sampled_from(["SELECT ", "f1(", "f2(", ")", "1", "22", "x1", " ", ",", ";", "\n", "é"]) | st.sampled_from(
+    ["'", "''", '"q 1"', "--", "/*", "*/", "$$", "$1", "\\", "E'"]
 )
 
 
