@@ -4,7 +4,8 @@ The protocol object of asyncio's transport; ServerSession and ServerLogin decide
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final, cast
 
 from middleware.errors import ConnectionLost, PointsmanError
 from middleware.session.parameters import NONE, Interned, StartupParameters
@@ -31,26 +32,34 @@ SERVER_FULL: Final = 1
 """Why a client is not read from: its server takes no more for now."""
 
 
-class Borrower(Protocol):
+class Borrower(ABC):
     """What a server and a pool need of the client that a server is lent to."""
+
+    __slots__ = ("transport",)
 
     transport: asyncio.Transport
 
+    @abstractmethod
     def pause_reading(self, reason: int) -> None:
         """Read no more from the client until resume_reading() with the same reason."""
 
+    @abstractmethod
     def resume_reading(self, reason: int) -> None:
         """`reason` no longer stands in the way of reading."""
 
+    @abstractmethod
     def lent(self, server: "ServerConnection") -> None:
         """A server for what it waits for."""
 
+    @abstractmethod
     def not_lent(self, error: PointsmanError) -> None:
         """There will be none."""
 
+    @abstractmethod
     def server_answered(self, server: "ServerConnection", events: int) -> None:
         """The server's session has set `events`; what it said has been written to `transport`."""
 
+    @abstractmethod
     def server_lost(self, server: "ServerConnection", error: PointsmanError) -> None:
         """The connection is gone, without the answers that are still due."""
 

@@ -98,6 +98,8 @@ class Relay:
         self.statements: Final = StatementRegistry()
         self.parameters: Final = Interned()
         self.topology = Topology()
+        self.routes_version = 0
+        """Grows with each topology: a Route of an earlier one is to be asked for again."""
         self.draining = False
         self.clients: Final[dict[int, Client]] = {}
         """Clients that are logged in, by process id."""
@@ -119,6 +121,7 @@ class Relay:
         """Use a new topology: pools of nodes that are gone, moved or down are closed."""
         self.topology = topology
         self._routes = {}
+        self.routes_version += 1
         self.welcomes.clear()
         usable = {(node.name, node.host, node.port) for node in topology.nodes if node.up}
         for key, pool in list(self._pools.items()):
@@ -143,7 +146,7 @@ class Relay:
         if route is None:
             primary = self.topology.primary()
             route = self._routes[database, user] = Route(
-                self.topology.version,
+                self.routes_version,
                 None if primary is None else self._pool(primary, database, user),
                 tuple(self._pool(node, database, user) for node in self.topology.standbys()),
             )
