@@ -47,6 +47,13 @@ def cluster() -> Iterator[Sandbox]:
         yield sandbox
 
 
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A primary `db1` and a standby `db2` for one test, which may break them."""
+    with Sandbox(standbys=1, version=int(os.environ.get("POINTSMAN_TEST_PG_VERSION", "18"))) as own:
+        yield own
+
+
 @pytest.fixture(scope="session")
 def endpoint(cluster: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     """Pointsman with two workers in front of `cluster`, ten servers per pool."""

@@ -2,27 +2,22 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 import structlog
 
-from healthcheck.probe import Credentials
-from healthcheck.topology import Node, Role, Topology
 from middleware.config import Settings
+from middleware.sandbox import Sandbox
 from middleware.supervisor import Supervisor, catalogs, running
-from middleware.supervisor.catalogs import Catalogs
-from routing.catalog import Catalog
-from tests.rig import Rig
 from tests.supervisor.conftest import ECHO_WORKER, ask, settings, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 
-def over(rig: Rig, **health_check: Any) -> Settings:
+def over(sandbox: Sandbox, **health_check: Any) -> Settings:
     """Settings with the rig's nodes."""
-    credentials = msgspec.structs.asdict(rig.credentials)
+    credentials = {"user": "pointsman", "password": sandbox.passwords["pointsman"]}
     return settings(
-        nodes={name: {"host": host, "port": port} for name, (host, port) in rig.addresses.items()},
+        nodes={node.name: {"host": node.host, "port": node.port} for node in sandbox.nodes},
         health_check={"period": 0.2, "timeout": 2.0, "retry_delay": 0.1, **credentials, **health_check},
     )
 
@@ -37,11 +32,11 @@ async def readable(supervisor: Supervisor, database: str, name: str, expected: b
     await until(says_so, f"{name} readable: {expected}")
 
 
-async def test_a_worker_hears_of_a_node_that_fails(rig: Rig) -> None:
-    async with running(over(rig, period=3600.0), worker_command=ECHO_WORKER) as supervisor:
+async def test_a_worker_hears_of_a_node_that_fails(sandbox: Sandbox) -> None:
+    async with running(over(sandbox, period=3600.0), worker_command=ECHO_WORKER) as supervisor:
         assert (await ask(supervisor))["topologies"] == [1]
         assert [node.up for node in supervisor.topology.nodes] == [True, True]
-        await rig.kill("db2")
+        sandbox.node("db2").kill()
         # With an hour to the next period, what a worker says must do.
         await ask(supervisor, order="trouble db2")
 
@@ -52,43 +47,43 @@ async def test_a_worker_hears_of_a_node_that_fails(rig: Rig) -> None:
         assert [node.up for node in supervisor.topology.nodes] == [True, False]
 
 
-async def test_a_catalog_follows_the_functions_of_its_database(rig: Rig) -> None:
-    await rig.fetch("db1", "CREATE DATABASE other")
-    await rig.fetch("db1", "CREATE FUNCTION kind(int) RETURNS int STABLE LANGUAGE sql AS 'SELECT 1'")
-    await rig.fetch("db1", "CREATE PROCEDURE proceed() LANGUAGE sql AS 'SELECT 1'")
-    async with running(over(rig, catalog_refresh=3600.0), worker_command=ECHO_WORKER) as supervisor:
-        await ask(supervisor, order="wanted postgres")
+async def test_a_catalog_follows_the_functions_of_its_database(sandbox: Sandbox) -> None:
+    sandbox.query("CREATE DATABASE other")
+    sandbox.query("CREATE FUNCTION kind(int) RETURNS int STABLE LANGUAGE sql AS 'SELECT 1'")
+    sandbox.query("CREATE PROCEDURE proceed() LANGUAGE sql AS 'SELECT 1'")
+    async with running(over(sandbox, catalog_refresh=3600.0), worker_command=ECHO_WORKER) as supervisor:
+        await ask(supervisor, order=f"wanted {sandbox.database}")
         await ask(supervisor, order="wanted other")
-        await readable(supervisor, "postgres", "kind", True)
+        await readable(supervisor, sandbox.database, "kind", True)
         await readable(supervisor, "other", "kind", False)
         for name, expected in [("abs", True), ("now", True), ("count", True), ("row_number", True)]:
-            await readable(supervisor, "postgres", name, expected)
+            await readable(supervisor, sandbox.database, name, expected)
         for name in ("random", "nextval", "proceed", "pg_advisory_lock"):
-            await readable(supervisor, "postgres", name, False)
-        version = supervisor.catalogs["postgres"].version
+            await readable(supervisor, sandbox.database, name, False)
+        version = supervisor.catalogs[sandbox.database].version
         # One volatile overload, in any schema, spoils the name.
-        await rig.fetch("db1", "CREATE SCHEMA s")
-        await rig.fetch("db1", "CREATE FUNCTION s.kind(text) RETURNS int VOLATILE LANGUAGE sql AS 'SELECT 1'")
-        await ask(supervisor, order="stale postgres")
-        await readable(supervisor, "postgres", "kind", False)
-        assert supervisor.catalogs["postgres"].version > version
+        sandbox.query("CREATE SCHEMA s")
+        sandbox.query("CREATE FUNCTION s.kind(text) RETURNS int VOLATILE LANGUAGE sql AS 'SELECT 1'")
+        await ask(supervisor, order=f"stale {sandbox.database}")
+        await readable(supervisor, sandbox.database, "kind", False)
+        assert supervisor.catalogs[sandbox.database].version > version
 
 
-async def test_a_catalog_is_refreshed_in_time_and_published_on_change_only(rig: Rig) -> None:
-    async with running(over(rig, catalog_refresh=0.1), worker_command=ECHO_WORKER) as supervisor:
-        await ask(supervisor, order="wanted postgres")
-        await readable(supervisor, "postgres", "late", False)
-        version = supervisor.catalogs["postgres"].version
-        await rig.fetch("db1", "CREATE FUNCTION late() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1'")
-        await readable(supervisor, "postgres", "late", True)
+async def test_a_catalog_is_refreshed_in_time_and_published_on_change_only(sandbox: Sandbox) -> None:
+    async with running(over(sandbox, catalog_refresh=0.1), worker_command=ECHO_WORKER) as supervisor:
+        await ask(supervisor, order=f"wanted {sandbox.database}")
+        await readable(supervisor, sandbox.database, "late", False)
+        version = supervisor.catalogs[sandbox.database].version
+        sandbox.query("CREATE FUNCTION late() RETURNS int STABLE LANGUAGE sql AS 'SELECT 1'")
+        await readable(supervisor, sandbox.database, "late", True)
         # Many refreshes on, but only one change.
-        assert supervisor.catalogs["postgres"].version == version + 1
+        assert supervisor.catalogs[sandbox.database].version == version + 1
 
 
-async def test_a_new_process_of_a_worker_has_the_catalogs(rig: Rig) -> None:
-    async with running(over(rig), worker_command=ECHO_WORKER) as supervisor:
-        await ask(supervisor, order="wanted postgres")
-        await readable(supervisor, "postgres", "abs", True)
+async def test_a_new_process_of_a_worker_has_the_catalogs(sandbox: Sandbox) -> None:
+    async with running(over(sandbox), worker_command=ECHO_WORKER) as supervisor:
+        await ask(supervisor, order=f"wanted {sandbox.database}")
+        await readable(supervisor, sandbox.database, "abs", True)
         pid = supervisor.worker_pids[0]
         await ask(supervisor, order="exit 1")
 
@@ -96,28 +91,28 @@ async def test_a_new_process_of_a_worker_has_the_catalogs(rig: Rig) -> None:
             return supervisor.worker_pids[0] not in (None, pid)
 
         await until(replaced, "a new process")
-        await readable(supervisor, "postgres", "abs", True)
+        await readable(supervisor, sandbox.database, "abs", True)
 
 
-async def test_a_standby_serves_the_catalog_while_there_is_no_primary(rig: Rig) -> None:
-    async with running(over(rig), worker_command=ECHO_WORKER) as supervisor:
-        await rig.kill("db1")
+async def test_a_standby_serves_the_catalog_while_there_is_no_primary(sandbox: Sandbox) -> None:
+    async with running(over(sandbox), worker_command=ECHO_WORKER) as supervisor:
+        sandbox.node("db1").kill()
 
         async def no_primary() -> bool:
             return supervisor.topology.primary() is None
 
         await until(no_primary, "no primary")
-        await ask(supervisor, order="wanted postgres")
-        await readable(supervisor, "postgres", "abs", True)
+        await ask(supervisor, order=f"wanted {sandbox.database}")
+        await readable(supervisor, sandbox.database, "abs", True)
 
 
 async def test_a_database_that_does_not_exist_is_logged_once_and_found_when_it_does(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalogs, "RETRY_DELAY_FIRST_S", 0.05)
     monkeypatch.setattr(catalogs, "RETRY_DELAY_MAX_S", 0.1)
     with structlog.testing.capture_logs() as logs:
-        async with running(over(rig), worker_command=ECHO_WORKER) as supervisor:
+        async with running(over(sandbox), worker_command=ECHO_WORKER) as supervisor:
             await ask(supervisor, order="wanted later")
 
             async def tried() -> bool:
@@ -125,33 +120,20 @@ async def test_a_database_that_does_not_exist_is_logged_once_and_found_when_it_d
                 return entry is not None and entry.failures > 3
 
             await until(tried, "several tries")
-            await rig.fetch("db1", "CREATE DATABASE later")
+            sandbox.query("CREATE DATABASE later")
             await readable(supervisor, "later", "abs", True)
     failures = [line for line in logs if line["event"] == "catalog not loaded, trying again"]
     assert [(line["database"], line["error"]) for line in failures] == [("later", 'database "later" does not exist')]
 
 
 async def test_databases_beyond_the_bound_are_forgotten_and_workers_told(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalogs, "DATABASES_MAX", 1)
-    async with running(over(rig), worker_command=ECHO_WORKER) as supervisor:
-        await ask(supervisor, order="wanted postgres")
-        await readable(supervisor, "postgres", "abs", True)
+    async with running(over(sandbox), worker_command=ECHO_WORKER) as supervisor:
+        await ask(supervisor, order=f"wanted {sandbox.database}")
+        await readable(supervisor, sandbox.database, "abs", True)
         await ask(supervisor, order="wanted template1")
         await readable(supervisor, "template1", "abs", True)
-        await readable(supervisor, "postgres", "abs", False)
+        await readable(supervisor, sandbox.database, "abs", False)
         assert list(supervisor.catalogs) == ["template1"]
-
-
-def test_what_was_asked_for_last_is_kept_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogs, "DATABASES_MAX", 2)
-    published: list[Catalog] = []
-    node = Node("db1", "127.0.0.1", 1, Role.PRIMARY, True)
-    credentials = Credentials("m", None, "postgres")
-    known = Catalogs(credentials, lambda: Topology(1, (node,)), published.append, refresh_s=1.0, timeout_s=1.0)
-    for database in ("a", "b", "a", "c"):
-        known.wanted(database, stale=False)
-    assert list(known._entries) == ["a", "c"]
-    # Nothing had been told of the forgotten one, so there is nothing to take back.
-    assert published == []

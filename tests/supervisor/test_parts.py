@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from healthcheck.topology import Topology
+from healthcheck.probe import Credentials
+from healthcheck.topology import Node, Role, Topology
 from middleware.control import Counters, Drain, ForwardCancel, NodeCounters, SetCatalog, SetTopology
-from middleware.supervisor import ListenError
+from middleware.supervisor import ListenError, catalogs
+from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.counters import Totals
 from middleware.supervisor.listeners import open_listeners
 from middleware.supervisor.outbox import CANCELS_MAX, Outbox
@@ -128,3 +130,16 @@ def test_a_port_in_use_is_one_line_and_leaves_nothing_open() -> None:
 def test_a_name_that_does_not_resolve_is_one_line() -> None:
     with pytest.raises(ListenError, match=r'could not resolve listen_addr "no\.such\.invalid"'):
         open_listeners(("no.such.invalid",), 0, None, 0o777)
+
+
+def test_what_was_asked_for_last_is_kept_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogs, "DATABASES_MAX", 2)
+    published: list[Catalog] = []
+    node = Node("db1", "127.0.0.1", 1, Role.PRIMARY, True)
+    credentials = Credentials("m", None, "postgres")
+    known = Catalogs(credentials, lambda: Topology(1, (node,)), published.append, refresh_s=1.0, timeout_s=1.0)
+    for database in ("a", "b", "a", "c"):
+        known.wanted(database, stale=False)
+    assert list(known._entries) == ["a", "c"]
+    # Nothing had been told of the forgotten one, so there is nothing to take back.
+    assert published == []
