@@ -11,7 +11,8 @@ LENGTH_BYTES: Final = 4
 class Framer:
     """Feed it what came; it gives the messages that are whole. Neither direction's startup packets are framed so.
 
-    After a ProtocolViolation the stream has no known boundaries any more, and every further feed() raises it again.
+    After a ProtocolViolation the stream has no known boundaries any more, and every further feed() raises it again;
+    messages in front of it that came in the same piece are not given.
     """
 
     def __init__(self, message_bytes_max: int) -> None:
