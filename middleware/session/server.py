@@ -243,7 +243,7 @@ class ServerSession:
     def _take(self, code: int, data: bytes, position: int, end: int) -> bytes | None:
         """Act on a reply that means something; returns what is shown in its place, or None for itself."""
         if code == READY_FOR_QUERY:
-            return self._take_ready(data[position + 5])
+            return self._take_ready(_transaction_status(data[position + 5 : end]))
         if code in (PARSE_COMPLETE, CLOSE_COMPLETE):
             return self._take_complete()
         if code == ERROR_RESPONSE:
@@ -350,7 +350,7 @@ class ServerSession:
     def _take_hidden(self, code: int, body: bytes) -> bytes:
         """A reply within an exchange of our own: never the client's."""
         if code == READY_FOR_QUERY:
-            self.status = body[0]
+            self.status = _transaction_status(body)
             self.events |= READY
             self.expected.popleft()
         elif code == ERROR_RESPONSE:
@@ -361,6 +361,13 @@ class ServerSession:
         elif code == PARAMETER_STATUS:
             self._take_parameter(body)
         return b""
+
+
+def _transaction_status(body: bytes) -> int:
+    """What a ReadyForQuery says."""
+    if len(body) != 1:
+        raise ValueError("a ReadyForQuery without its one byte of status")
+    return body[0]
 
 
 def error_fields(body: bytes) -> dict[bytes, bytes]:
