@@ -17,6 +17,7 @@ Awkward cases, told by the manual's "Message Flow":
   statement that may begin a COPY nothing is sent until the server has said whether it did.
 """
 
+from struct import Struct
 from typing import Final
 
 from middleware.errors import ProtocolViolation, StatementTooLarge
@@ -72,6 +73,10 @@ STREAMED_HEAD_BYTES: Final = 4096
 
 LARGE: Final = frozenset({QUERY, PARSE, BIND, FUNCTION_CALL, COPY_DATA})
 SMALL: Final = frozenset({DESCRIBE, EXECUTE, CLOSE, FLUSH, SYNC_MESSAGE, TERMINATE, COPY_DONE, COPY_FAIL})
+LENGTH_MAX: Final = dict.fromkeys(LARGE, LARGE_MESSAGE_BYTES_MAX) | dict.fromkeys(SMALL, SMALL_MESSAGE_BYTES_MAX)
+"""What a message's length field may say, by type (tcop/postgres.c, SocketBackend)."""
+
+_header: Final = Struct(">BI").unpack_from
 
 MARKER_MESSAGE: Final = message(CLOSE, b"S" + UNKNOWN_PREFIX + b"\0")
 
@@ -97,6 +102,12 @@ EDIT_CLOSE: Final = 4
 EDIT_UNNAMED: Final = 5
 """In front of a message that uses an unnamed statement parsed in an earlier batch."""
 EDIT_DROP: Final = 6
+
+
+def _violation(code: int) -> ProtocolViolation:
+    if code in LENGTH_MAX:
+        return ProtocolViolation("invalid message length")
+    return ProtocolViolation(f"invalid frontend message type {code}")
 
 
 class Edit:
@@ -238,12 +249,9 @@ class ClientSession:
             if position + 5 > size:
                 batch.need = 5
                 break
-            code = data[position]
-            length = int.from_bytes(data[position + 1 : position + 5], "big")
-            if code not in KNOWN:
-                raise ProtocolViolation(f"invalid frontend message type {code}")
-            if length < 4 or length > (LARGE_MESSAGE_BYTES_MAX if code in LARGE else SMALL_MESSAGE_BYTES_MAX):
-                raise ProtocolViolation("invalid message length")
+            code, length = _header(data, position)
+            if length < 4 or length > LENGTH_MAX.get(code, 0):
+                raise _violation(code)
             end = position + 1 + length
             if end > size and code != COPY_DATA:
                 whole = code not in LARGE or length <= self._statement_size_max
@@ -558,4 +566,3 @@ FUNCTION_CALL_FACTS: Final = StatementFacts(kind="FunctionCall", write_reason="i
 STATEMENT: Final = 0x53
 """'S': the name in a Describe or Close is a statement's, not a portal's."""
 COPY_MESSAGES: Final = frozenset({COPY_DATA, COPY_DONE, COPY_FAIL})
-KNOWN: Final = LARGE | SMALL
