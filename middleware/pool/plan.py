@@ -12,6 +12,15 @@ S = TypeVar("S")
 C = TypeVar("C")
 
 
+class Clock:
+    """The time as of the last tick: fine enough for timeouts of seconds, and free to read for every message."""
+
+    __slots__ = ("now",)
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+
 class Plan(Generic[S, C]):
     """The state of one pool of servers S for clients C. Times are seconds of one clock, passed in."""
 

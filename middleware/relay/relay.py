@@ -13,6 +13,7 @@ from healthcheck.topology import Node, Topology
 from middleware.config import WorkerSettings
 from middleware.control import Counters, NodeCounters
 from middleware.errors import ConnectionLost, NoNode
+from middleware.pool.plan import Clock
 from middleware.pool.pool import Counts, Pool
 from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2, Users
 from middleware.session.parameters import Interned, StartupParameters
@@ -92,6 +93,7 @@ class Relay:
         self.worker: Final = worker
         self.settings: Final = settings
         self.loop: Final = loop
+        self.clock: Final = Clock(loop.time())
         self.control: Final = control
         self.users: Final = Users(settings.users)
         self.facts: Final = FactsTable()
@@ -157,7 +159,7 @@ class Relay:
         pool = self._pools.get(key)
         if pool is None:
             counts = self._counts.setdefault(node.name, Counts())
-            pool = Pool(node, database, user, self.settings, self.loop, self.control.node_trouble, counts)
+            pool = Pool(node, database, user, self.settings, self.loop, self.clock, self.control.node_trouble, counts)
             self._pools[key] = pool
         return pool
 
@@ -209,6 +211,7 @@ class Relay:
 
     def tick(self, now: float) -> None:
         """Keep the deadlines of pools and logins; called a few times a second."""
+        self.clock.now = now
         for pool in list(self._pools.values()):
             pool.tick(now)
         for pool in self._retired:

@@ -17,7 +17,6 @@ Awkward cases, told by the manual's "Message Flow":
   statement that may begin a COPY nothing is sent until the server has said whether it did.
 """
 
-from struct import Struct
 from typing import Final
 
 from middleware.errors import ProtocolViolation, StatementTooLarge
@@ -75,8 +74,6 @@ LARGE: Final = frozenset({QUERY, PARSE, BIND, FUNCTION_CALL, COPY_DATA})
 SMALL: Final = frozenset({DESCRIBE, EXECUTE, CLOSE, FLUSH, SYNC_MESSAGE, TERMINATE, COPY_DONE, COPY_FAIL})
 LENGTH_MAX: Final = dict.fromkeys(LARGE, LARGE_MESSAGE_BYTES_MAX) | dict.fromkeys(SMALL, SMALL_MESSAGE_BYTES_MAX)
 """What a message's length field may say, by type (tcop/postgres.c, SocketBackend)."""
-
-_header: Final = Struct(">BI").unpack_from
 
 MARKER_MESSAGE: Final = message(CLOSE, b"S" + UNKNOWN_PREFIX + b"\0")
 
@@ -249,7 +246,8 @@ class ClientSession:
             if position + 5 > size:
                 batch.need = 5
                 break
-            code, length = _header(data, position)
+            code = data[position]
+            length = data[position + 1] << 24 | data[position + 2] << 16 | data[position + 3] << 8 | data[position + 4]
             if length < 4 or length > LENGTH_MAX.get(code, 0):
                 raise _violation(code)
             end = position + 1 + length
