@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from middleware.cli.check_config import check_config
+from middleware.cli.demo import demo
 from middleware.cli.serve import serve
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ def _options(
 
 app.command("serve")(serve)
 app.command("check-config")(check_config)
+app.command("demo")(demo)
 
 
 def main() -> None:
