@@ -6,6 +6,8 @@ import argparse
 import shlex
 import signal
 import sys
+import time
+from collections.abc import Callable
 from types import FrameType
 
 from middleware.sandbox.cluster import DEFAULT_VERSION, Sandbox
@@ -21,29 +23,34 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.standbys < 0:
         parser.error("--standbys must be 0 or more")
-    # Held back while waiting, so that sigwait gets them; let through while starting, so that a start can be given up.
-    for number in STOP_SIGNALS:
-        signal.signal(number, _give_up)
+    _on_stop_signal(_give_up)
     try:
-        sandbox = Sandbox(standbys=arguments.standbys, version=arguments.version)
-        sandbox.start()
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        try:
+        with Sandbox(standbys=arguments.standbys, version=arguments.version) as sandbox:
             _tell(sandbox)
-            signal.sigwait(STOP_SIGNALS)
-        finally:
-            sandbox.stop()
+            _on_stop_signal(_finish)
+            print("Ctrl-C stops and removes it", flush=True)
+            while True:
+                time.sleep(1)
     except SandboxError as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1
-    return 0
+
+
+def _on_stop_signal(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, handler)
 
 
 def _give_up(number: int, _frame: FrameType | None) -> None:
-    # Once is enough: a second one must not interrupt the removal.
-    for each in STOP_SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+    """Asked to stop while starting."""
+    _on_stop_signal(signal.SIG_IGN)  # once is enough: a second one must not interrupt the removal
     raise SystemExit(128 + number)
+
+
+def _finish(_number: int, _frame: FrameType | None) -> None:
+    """Asked to stop while running, which is how it ends."""
+    _on_stop_signal(signal.SIG_IGN)
+    raise SystemExit(0)
 
 
 def _tell(sandbox: Sandbox) -> None:
@@ -52,7 +59,6 @@ def _tell(sandbox: Sandbox) -> None:
         role = "standby" if node.is_standby else "primary"
         print(f"{node.name}  {role}  {sandbox.url(node)}")
     print(f"{shlex.quote(str(sandbox.program('psql')))} {sandbox.url()}")
-    print("Ctrl-C stops and removes it", flush=True)
 
 
 if __name__ == "__main__":

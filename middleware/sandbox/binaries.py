@@ -65,21 +65,24 @@ def readable_installation(installation: Installation, account: Account, copy_to:
 
     A virtual environment below a home of mode 0700 is the usual reason to copy.
     """
-    prefix = installation.bin.parent
-    libraries = [prefix / name for name in LIBRARY_DIRECTORIES]
-    needed = [installation.bin, *(part for part in libraries if part.is_dir())]
     if not account.differs:
         return installation
-    if can_reach(installation.bin / "postgres", account) and all(can_read_tree(part, account) for part in needed):
+    prefix = installation.bin.parent
+    parts = [installation.bin, *(prefix / name for name in LIBRARY_DIRECTORIES)]
+    # A wheel keeps the shared libraries it brings beside its package, and its programs look for them there.
+    parts.append(prefix.parent.parent / f"{prefix.parent.name}.libs")
+    parts = [part for part in parts if part.is_dir()]
+    if can_reach(installation.bin / "postgres", account) and all(can_read_tree(part, account) for part in parts):
         return installation
-    for part in needed:
-        shutil.copytree(part, copy_to / part.name)
+    top = prefix.parent.parent
+    for part in parts:
+        shutil.copytree(part, copy_to / part.relative_to(top))
     for directory, _, files in os.walk(copy_to):
         os.chmod(directory, 0o755)  # noqa: S103  (ours, and the server's user is a stranger to it)
         for file in files:
             path = Path(directory, file)
             path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
-    return Installation(copy_to / installation.bin.name, installation.version)
+    return Installation(copy_to / installation.bin.relative_to(top), installation.version)
 
 
 def _packaged(version: int) -> Installation | None:

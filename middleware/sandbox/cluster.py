@@ -10,7 +10,6 @@ import atexit
 import csv
 import os
 import secrets
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,11 +18,12 @@ from types import TracebackType
 from typing import Self
 
 from middleware.sandbox.binaries import find_installation
-from middleware.sandbox.environment import SUPERUSER, environment
+from middleware.sandbox.environment import SUPERUSER
 from middleware.sandbox.errors import SandboxError
 from middleware.sandbox.node import POLL_S, Backend, SandboxNode
 from middleware.sandbox.processes import Processes
 
+BACKEND_VARIABLE = "POINTSMAN_SANDBOX"
 APP_USER = "app"
 APP_DATABASE = "app"
 HEALTH_USER = "pointsman"
@@ -84,13 +84,13 @@ class Sandbox:
             raise SandboxError("this sandbox runs already")
         self._owner_pid = os.getpid()
         self._primary_name = self._names[0]
-        self._backend = Processes(self._names, self.version, self.passwords[SUPERUSER], self._parameters)
-        self.version = self._backend.version
+        self._backend = self._new_backend()
         atexit.register(self.stop)
         try:
             self._backend.open()
             self.nodes = self._backend.nodes
             self._backend.start_primary()
+            self.version = self._backend.version
             self._make_roles()
             self._backend.start_standbys()
             streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
@@ -196,27 +196,33 @@ class Sandbox:
 
         psql reads it from stdin: each statement is a transaction of its own, and nothing shows in the process list.
         """
+        if self._backend is None:
+            raise SandboxError("this sandbox does not run")
         node = node or self.primary
         # Values may hold line ends and separators: CSV is the one format of psql that keeps them apart.
-        command = [str(self.program("psql")), "--no-psqlrc", "--quiet", "--csv", "--tuples-only"]
-        command += ["-v", "ON_ERROR_STOP=1", "-h", node.host, "-p", str(node.port), "-U", user, "-d", database]
+        arguments = ["--no-psqlrc", "--quiet", "--csv", "--tuples-only", "-v", "ON_ERROR_STOP=1"]
+        arguments += ["-U", user, "-d", database]
         try:
-            done = subprocess.run(
-                [*command, "-f", "-"],
-                input=sql,
-                env=environment(PGPASSWORD=self.passwords[user], PGCONNECT_TIMEOUT="10"),
-                capture_output=True,
-                text=True,
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
+            answer = self._backend.psql(node, arguments, self.passwords[user], sql, timeout_s)
+        except TimeoutError:
             raise SandboxError(f'node "{node.name}" did not answer within {timeout_s:g} s') from None
-        if done.returncode != 0:
-            raise SandboxError(f'query failed on node "{node.name}": {done.stderr.strip()}')
-        return list(csv.reader(done.stdout.splitlines(keepends=True)))
+        if answer.status != 0:
+            raise SandboxError(f'query failed on node "{node.name}": {answer.error.strip()}')
+        return list(csv.reader(answer.output.splitlines(keepends=True)))
 
     # Parts
+
+    def _new_backend(self) -> Backend:
+        chosen = os.environ.get(BACKEND_VARIABLE, "processes")
+        settings = (self._names, self.version, self.passwords[SUPERUSER], self._parameters)
+        if chosen == "processes":
+            return Processes(*settings)
+        if chosen == "docker":
+            # Imported here: it needs a package that processes do not.
+            from middleware.sandbox.containers import Containers
+
+            return Containers(*settings)
+        raise SandboxError(f'{BACKEND_VARIABLE} is "{chosen}": allowed are "processes" and "docker"')
 
     def _make_roles(self) -> None:
         self.query(

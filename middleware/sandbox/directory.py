@@ -19,6 +19,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,8 @@ from middleware.sandbox.privileges import Account, can_reach
 
 PREFIX = "pointsman-sandbox-"
 MARKER = "owner"
+KILL_TIMEOUT_S = 5.0
+POLL_S = 0.005
 
 
 class SandboxDirectory:
@@ -93,7 +96,17 @@ def kill_tree(postmaster: psutil.Process) -> None:
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(family, timeout=5)
+        deadline = time.monotonic() + KILL_TIMEOUT_S
+        while any(_alive(process) for process in family) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+
+
+def _alive(process: psutil.Process) -> bool:
+    # An orphan that nobody collects, as in a container without an init, stays a zombie: it holds nothing any more.
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def forget_shared_memory(data: Path) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import abc
 import signal
-from collections.abc import Mapping
-from typing import Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 30.0
@@ -80,6 +80,14 @@ class SandboxNode(abc.ABC):
         """The last lines of the server log since the last start."""
 
 
+class Answer(NamedTuple):
+    """What psql said."""
+
+    status: int
+    output: str
+    error: str
+
+
 class Backend(Protocol):
     """What makes the nodes: processes of ours, or containers."""
 
@@ -97,6 +105,9 @@ class Backend(Protocol):
 
     def conninfo(self, primary: SandboxNode) -> str:
         """Where a standby finds ``primary``: a value for ``primary_conninfo``."""
+
+    def psql(self, node: SandboxNode, arguments: Sequence[str], password: str, sql: str, timeout_s: float) -> Answer:
+        """Run ``sql`` on ``node`` through psql without showing it in the process list; TimeoutError if it hangs."""
 
     def close(self) -> None:
         """End everything at once and leave nothing, in whatever state it is."""

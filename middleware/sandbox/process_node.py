@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +22,6 @@ from middleware.sandbox.binaries import Installation
 from middleware.sandbox.directory import forget_shared_memory, kill_tree
 from middleware.sandbox.errors import SandboxError
 from middleware.sandbox.node import (
-    HOST,
     LOG_LINES_SHOWN,
     POLL_S,
     START_TIMEOUT_S,
@@ -33,9 +30,8 @@ from middleware.sandbox.node import (
     SandboxNode,
     StopMode,
 )
+from middleware.sandbox.ports import BIND_ATTEMPTS_MAX, free_port
 from middleware.sandbox.privileges import Account, start_as
-
-BIND_ATTEMPTS_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,24 +194,3 @@ class ProcessNode(SandboxNode):
             return False
         # Line 1 is the pid: the file of a killed server stays behind. Line 8 is the state.
         return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
-
-
-def free_port() -> int:
-    """A port on loopback that is free now, outside the range the kernel takes client ports from.
-
-    A client port could be the node's own while it is down, and keep it from coming back.
-    """
-    try:
-        upper = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    except OSError:
-        upper = 32768
-    ports = range(10000, upper) if upper > 12000 else range(10000, 65536)
-    generator = random.SystemRandom()
-    for _ in range(100):
-        port = generator.choice(ports)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((HOST, port))
-                return port
-    raise SandboxError(f"no free port on {HOST} between {ports[0]} and {ports[-1]}")

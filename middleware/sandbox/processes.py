@@ -13,7 +13,7 @@ from middleware.sandbox.binaries import find_installation, readable_installation
 from middleware.sandbox.directory import SandboxDirectory, kill_tree, remove_leftovers
 from middleware.sandbox.environment import SUPERUSER, environment
 from middleware.sandbox.errors import SandboxError
-from middleware.sandbox.node import SandboxNode
+from middleware.sandbox.node import Answer, SandboxNode
 from middleware.sandbox.privileges import server_account
 from middleware.sandbox.process_node import ProcessNode, Surroundings
 
@@ -90,6 +90,22 @@ class Processes:
 
     def conninfo(self, primary: SandboxNode) -> str:
         return f"host={primary.host} port={primary.port} user={SUPERUSER} password={self._password} sslmode=disable"
+
+    def psql(self, node: SandboxNode, arguments: Sequence[str], password: str, sql: str, timeout_s: float) -> Answer:
+        program = str(self._installation.program("psql"))
+        try:
+            done = subprocess.run(
+                [program, *arguments, "-h", node.host, "-p", str(node.port), "-f", "-"],
+                input=sql,
+                env=environment(PGPASSWORD=password, PGCONNECT_TIMEOUT="10"),
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise TimeoutError from None
+        return Answer(done.returncode, done.stdout, done.stderr)
 
     def close(self) -> None:
         self._spawner.shutdown(cancel_futures=True)  # what it is starting at this moment is known below

@@ -17,7 +17,7 @@ from tests.sandbox.conftest import Traces, eventually, existing_segments
 
 pytestmark = pytest.mark.integration
 
-COMMAND = [sys.executable, "-m", "middleware.sandbox", "--standbys", "1"]
+COMMAND = [sys.executable, "-m", "middleware.sandbox"]
 
 
 @contextmanager
@@ -69,16 +69,15 @@ def test_a_start_that_fails_shows_the_server_log_and_leaves_nothing(traces: Trac
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_order(traces: Traces, number: signal.Signals) -> None:
-    with program() as process:
-        told = read_until_ready(process)
-        assert "db2  standby  postgresql://app:" in told
+    with program("--standbys", "0") as process:
+        assert "db1  primary  postgresql://app:" in read_until_ready(process)
         process.send_signal(number)
         assert process.wait(10) == 0
     assert traces.none()
 
 
 def test_a_signal_while_it_starts(traces: Traces) -> None:
-    with program() as process:
+    with program("--standbys", "1") as process:
         assert eventually(lambda: any("initdb" in line for line in traces.processes()))
         process.terminate()
         assert process.wait(10) == 128 + signal.SIGTERM
@@ -86,8 +85,9 @@ def test_a_signal_while_it_starts(traces: Traces) -> None:
 
 
 def test_sigkill_takes_the_servers_along_and_the_next_start_removes_the_rest(traces: Traces) -> None:
-    with program() as process:
+    with program("--standbys", "1") as process:
         told = read_until_ready(process)
+        assert "db2  standby  postgresql://app:" in told
         ports = [line.rpartition(":")[2].split("/")[0] for line in told.splitlines() if line.startswith("db")]
         postmaster = next(int(line.split()[0]) for line in traces.processes() if f"-p {ports[1]}" in line)
         os.kill(postmaster, signal.SIGSTOP)  # this one cannot die of the parent-death signal
@@ -102,12 +102,16 @@ def test_sigkill_takes_the_servers_along_and_the_next_start_removes_the_rest(tra
     assert not segments & existing_segments()
 
 
-def test_a_start_leaves_alone_what_is_not_a_leftover(traces: Traces) -> None:
+def test_two_side_by_side_and_a_stranger(traces: Traces) -> None:
     stranger = traces.directory / "pointsman-sandbox-of-somebody"
     stranger.mkdir()
     (stranger / "file").touch()
-    with Sandbox(standbys=0) as living, Sandbox(standbys=0):
-        assert living.query("SELECT 1") == [["1"]]
+    with Sandbox(standbys=0) as one, Sandbox(standbys=0) as other:
+        assert one.primary.port != other.primary.port
+        identify = "SELECT system_identifier FROM pg_control_system()"
+        assert one.query(identify) != other.query(identify)
+        one.stop()
+        assert other.query("SELECT 1") == [["1"]]
     assert traces.directories() == [stranger]
 
 
