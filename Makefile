@@ -47,8 +47,9 @@ $(COMPILED)/.ready: $(READY) hatch_build.py $(shell find middleware parser routi
 test-compiled: $(COMPILED)/.ready ## The tests, against the compiled data plane
 	PYTHONPATH=$(COMPILED) $(BIN)/pytest $(ARGS)
 
-bench: $(READY) ## CPU per transaction against PostgreSQL, PgBouncer and pgpool-II
-	$(BIN)/python -m tests.bench $(ARGS)
+bench: $(READY) ## CPU per transaction against PostgreSQL, PgBouncer and pgpool-II (ARGS="--help")
+	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory compiled; fi
+	$(BIN)/python -m tests.bench $$(test -e $(COMPILED)/.ready && echo --compiled $(COMPILED)) $(ARGS)
 
 clean: ## Remove what make made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
