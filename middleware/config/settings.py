@@ -115,7 +115,10 @@ class Settings(BaseSettings):
     server_lifetime: float = _seconds(3600.0)
     cancel_wait_timeout: float = _seconds(10.0)
     shutdown_timeout: float = _seconds(30.0, zero=True)
-    server_reset_query: str = _setting("DISCARD ALL", "a statement, or nothing for none")
+    # What else a statement of one's own leaves on the server, its books could not tell.
+    server_reset_query: Literal["DISCARD ALL", ""] = _setting(
+        "DISCARD ALL", '"DISCARD ALL", or "" to close the connection instead'
+    )
     log: LogSettings = _setting(LogSettings(), "a table")
     health_check: HealthCheckSettings = _setting(..., "a table [health_check]")
     nodes: dict[str, NodeSettings] = _setting(..., "at least one table [nodes.NAME]", min_length=1)
