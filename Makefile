@@ -6,9 +6,9 @@ READY := $(VENV)/.ready
 
 COMPILED := build/compiled
 
-.PHONY: help demo tour test lint unit format compiled test-compiled bench clean
+.PHONY: help demo tour test lint unit format compiled test-compiled bench soak clean
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (PYTHON=... to name it)"; exit 1; }
@@ -50,6 +50,9 @@ test-compiled: $(COMPILED)/.ready ## The tests, against the compiled data plane
 bench: $(READY) ## CPU per transaction against PostgreSQL, PgBouncer and pgpool-II (ARGS="--help")
 	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory compiled; fi
 	$(BIN)/python -m tests.bench $$(test -e $(COMPILED)/.ready && echo --compiled $(COMPILED)) $(ARGS)
+
+soak: $(READY) ## 10^5 transactions per mode over few servers, 1 GB results and COPY: the long loads
+	$(BIN)/python -m tests.soak $(ARGS)
 
 clean: ## Remove what make made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""`make soak`: loads too long for `make test`, with the figures they gave."""
