@@ -303,10 +303,11 @@ class ClientSession:
             # Outside a COPY they are ignored, as the server does after a failed one.
             self._drop(batch, position, end)
             return
-        self.batch_open = True
         if code == FLUSH:
+            # It cannot fail: alone it opens no batch that a Query would have to wait for.
             batch.state = FLUSHED
             return
+        self.batch_open = True
         batch.substance = True
         if code == BIND:
             self._scan_bind(batch, data, position, end)
