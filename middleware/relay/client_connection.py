@@ -552,6 +552,8 @@ class ClientConnection(asyncio.Protocol):
             self._note(server, events)
             if self.state != SERVING:
                 return
+        if events & READY and self.session.unsettled and not server.session.expected:
+            self.session.unsettled.clear()
         if events & READY and not self._sent_open and not self._left and server.session.at_rest():
             self._release(server)
         if events & HOLD_OVER:
@@ -585,8 +587,11 @@ class ClientConnection(asyncio.Protocol):
             # A COPY that its text did not announce: our count of the Syncs that are answered may be off.
             session.copying = True
             server.session.uncertain = True
-        if events & FAILED and session.copying and not server.session.copy_in:
-            session.copy_failed()
+        if events & FAILED:
+            if session.copying and not server.session.copy_in:
+                session.copy_failed()
+            elif server.session.skipping:
+                session.failed()
 
     def _release(self, server: ServerConnection) -> None:
         """Give the server back, and go on with what waited for that."""
@@ -623,6 +628,7 @@ class ClientConnection(asyncio.Protocol):
                 self.refuse(error)
             return
         session = self.session
+        session.unsettled.clear()
         unanswered = peer.expected.count(SYNC)
         out = (error_response(error, "ERROR") + READY_IDLE) * unanswered
         if self._sent_open and not session.discarding:
