@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo tour test lint unit format bench clean
+COMPILED := build/compiled
+
+.PHONY: help demo tour test lint unit format compiled test-compiled bench clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -35,8 +37,18 @@ format: $(READY) ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+compiled: $(COMPILED)/.ready ## The data plane as extension modules, in build/compiled (needs a C compiler)
+
+$(COMPILED)/.ready: $(READY) hatch_build.py $(shell find middleware parser routing healthcheck -name '*.py')
+	rm -rf $(COMPILED)
+	POINTSMAN_COMPILE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target $(COMPILED) .
+	@touch $@
+
+test-compiled: $(COMPILED)/.ready ## The tests, against the compiled data plane
+	PYTHONPATH=$(COMPILED) $(BIN)/pytest $(ARGS)
+
 bench: $(READY) ## CPU per transaction against PostgreSQL, PgBouncer and pgpool-II
 	$(BIN)/python -m tests.bench $(ARGS)
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

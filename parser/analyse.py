@@ -63,6 +63,9 @@ STATE_FUNCTIONS: Final = frozenset(
 LIGHT_STATE_FUNCTIONS: Final = frozenset({"nextval", "setval"})
 """They only move what currval() and lastval() answer: not worth a reset of the session (see session_state_of)."""
 
+TEMPORARY: Final = {("relpersistence", "t"), ("schemaname", "pg_temp")}
+"""What marks a relation as temporary in the tree."""
+
 PLAIN_UTILITY: Final = frozenset(
     {
         "TransactionStmt",
@@ -194,7 +197,7 @@ class _Found:
                         pending.append(value)
                     elif isinstance(value, list):
                         pending.append(value)
-                    elif key == "relpersistence" and value == "t":
+                    elif (key, value) in TEMPORARY:
                         self.temporary = True
 
     def _visit(self, key: str, value: Tree) -> None:

@@ -1,8 +1,8 @@
 """Who gets which server: the decisions of a pool, without its connections.
 
 A server is idle, lent, or on its way (being opened, checked or reset). A client that finds none idle waits, first
-come first served; a server is opened for it while the pool is below its size and no other opening will serve it. The last
-server given back is the first lent again, so that in quiet times the others grow idle and can be closed.
+come first served; a server is opened for it while the pool is below its size and no other opening will serve it. The
+last server given back is the first lent again, so that in quiet times the others grow idle and can be closed.
 """
 
 from collections import deque
@@ -10,6 +10,15 @@ from typing import Final, Generic, TypeVar
 
 S = TypeVar("S")
 C = TypeVar("C")
+
+
+class Clock:
+    """The time as of the last tick: fine enough for timeouts of seconds, and free to read for every message."""
+
+    __slots__ = ("now",)
+
+    def __init__(self, now: float) -> None:
+        self.now = now
 
 
 class Plan(Generic[S, C]):

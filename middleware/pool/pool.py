@@ -6,12 +6,12 @@ resets those whose session a client may have changed, and closes what cannot be 
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from healthcheck.topology import Node
 from middleware.config import WorkerSettings
 from middleware.errors import ConnectionLost, PointsmanError, TooManyConnections
-from middleware.pool.plan import Plan
+from middleware.pool.plan import Clock, Plan
 from middleware.pool.server_connection import (
     CHECKING,
     HELD_BACK,
@@ -47,6 +47,7 @@ class Pool:
         user: bytes,
         settings: WorkerSettings,
         loop: asyncio.AbstractEventLoop,
+        clock: Clock,
         trouble: TroubleReport,
         counts: Counts,
     ) -> None:
@@ -57,6 +58,7 @@ class Pool:
         self.user: Final = user
         self._settings: Final = settings
         self._loop: Final = loop
+        self._clock: Final = clock
         self._trouble: Final = trouble
         self.counts: Final = counts
         self.plan: Final[Plan[ServerConnection, Borrower]] = Plan(settings.pool_size)
@@ -68,7 +70,7 @@ class Pool:
     def lease(self, client: Borrower) -> ServerConnection | None:
         """A server for `client` now, or None: it will hear lent() or not_lent(), and not before this call returns."""
         plan = self.plan
-        now = self._loop.time()
+        now = self._clock.now
         taken = plan.take()
         if taken is not None:
             server, idle_since = taken
@@ -89,9 +91,9 @@ class Pool:
         server.take_back()
         self.plan.lent.discard(server)
         session = server.session
-        if session.uncertain or self.plan.closed or self._outlived(server, self._loop.time()):
+        if session.uncertain or self.plan.closed or self._outlived(server, self._clock.now):
             server.close()
-            self._open_what_is_needed(self._loop.time())
+            self._open_what_is_needed(self._clock.now)
         elif session.dirty:
             self._reset(server)
         elif server.cancels:
@@ -140,7 +142,7 @@ class Pool:
         self._open_what_is_needed(now)
 
     def close(self, error: PointsmanError) -> None:
-        """The node is no longer used: turn away who waits, close what is idle; what is lent is closed when it comes back."""
+        """The node is no longer used: turn away who waits, close what is idle, and what is lent when it comes back."""
         self.plan.closed = True
         self._last_error = error
         while (client := self.plan.next_client()) is not None:
@@ -183,7 +185,7 @@ class Pool:
         if state == LOGGING_IN:
             self._opening_failed(error)
         else:
-            self._open_what_is_needed(self._loop.time())
+            self._open_what_is_needed(self._clock.now)
 
     def _arrived(self, server: ServerConnection) -> None:
         self._on_the_way.discard(server)
@@ -200,7 +202,7 @@ class Pool:
         client = self.plan.next_client()
         if client is None:
             server.state = IDLE
-            self.plan.idle.append((server, self._loop.time()))
+            self.plan.idle.append((server, self._clock.now))
         else:
             self.plan.lent.add(server)
             client.lent(server)
@@ -214,7 +216,7 @@ class Pool:
             self._check(server, self._settings.server_reset_query.encode())
         else:
             server.close()
-            self._open_what_is_needed(self._loop.time())
+            self._open_what_is_needed(self._clock.now)
 
     def _check(self, server: ServerConnection, sql: bytes) -> None:
         """Ask it something before it is anybody's; it comes back through checked() or gone()."""
@@ -224,7 +226,7 @@ class Pool:
 
     def _put_on_the_way(self, server: ServerConnection, state: int, timeout_s: float) -> None:
         server.state = state
-        server.deadline = self._loop.time() + timeout_s
+        server.deadline = self._clock.now + timeout_s
         self._on_the_way.add(server)
         self.plan.on_the_way += 1
 
@@ -243,18 +245,19 @@ class Pool:
 
     async def _open(self, now: float) -> None:
         """Connect; the login goes on in ServerConnection's callbacks."""
-        deadline = now + self._settings.server_connect_timeout_s
+        # The clock of ticks may be a little behind: a timeout is no shorter than it says.
+        deadline = self._loop.time() + self._settings.server_connect_timeout_s
 
         made = False
 
-        def connection() -> ServerConnection:
+        def connection() -> asyncio.Protocol:
             nonlocal made
             made = True
             password = self._settings.users.get(self.user.decode(errors="replace"))
             login = ServerLogin(self.user, self.database, password)
             server = ServerConnection(self, login, self._settings.max_prepared_statements, now, deadline)
             self._on_the_way.add(server)
-            return server
+            return cast(asyncio.Protocol, server)
 
         try:
             async with asyncio.timeout_at(deadline):
@@ -273,7 +276,7 @@ class Pool:
     def _opening_failed(self, error: PointsmanError) -> None:
         """Try again later; who waits hears of it now, unless other servers of the pool may still serve them."""
         self._last_error = error
-        self.plan.failing_until = self._loop.time() + self._settings.server_login_retry_s
+        self.plan.failing_until = self._clock.now + self._settings.server_login_retry_s
         self._trouble(self.node, error.message)
         if not self.plan.size():
             while (client := self.plan.next_client()) is not None:

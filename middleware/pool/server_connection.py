@@ -4,7 +4,8 @@ The protocol object of asyncio's transport; ServerSession and ServerLogin decide
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final, cast
 
 from middleware.errors import ConnectionLost, PointsmanError
 from middleware.session.parameters import NONE, Interned, StartupParameters
@@ -31,32 +32,40 @@ SERVER_FULL: Final = 1
 """Why a client is not read from: its server takes no more for now."""
 
 
-class Borrower(Protocol):
+class Borrower(ABC):
     """What a server and a pool need of the client that a server is lent to."""
+
+    __slots__ = ("transport",)
 
     transport: asyncio.Transport
 
+    @abstractmethod
     def pause_reading(self, reason: int) -> None:
         """Read no more from the client until resume_reading() with the same reason."""
 
+    @abstractmethod
     def resume_reading(self, reason: int) -> None:
         """`reason` no longer stands in the way of reading."""
 
+    @abstractmethod
     def lent(self, server: "ServerConnection") -> None:
         """A server for what it waits for."""
 
+    @abstractmethod
     def not_lent(self, error: PointsmanError) -> None:
         """There will be none."""
 
+    @abstractmethod
     def server_answered(self, server: "ServerConnection", events: int) -> None:
         """The server's session has set `events`; what it said has been written to `transport`."""
 
+    @abstractmethod
     def server_lost(self, server: "ServerConnection", error: PointsmanError) -> None:
         """The connection is gone, without the answers that are still due."""
 
 
-class ServerConnection(asyncio.Protocol):
-    """A connection of ours to PostgreSQL."""
+class ServerConnection:
+    """A connection of ours to PostgreSQL: an asyncio.Protocol in all but name, so that it can be compiled."""
 
     __slots__ = (
         "_login",
@@ -99,7 +108,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop has transports of its own kind.
         self.transport = cast(asyncio.Transport, transport)
-        transport.write(self._login.startup())
+        self.transport.write(self._login.startup())
 
     def data_received(self, data: bytes) -> None:
         if self.state == LOGGING_IN:
@@ -202,6 +211,10 @@ class ServerConnection(asyncio.Protocol):
             self.state = CLOSED
             self.transport.write(TERMINATE_MESSAGE)
             self.transport.close()
+
+    def eof_received(self) -> bool:
+        """The node sends no more: connection_lost() follows."""
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.state == LOGGING_IN:

@@ -26,9 +26,9 @@ from middleware.errors import (
     TooManyConnections,
 )
 from middleware.pool.pool import Pool
-from middleware.pool.server_connection import LENT, ServerConnection
+from middleware.pool.server_connection import LENT, Borrower, ServerConnection
 from middleware.relay.cancel import send_cancel
-from middleware.relay.relay import NO_PRIMARY, Relay
+from middleware.relay.relay import NO_PRIMARY, Relay, Route
 from middleware.session.client import (
     COMPLETE,
     FULL,
@@ -71,8 +71,8 @@ BLOCKED: Final = 2
 """Why a client is not read from (with SERVER_FULL): its messages wait for a server or for an answer."""
 
 
-class ClientConnection(asyncio.Protocol):
-    """A client's connection to us."""
+class ClientConnection(Borrower):
+    """A client's connection to us: an asyncio.Protocol in all but name (a base class in Python cannot be compiled)."""
 
     __slots__ = (
         "_backlog",
@@ -89,6 +89,7 @@ class ClientConnection(asyncio.Protocol):
         "_pauses",
         "_pool",
         "_relay",
+        "_route",
         "_router",
         "_sent_open",
         "_slow",
@@ -99,7 +100,6 @@ class ClientConnection(asyncio.Protocol):
         "server",
         "session",
         "state",
-        "transport",
         "user",
     )
 
@@ -107,7 +107,6 @@ class ClientConnection(asyncio.Protocol):
         self._relay: Final = relay
         self.session: Final = ClientSession(relay.facts, relay.statements, relay.settings.statement_size_max)
         self.state = LOGIN
-        self.transport: asyncio.Transport
         self.server: ServerConnection | None = None
         self.user = self.database = b""
         self.process_id = 0
@@ -115,6 +114,7 @@ class ClientConnection(asyncio.Protocol):
         self.login_deadline = relay.loop.time() + relay.settings.client_login_timeout_s
         self._login: ClientLogin | None = ClientLogin(relay.users, relay.settings.auth_type)
         self._router = Router()
+        self._route: Route | None = None
         self._on_primary = False
         """Its server was lent as the primary's."""
         self._pool: Pool | None = None
@@ -347,7 +347,7 @@ class ClientConnection(asyncio.Protocol):
         server = self.server
         prefix = b""
         if server is None:
-            route = self._relay.route(self.database, self.user)
+            route = self._nodes()
             pool = route.primary
             reads = self._router.route(facts).target is Target.STANDBY
             if reads:
@@ -409,7 +409,7 @@ class ClientConnection(asyncio.Protocol):
                 self.terminate()
                 return False
             if batch.substance:
-                return self._route(batch, data)
+                return self._choose(batch, data)
             if batch.state == COMPLETE:
                 self.transport.write(READY_IDLE)
             return True
@@ -424,6 +424,13 @@ class ClientConnection(asyncio.Protocol):
         self._send(server, batch, data)
         return batch.state != HELD
 
+    def _nodes(self) -> Route:
+        """Where it may go under the present topology."""
+        route = self._route
+        if route is None or route.version != self._relay.routes_version:
+            route = self._route = self._relay.route(self.database, self.user)
+        return route
+
     def _target(self, batch: Batch) -> Target:
         """Where a batch outside a transaction may run, from all that is known of it."""
         if batch.state != COMPLETE and (batch.executes or batch.binds):
@@ -434,9 +441,9 @@ class ClientConnection(asyncio.Protocol):
                 return Target.PRIMARY
         return Target.STANDBY
 
-    def _route(self, batch: Batch, data: bytes) -> bool:
+    def _choose(self, batch: Batch, data: bytes) -> bool:
         """Choose a node for a batch and send it there when a server is free. False: blocked."""
-        route = self._relay.route(self.database, self.user)
+        route = self._nodes()
         pool = route.primary
         if route.standbys and self._target(batch) is Target.STANDBY:
             pool = route.standby()
@@ -488,7 +495,7 @@ class ClientConnection(asyncio.Protocol):
     def lent(self, server: ServerConnection) -> None:
         """A server for what it waits for."""
         try:
-            route = self._relay.route(self.database, self.user)
+            route = self._nodes()
             prefix = self._take(server, route.primary is not None and server.pool is route.primary)
             if self.state == WELCOME:
                 self._ask_for_welcome(server, prefix)
@@ -514,7 +521,7 @@ class ClientConnection(asyncio.Protocol):
         if batch is None or self.state != SERVING:
             return
         self._held, self._held_data = None, b""
-        primary = self._relay.route(self.database, self.user).primary
+        primary = self._nodes().primary
         if primary is not None and pool is not primary and not isinstance(error, TooManyConnections):
             # The standby has failed it; what a standby may run, the primary may.
             server = primary.lease(self)

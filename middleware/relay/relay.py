@@ -13,6 +13,7 @@ from healthcheck.topology import Node, Topology
 from middleware.config import WorkerSettings
 from middleware.control import Counters, NodeCounters
 from middleware.errors import ConnectionLost, NoNode
+from middleware.pool.plan import Clock
 from middleware.pool.pool import Counts, Pool
 from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2, Users
 from middleware.session.parameters import Interned, StartupParameters
@@ -92,12 +93,15 @@ class Relay:
         self.worker: Final = worker
         self.settings: Final = settings
         self.loop: Final = loop
+        self.clock: Final = Clock(loop.time())
         self.control: Final = control
         self.users: Final = Users(settings.users)
         self.facts: Final = FactsTable()
         self.statements: Final = StatementRegistry()
         self.parameters: Final = Interned()
         self.topology = Topology()
+        self.routes_version = 0
+        """Grows with each topology: a Route of an earlier one is to be asked for again."""
         self.draining = False
         self.clients: Final[dict[int, Client]] = {}
         """Clients that are logged in, by process id."""
@@ -119,6 +123,7 @@ class Relay:
         """Use a new topology: pools of nodes that are gone, moved or down are closed."""
         self.topology = topology
         self._routes = {}
+        self.routes_version += 1
         self.welcomes.clear()
         usable = {(node.name, node.host, node.port) for node in topology.nodes if node.up}
         for key, pool in list(self._pools.items()):
@@ -143,7 +148,7 @@ class Relay:
         if route is None:
             primary = self.topology.primary()
             route = self._routes[database, user] = Route(
-                self.topology.version,
+                self.routes_version,
                 None if primary is None else self._pool(primary, database, user),
                 tuple(self._pool(node, database, user) for node in self.topology.standbys()),
             )
@@ -154,7 +159,7 @@ class Relay:
         pool = self._pools.get(key)
         if pool is None:
             counts = self._counts.setdefault(node.name, Counts())
-            pool = Pool(node, database, user, self.settings, self.loop, self.control.node_trouble, counts)
+            pool = Pool(node, database, user, self.settings, self.loop, self.clock, self.control.node_trouble, counts)
             self._pools[key] = pool
         return pool
 
@@ -206,6 +211,7 @@ class Relay:
 
     def tick(self, now: float) -> None:
         """Keep the deadlines of pools and logins; called a few times a second."""
+        self.clock.now = now
         for pool in list(self._pools.values()):
             pool.tick(now)
         for pool in self._retired:

@@ -1,8 +1,9 @@
 """What a client sends, cut into batches.
 
-A batch is what must run on one server, decided as a whole: one Query, one FunctionCall, or all extended-query messages up to their Sync. Outside
-a transaction the proxy gathers a batch before it chooses a node. It stops gathering early at a Flush (the client waits
-for answers), at BATCH_BYTES_MAX, and in front of a message too large to gather; such a batch is incomplete.
+A batch is what must run on one server, decided as a whole: one Query, one FunctionCall, or all extended-query messages
+up to their Sync. Outside a transaction the proxy gathers a batch before it chooses a node. It stops gathering early at
+a Flush (the client waits for answers), at BATCH_BYTES_MAX, and at a message too large to gather; such a batch is
+incomplete.
 
 scan() reads headers, and of the messages that name statements also the names. What must be changed on its way to a
 server is noted as an edit, since it depends on which statements that server has; emit() makes the bytes. A batch
@@ -75,6 +76,8 @@ STREAMED_HEAD_BYTES: Final = 4096
 
 LARGE: Final = frozenset({QUERY, PARSE, BIND, FUNCTION_CALL, COPY_DATA})
 SMALL: Final = frozenset({DESCRIBE, EXECUTE, CLOSE, FLUSH, SYNC_MESSAGE, TERMINATE, COPY_DONE, COPY_FAIL})
+LENGTH_MAX: Final = dict.fromkeys(LARGE, LARGE_MESSAGE_BYTES_MAX) | dict.fromkeys(SMALL, SMALL_MESSAGE_BYTES_MAX)
+"""What a message's length field may say, by type (tcop/postgres.c, SocketBackend)."""
 
 MARKER_MESSAGE: Final = message(CLOSE, b"S" + UNKNOWN_PREFIX + b"\0")
 
@@ -102,6 +105,12 @@ EDIT_UNNAMED: Final = 5
 EDIT_UNNAMED_LARGE: Final = 6
 """The same of one too long to be kept: only the server that parsed it can have it."""
 EDIT_DROP: Final = 7
+
+
+def _violation(code: int) -> ProtocolViolation:
+    if code in LENGTH_MAX:
+        return ProtocolViolation("invalid message length")
+    return ProtocolViolation(f"invalid frontend message type {code}")
 
 
 class Edit:
@@ -258,11 +267,9 @@ class ClientSession:
                 batch.need = 5
                 break
             code = data[position]
-            length = int.from_bytes(data[position + 1 : position + 5], "big")
-            if code not in KNOWN:
-                raise ProtocolViolation(f"invalid frontend message type {code}")
-            if length < 4 or length > (LARGE_MESSAGE_BYTES_MAX if code in LARGE else SMALL_MESSAGE_BYTES_MAX):
-                raise ProtocolViolation("invalid message length")
+            length = data[position + 1] << 24 | data[position + 2] << 16 | data[position + 3] << 8 | data[position + 4]
+            if length < 4 or length > LENGTH_MAX.get(code, 0):
+                raise _violation(code)
             end = position + 1 + length
             if end > size and code != COPY_DATA:
                 whole = code not in LARGE or length <= self._statement_size_max
@@ -316,7 +323,7 @@ class ClientSession:
                 self.unsettled |= self._changed
                 self._changed.clear()
             return
-        if code == QUERY or code == FUNCTION_CALL:
+        if code in (QUERY, FUNCTION_CALL):
             self._scan_query(batch, data, code, position, end)
             return
         if code == TERMINATE:
@@ -605,4 +612,3 @@ FUNCTION_CALL_FACTS: Final = StatementFacts(kind="FunctionCall", write_reason="i
 STATEMENT: Final = 0x53
 """'S': the name in a Describe or Close is a statement's, not a portal's."""
 COPY_MESSAGES: Final = frozenset({COPY_DATA, COPY_DONE, COPY_FAIL})
-KNOWN: Final = LARGE | SMALL

@@ -1,9 +1,10 @@
 """A client's way in: startup packets, then proof of who it is.
 
-The manual's "Start-up" and "SASL Authentication": the client may ask for TLS or GSSAPI encryption first (answered `N` at this
-stage), may instead send a CancelRequest, or sends its startup message. What it asks beyond protocol 3.2, and options
-`_pq_.*` that we do not know, are answered with NegotiateProtocolVersion, and the login goes on. Then trust, or
-SCRAM-SHA-256 with scramp. What follows (ParameterStatus, BackendKeyData, ReadyForQuery) is the caller's: it needs a server.
+The manual's "Start-up" and "SASL Authentication": the client may ask for TLS or GSSAPI encryption first (answered `N`
+at this stage), may instead send a CancelRequest, or sends its startup message. What it asks beyond protocol 3.2, and
+options `_pq_.*` that we do not know, are answered with NegotiateProtocolVersion, and the login goes on. Then trust, or
+SCRAM-SHA-256 with scramp. What follows (ParameterStatus, BackendKeyData, ReadyForQuery) is the caller's: it needs a
+server.
 
 Everything is bounded before anyone is known: a startup packet as PostgreSQL bounds it, a password message likewise.
 """
@@ -128,6 +129,10 @@ class ClientLogin:
             self._encryption_requests += 1
             if self._encryption_requests > 2 or len(packet) > 4:
                 raise ProtocolViolation("invalid encryption request")
+            if self._pending:
+                # It did not wait for the answer: whoever sits in between could put words into its mouth.
+                kind = "SSL" if code == SSL_REQUEST else "GSSAPI encryption"
+                raise ProtocolViolation(f"received unencrypted data after {kind} request")
             return b"N"
         major, minor = code >> 16, code & 0xFFFF
         if major != 3:
@@ -191,10 +196,10 @@ class ClientLogin:
 def _initial_response(body: bytes) -> str:
     """The client's first SCRAM message, out of a SASLInitialResponse."""
     mechanism, zero, rest = body.partition(b"\0")
+    if zero and mechanism != SCRAM.encode():
+        raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
     if not zero or len(rest) < 4 or int.from_bytes(rest[:4], "big") != len(rest) - 4:
         raise ProtocolViolation("malformed SASL initial response")
-    if mechanism != SCRAM.encode():
-        raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
     return rest[4:].decode()
 
 

@@ -2,8 +2,8 @@
 
 PostgreSQL applies a startup message's parameters to the session it starts. Our servers outlive the clients they are
 lent to, so each server knows whose parameters it has, and the difference is sent in front of a client's first
-message, in the same write. set_config() is used rather than SET because, as a startup message does, it takes the value as one string
-(SET search_path TO 'a, b' would name one schema), and takes any name.
+message, in the same write. set_config() is used rather than SET because it takes the value as one string, as a startup
+message does (SET search_path TO 'a, b' would name one schema), and any name.
 """
 
 from typing import Final
@@ -70,9 +70,7 @@ def parse_options(options: bytes) -> list[tuple[bytes, bytes]]:
         if word == b"-c" and position < len(words):
             setting = words[position]
             position += 1
-        elif word.startswith(b"-c") and len(word) > 2:
-            setting = word[2:]
-        elif word.startswith(b"--") and len(word) > 2:
+        elif (word.startswith(b"-c") and len(word) > 2) or (word.startswith(b"--") and len(word) > 2):
             setting = word[2:]
         else:
             raise ValueError(f"invalid command-line argument for server process: {word.decode(errors='replace')}")

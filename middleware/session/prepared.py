@@ -10,28 +10,27 @@ with CloseComplete in its turn, or not at all when it is skipping to Sync, and t
 """
 
 from collections import OrderedDict
-from itertools import chain, count
+from itertools import chain
 from typing import Final
-from weakref import WeakValueDictionary
 
 from middleware.session.parameters import NONE, StartupParameters
 from middleware.wire.build import message
 from middleware.wire.codes import PARSE
 from parser.facts import StatementFacts
+from parser.shapes import Generations
 
 NAME_PREFIX: Final = b"_pointsman_"
 UNKNOWN_PREFIX: Final = b"_pointsman_?"
-"""In front of a name that its client has not prepared: it names nothing, and is taken off again in the server's error."""
+"""In front of a name that its client has not prepared: it names nothing. Taken off again in the server's error."""
 
 
 class Statement:
     """A named statement as servers have it. `body` is a Parse message behind its name: text, zero, parameter types."""
 
-    __slots__ = ("__weakref__", "body", "facts", "key", "name")
+    __slots__ = ("body", "facts", "name")
 
-    def __init__(self, key: tuple[StartupParameters, bytes], name: bytes, facts: StatementFacts) -> None:
-        self.key: Final = key
-        self.body: Final = key[1]
+    def __init__(self, body: bytes, name: bytes, facts: StatementFacts) -> None:
+        self.body: Final = body
         self.name = name
         self.facts: Final = facts
 
@@ -41,18 +40,23 @@ class Statement:
 
 
 class StatementRegistry:
-    """All named statements of a worker. Holds them weakly: they live while a client or a server has them."""
+    """All named statements of a worker, lately used.
 
-    def __init__(self) -> None:
-        self._serial = count(1)
-        self._known: WeakValueDictionary[tuple[StartupParameters, bytes], Statement] = WeakValueDictionary()
+    Bounded: a statement that is forgotten lives on where clients and servers have it, and whoever prepares the same
+    text anew gets another one.
+    """
+
+    def __init__(self, size_max: int = 10_000) -> None:
+        self._serial = 0
+        self._known: Generations[tuple[StartupParameters, bytes], Statement] = Generations(size_max)
 
     def statement(self, parameters: StartupParameters, body: bytes, facts: StatementFacts) -> Statement:
         """The Statement for a Parse body. Clients under another search_path or role get another one."""
         key = (parameters if parameters.reshapes else NONE, body)
         statement = self._known.get(key)
         if statement is None:
-            statement = self._known[key] = Statement(key, self._new_name(), facts)
+            statement = Statement(body, self._new_name(), facts)
+            self._known.put(key, statement)
         return statement
 
     def rename(self, statement: Statement) -> None:
@@ -60,7 +64,8 @@ class StatementRegistry:
         statement.name = self._new_name()
 
     def _new_name(self) -> bytes:
-        return NAME_PREFIX + str(next(self._serial)).encode()
+        self._serial += 1
+        return NAME_PREFIX + str(self._serial).encode()
 
     def __len__(self) -> int:
         return len(self._known)

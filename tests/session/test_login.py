@@ -156,10 +156,21 @@ def test_database(parameters: tuple[tuple[bytes, bytes], ...], database: bytes) 
 @given(cuts=CUTS)
 def test_encryption_refused_then_login(cuts: list[int]) -> None:
     login = trust()
-    stream = GSSENCRequest().encode() + SSLRequest().encode() + STARTUP_ANN + Query(b"select 1").encode()
-    assert b"".join(map(login.feed, cut(stream, cuts)))[:2] == b"NN"
+    # Each request waits for its answer.
+    assert b"".join(map(login.feed, cut(GSSENCRequest().encode(), cuts))) == b"N"
+    assert b"".join(map(login.feed, cut(SSLRequest().encode(), cuts))) == b"N"
+    for part in cut(STARTUP_ANN + Query(b"select 1").encode(), cuts):
+        login.feed(part)
     assert login.user == b"ann"
     assert login.rest == Query(b"select 1").encode()
+
+
+@pytest.mark.parametrize("request_", [SSLRequest(), GSSENCRequest()])
+def test_nothing_may_be_sent_ahead_of_the_answer_to_an_encryption_request(
+    request_: SSLRequest | GSSENCRequest,
+) -> None:
+    with pytest.raises(ProtocolViolation, match="received unencrypted data"):
+        trust().feed(request_.encode() + STARTUP_ANN)
 
 
 @pytest.mark.parametrize("secret", [b"1234", b"k" * 32, b"k" * 256])

@@ -1,8 +1,4 @@
-"""Settings: a TOML file and POINTSMAN_* variables, checked by pydantic-settings.
-
-In: `pointsman.toml` and the environment. Out: Settings for the control plane, and WorkerSettings, the plain values
-the data plane reads on its hot path. Names follow PgBouncer's and pgpool-II's where those have the setting.
-"""
+"""What a worker needs of the settings: plain values for its hot path. They travel over the control channel."""
 
 import msgspec
 
@@ -34,3 +30,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     server_reset_query: str
     log_level: str
     log_format: str
+
+    def __repr__(self) -> str:
+        # The generated one would print the passwords, into whatever log or traceback shows this value.
+        return f"{type(self).__name__}(pool_mode={self.pool_mode!r}, auth_type={self.auth_type!r}, ...)"

@@ -1,0 +1,5 @@
+"""`python -m middleware` is the command `pointsman`."""
+
+from middleware.cli import main
+
+main()

@@ -1,0 +1,44 @@
+"""The command `pointsman`: one module per subcommand, registered here."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from middleware.cli.check_config import check_config
+from middleware.cli.demo import demo
+from middleware.cli.serve import serve
+
+app = typer.Typer(
+    name="pointsman",
+    help="SQL-aware PostgreSQL middleware: one endpoint for a primary and its replicas.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Tracebacks with local variables would print passwords.
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pointsman {version('pointsman')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("serve")(serve)
+app.command("check-config")(check_config)
+app.command("demo")(demo)
+
+
+def main() -> None:
+    """The entry point."""
+    app()

@@ -1,0 +1,21 @@
+"""Settings: a TOML file and POINTSMAN_* variables, checked by pydantic-settings.
+
+In: `pointsman.toml` and the environment. Out: Settings for the control plane, and WorkerSettings, the plain values
+the data plane reads on its hot path. Names follow PgBouncer's and pgpool-II's where those have the setting.
+"""
+
+from middleware.config.load import ConfigError, build_settings, load_settings
+from middleware.config.settings import HealthCheckSettings, LogSettings, NodeSettings, Settings, UserSettings
+from middleware.config.worker import WorkerSettings
+
+__all__ = [
+    "ConfigError",
+    "HealthCheckSettings",
+    "LogSettings",
+    "NodeSettings",
+    "Settings",
+    "UserSettings",
+    "WorkerSettings",
+    "build_settings",
+    "load_settings",
+]

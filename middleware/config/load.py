@@ -1,0 +1,175 @@
+"""From a file and the environment to Settings, or to one line per mistake.
+
+A line names where the value stands (the file and the key path, or the variable), the value, and what is allowed. A
+value is shown only where it cannot be a secret: never a password's, and never what stands where a table should.
+"""
+
+import difflib
+import json
+import os
+import re
+import tomllib
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import EnvSettingsSource, SettingsError
+
+from middleware.config.settings import Settings, contradictions
+
+VALUE_CHARS_MAX: Final = 80
+_PREFIX: Final = "POINTSMAN_"
+# Variables under our prefix that are not settings: the sandbox's binaries, and what Kubernetes sets in every
+# container of a namespace with a Service called "pointsman".
+_NOT_A_SETTING: Final = re.compile(r"POINTSMAN_(PG_BIN|SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\w+)?)")
+
+_Loc = tuple[int | str, ...]
+
+
+class ConfigError(Exception):
+    """The settings cannot be used. `lines` says why, one line per mistake."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = tuple(lines)
+
+
+def load_settings(path: Path) -> Settings:
+    """The settings of the file at `path` under the environment. Raises ConfigError."""
+    try:
+        values = tomllib.loads(path.read_bytes().decode())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: not a TOML file: {error}"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not a TOML file: not UTF-8 at byte {error.start}"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path}: {(error.strerror or 'cannot be read').lower()}"]) from None
+    return build_settings(values, origin=str(path))
+
+
+def build_settings(values: Mapping[str, Any], *, origin: str = "settings") -> Settings:
+    """The settings in `values` under the environment; `origin` names the values in errors. Raises ConfigError."""
+    lines = list(_unknown_variables(os.environ))
+    try:
+        from_environment: dict[str, Any] = EnvSettingsSource(Settings)()
+        settings = Settings(**values)
+    except SettingsError as error:
+        # Raised for a variable that stands for a whole table and is not JSON. Its content may be a secret.
+        field = re.search(r'field "(\w+)"', str(error))
+        name = _PREFIX + (field[1].upper() if field else "*")
+        raise ConfigError([*lines, f"{name}: not allowed: a table as JSON, or {name}__KEY for one key of it"]) from None
+    except ValidationError as error:
+        lines.extend(
+            f"{_place(mistake['loc'], origin, from_environment)}: {_told(mistake)}"
+            for mistake in error.errors(include_url=False, include_context=False)
+        )
+        raise ConfigError(lines) from None
+    lines.extend(f"{_place(loc, origin, from_environment)}: {what}" for loc, what in contradictions(settings))
+    if lines:
+        raise ConfigError(lines)
+    return settings
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """pydantic-settings passes over variables it has no field for; a misspelt one must not go unseen."""
+    known = [_PREFIX + name.upper() for name in Settings.model_fields]
+    for variable in sorted(environ):
+        name = variable.upper()
+        if not name.startswith(_PREFIX) or _NOT_A_SETTING.fullmatch(name):
+            continue
+        table = name.split("__", 1)[0]
+        if table not in known:
+            yield f"{variable}: unknown{_suggestion(table, known)}"
+
+
+def _place(loc: _Loc, origin: str, from_environment: object) -> str:
+    """The variable's name when the value came from one, else the file and the key path."""
+    at: object = from_environment
+    for depth, key in enumerate(loc):
+        if not isinstance(at, Mapping) or key not in at:
+            # A variable may hold what stands above the mistake: a table's worth of JSON, or a plain string.
+            if depth and not isinstance(at, Mapping):
+                return _variable(loc[:depth])
+            return f"{origin}: {'.'.join(_toml_key(str(part)) for part in loc)}"
+        at = at[key]
+    return _variable(loc)
+
+
+def _variable(loc: _Loc) -> str:
+    return _PREFIX + "__".join(str(part) for part in loc).upper()
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
+
+
+def _told(mistake: ErrorDetails) -> str:
+    """What is wrong with the value, and what is allowed."""
+    loc = mistake["loc"]
+    table, field = _field_at(loc)
+    if mistake["type"] == "extra_forbidden":
+        return f"unknown{_suggestion(str(loc[-1]), list(table.model_fields) if table else [])}"
+    allowed = _allowed(field)
+    if mistake["type"] == "missing":
+        return f"missing: {allowed}"
+    value = "the value" if _secret(field) else _shown(mistake["input"])
+    if mistake["type"] == "unsupported":
+        return f"{value} is not supported yet: {allowed}"
+    return f"{value} is not allowed: {allowed}"
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {near[0]}?" if near else f": known are {', '.join(known)}"
+
+
+def _field_at(loc: _Loc) -> tuple[type[BaseModel] | None, FieldInfo | None]:
+    """The table a key path ends in, and the field it names there; no field for a name the user chose."""
+    table: type[BaseModel] | None = Settings
+    field: FieldInfo | None = None
+    named = False
+    for key in loc:
+        if named:
+            # [nodes.NAME]: the name itself is free, what follows it is a table again.
+            named, field = False, None
+            continue
+        field = table.model_fields.get(str(key)) if table else None
+        if field is None:
+            break
+        inner = field.annotation
+        if get_origin(inner) is dict:
+            named, inner = True, get_args(inner)[1]
+        table = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else table
+    return table, field
+
+
+def _allowed(field: FieldInfo | None) -> str:
+    extra = field.json_schema_extra if field else None
+    return str(extra["allowed"]) if isinstance(extra, dict) else "a table"
+
+
+def _secret(field: FieldInfo | None) -> bool:
+    """Whether the value must not be shown: a password, or anything where a table is meant."""
+    if field is None:
+        return True
+    annotation = field.annotation
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return any(
+        kind is SecretStr or get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, BaseModel))
+        for kind in kinds
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list):
+        return "an array"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+    return text if len(text) <= VALUE_CHARS_MAX else text[: VALUE_CHARS_MAX - 3] + "..."

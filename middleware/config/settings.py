@@ -1,0 +1,217 @@
+"""The settings a person writes, field by field: names, defaults, limits, and what is allowed in words.
+
+In: a mapping (the TOML file) under the environment. Out: Settings, whose secrets print as asterisks. How a mistake is
+told is middleware.config.load's part; it reads the words in `allowed` from here.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from middleware.config.worker import WorkerSettings
+
+WORKERS_MAX: Final = 256
+"""More than any machine has use for, and well inside the eleven bits a cancel key has for the worker."""
+
+DURATION_S_MAX: Final = 10_000_000.0
+"""Four months: beyond any use, and within what the clocks of every event loop accept."""
+
+
+def _setting(default: object, allowed: str, **limits: Any) -> Any:
+    return Field(default, json_schema_extra={"allowed": allowed}, **limits)
+
+
+def _whole(default: object, low: int, high: int) -> Any:
+    return _setting(default, f"a whole number from {low} to {high}", ge=low, le=high)
+
+
+def _seconds(default: float, *, zero: bool = False) -> Any:
+    if zero:
+        return _setting(default, "a number of seconds, 0 or more", ge=0, le=DURATION_S_MAX)
+    return _setting(default, "a number of seconds above 0", gt=0, le=DURATION_S_MAX)
+
+
+class _Table(BaseModel):
+    """A table of the file: nothing unknown in it, nothing changed after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: object) -> object:
+        # Python counts true as 1; no setting here is a boolean, so one is a mistake.
+        if isinstance(value, bool):
+            raise PydanticCustomError("boolean", "a boolean is not allowed")
+        return value
+
+
+class LogSettings(_Table):
+    """[log]"""
+
+    level: Literal["debug", "info", "warning", "error"] = _setting("info", '"debug", "info", "warning" or "error"')
+    format: Literal["text", "json"] = _setting("text", '"text" or "json"')
+
+
+class HealthCheckSettings(_Table):
+    """[health_check]: who asks the nodes how they are, and how often."""
+
+    user: str = _setting(..., "the name of a role that may log in to every node", min_length=1)
+    password: SecretStr | None = _setting(None, "a string")
+    database: str = _setting("postgres", "the name of a database", min_length=1)
+    period: float = _seconds(1.0)
+    timeout: float = _seconds(5.0)
+    max_retries: int = _whole(2, 0, 1000)
+    retry_delay: float = _seconds(1.0)
+    catalog_refresh: float = _seconds(30.0)
+
+
+class NodeSettings(_Table):
+    """[nodes.NAME]"""
+
+    host: str = _setting(..., "a host name or an address", min_length=1)
+    port: int = _whole(5432, 1, 65535)
+
+
+class UserSettings(_Table):
+    """[users.NAME]"""
+
+    password: SecretStr | None = _setting(None, "a string")
+
+
+class Settings(BaseSettings):
+    """The whole file, with POINTSMAN_* variables laid over it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="POINTSMAN_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+    )
+
+    listen_addr: str = _setting("127.0.0.1", 'names or addresses with commas between, or "*"')
+    listen_port: int = _whole(6432, 0, 65535)
+    unix_socket_dir: str = _setting("", "a directory, or nothing for no unix socket")
+    unix_socket_mode: str = _setting("0777", 'an octal mode such as "0770"', pattern=r"^0?[0-7]{3}$")
+    workers: int = _whole(1, 1, WORKERS_MAX)
+    pool_mode: Literal["transaction"] = _setting("transaction", '"transaction"')
+    default_pool_size: int = _whole(20, 1, 1_000_000)
+    max_client_conn: int = _whole(1000, 1, 1_000_000)
+    max_prepared_statements: int = _whole(200, 1, 100_000)
+    auth_type: Literal["scram-sha-256", "trust"] = _setting("scram-sha-256", '"scram-sha-256" or "trust"')
+    # A message cannot be longer than PostgreSQL takes (1 GiB).
+    statement_size_max: int = _whole(1_048_576, 1024, 2**30 - 1)
+    client_login_timeout: float = _seconds(60.0)
+    query_wait_timeout: float = _seconds(120.0)
+    server_connect_timeout: float = _seconds(15.0)
+    server_login_retry: float = _seconds(1.0, zero=True)
+    server_check_delay: float = _seconds(30.0, zero=True)
+    server_idle_timeout: float = _seconds(600.0)
+    server_lifetime: float = _seconds(3600.0)
+    cancel_wait_timeout: float = _seconds(10.0)
+    shutdown_timeout: float = _seconds(30.0, zero=True)
+    server_reset_query: str = _setting("DISCARD ALL", "a statement, or nothing for none")
+    log: LogSettings = _setting(LogSettings(), "a table")
+    health_check: HealthCheckSettings = _setting(..., "a table [health_check]")
+    nodes: dict[str, NodeSettings] = _setting(..., "at least one table [nodes.NAME]", min_length=1)
+    users: dict[str, UserSettings] = _setting({}, "tables [users.NAME]")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise PydanticCustomError("boolean", "a boolean is not allowed")
+        return value
+
+    @field_validator("pool_mode", mode="before")
+    @classmethod
+    def _pool_mode_supported(cls, value: object) -> object:
+        if value in ("session", "statement"):
+            raise PydanticCustomError("unsupported", "not supported yet")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment over the file, whose content comes in as arguments; no other source."""
+        return env_settings, init_settings
+
+    def listen_addresses(self) -> tuple[str, ...]:
+        """`listen_addr` as a list."""
+        return tuple(name.strip() for name in self.listen_addr.split(",") if name.strip())
+
+    def unix_socket_path(self) -> Path | None:
+        """Where the unix socket's directory is, or None for no unix socket."""
+        return Path(self.unix_socket_dir) if self.unix_socket_dir else None
+
+    def worker_settings(self, index: int) -> WorkerSettings:
+        """The share of worker `index`, counted from 0."""
+        return WorkerSettings(
+            pool_mode=self.pool_mode,
+            auth_type=self.auth_type,
+            users={name: _plain(user.password) for name, user in self.users.items()},
+            pool_size=share(self.default_pool_size, self.workers, index),
+            max_client_conn=share(self.max_client_conn, self.workers, index),
+            max_prepared_statements=self.max_prepared_statements,
+            statement_size_max=self.statement_size_max,
+            client_login_timeout_s=self.client_login_timeout,
+            query_wait_timeout_s=self.query_wait_timeout,
+            server_connect_timeout_s=self.server_connect_timeout,
+            server_login_retry_s=self.server_login_retry,
+            server_check_delay_s=self.server_check_delay,
+            server_idle_timeout_s=self.server_idle_timeout,
+            server_lifetime_s=self.server_lifetime,
+            cancel_wait_timeout_s=self.cancel_wait_timeout,
+            server_reset_query=self.server_reset_query,
+            log_level=self.log.level,
+            log_format=self.log.format,
+        )
+
+
+def share(total: int, workers: int, index: int) -> int:
+    """Worker `index`'s part of a limit that holds over all workers; the first ones take the remainder."""
+    base, remainder = divmod(total, workers)
+    return base + (index < remainder)
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+# A node's name is an operator's word for it, in logs, in SHOW and in variables' names.
+_NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+def contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
+    """What no field shows on its own: (key path, what is wrong with it), in the order of the file."""
+    found: list[tuple[tuple[str, ...], str]] = []
+    for key in ("default_pool_size", "max_client_conn"):
+        limit: int = getattr(settings, key)
+        if limit < settings.workers:
+            found.append(((key,), f"{limit} is not allowed: at least 1 for each of the {settings.workers} workers"))
+    if not settings.listen_addresses() and settings.unix_socket_path() is None:
+        found.append((("listen_addr",), '"" is not allowed without a unix_socket_dir: nothing would listen'))
+    found.extend(
+        (("nodes", name), "the name is not allowed: letters, digits, _ and -, at most 63")
+        for name in settings.nodes
+        if not _NODE_NAME.fullmatch(name)
+    )
+    for name, user in settings.users.items():
+        if not 1 <= len(name.encode()) <= 63 or "\0" in name:
+            found.append((("users", name), "the name is not allowed: 1 to 63 bytes"))
+        if settings.auth_type == "scram-sha-256" and not _plain(user.password):
+            found.append((("users", name, "password"), 'missing: auth_type "scram-sha-256" needs one'))
+    if settings.auth_type == "scram-sha-256" and not settings.users:
+        found.append((("users",), 'missing: auth_type "scram-sha-256" needs at least one table [users.NAME]'))
+    return found

@@ -1,0 +1,18 @@
+"""The control plane: listening sockets, worker processes, the watch over the nodes, catalogs, counters, shutdown.
+
+In: Settings and signals. Out: snapshots to the workers over the control channel, counters and bound addresses for
+whoever shows them. No client's byte passes through here.
+
+    supervisor  one run of it all, `serve` for the command and `running` for a program
+    listeners   TCP and unix sockets, bound once and inherited by every worker
+    workers     a worker's process and its channel; restarts
+    outbox      what waits to be sent to a worker
+    counters    totals over all workers, also over those that died
+    catalogs    what routing must know of each database
+"""
+
+from middleware.supervisor.counters import CountersSnapshot
+from middleware.supervisor.listeners import ListenError
+from middleware.supervisor.supervisor import Supervisor, running, serve
+
+__all__ = ["CountersSnapshot", "ListenError", "Supervisor", "running", "serve"]

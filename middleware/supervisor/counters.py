@@ -1,0 +1,57 @@
+"""Totals over all workers. A worker counts from its own start; what a dead one had counted stays in the totals."""
+
+import msgspec
+
+from middleware.control import Counters, NodeCounters
+
+
+class CountersSnapshot(msgspec.Struct, frozen=True):
+    """All workers together: counts since the supervisor started, and what is open now."""
+
+    clients: int = 0
+    waiting: int = 0
+    nodes: dict[str, NodeCounters] = {}
+
+
+class Totals:
+    """Adds up what the workers report."""
+
+    def __init__(self) -> None:
+        self._latest: dict[int, Counters] = {}
+        self._of_the_dead: dict[str, NodeCounters] = {}
+
+    def reported(self, counters: Counters) -> None:
+        """A worker's counts since it started."""
+        self._latest[counters.worker] = counters
+
+    def ended(self, worker: int) -> None:
+        """The worker's process is gone: its counts stay, what it had open is closed."""
+        counters = self._latest.pop(worker, None)
+        for node in counters.nodes if counters else ():
+            _add(self._of_the_dead, msgspec.structs.replace(node, leases=0, servers=0))
+
+    def snapshot(self) -> CountersSnapshot:
+        """The totals as of the latest reports."""
+        nodes = dict(self._of_the_dead)
+        for counters in self._latest.values():
+            for node in counters.nodes:
+                _add(nodes, node)
+        return CountersSnapshot(
+            clients=sum(counters.clients for counters in self._latest.values()),
+            waiting=sum(counters.waiting for counters in self._latest.values()),
+            nodes=nodes,
+        )
+
+
+def _add(nodes: dict[str, NodeCounters], more: NodeCounters) -> None:
+    have = nodes.get(more.node)
+    if have is None:
+        nodes[more.node] = more
+        return
+    nodes[more.node] = NodeCounters(
+        node=more.node,
+        reads=have.reads + more.reads,
+        writes=have.writes + more.writes,
+        leases=have.leases + more.leases,
+        servers=have.servers + more.servers,
+    )

@@ -1,0 +1,162 @@
+"""The listening sockets: bound here once, inherited by every worker, and kept open while workers are restarted.
+
+In: listen_addr, listen_port, unix_socket_dir. Out: Listeners, with the sockets and the addresses they got; or
+ListenError, one line.
+"""
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+BACKLOG: Final = 4096
+UNIX_PATH_BYTES_MAX: Final = 107
+"""What fits into sockaddr_un, less its closing zero."""
+
+log = structlog.get_logger()
+
+
+class ListenError(Exception):
+    """An address cannot be listened on."""
+
+
+class Listeners:
+    """Open listening sockets. `close` also takes the unix socket's file away."""
+
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+        self.addresses: list[tuple[str, int]] = []
+        """Address and port of each TCP socket, as bound."""
+        self.unix_path: Path | None = None
+        self._unix_inode = 0
+
+    def filenos(self) -> tuple[int, ...]:
+        """The file descriptors, which have the same numbers in the workers."""
+        return tuple(one.fileno() for one in self.sockets)
+
+    def close(self) -> None:
+        """Stop listening here; workers close their own copies when they drain. May be called again."""
+        for one in self.sockets:
+            one.close()
+        self.sockets.clear()
+        if self.unix_path is not None:
+            # Not another's file: a successor may have bound the same path already.
+            if _inode(self.unix_path) == self._unix_inode:
+                self.unix_path.unlink(missing_ok=True)
+            self.unix_path = None
+
+    def open_tcp(self, names: Sequence[str], port: int) -> None:
+        """Bind each of `names` ("*" is every address); port 0 takes a free one, the same for all."""
+        for name in names:
+            for family, address in _resolve(name):
+                bound = _bind_tcp(family, address, port, optional=name == "*" and family == socket.AF_INET6)
+                if bound is None:
+                    continue
+                self.sockets.append(bound)
+                port = bound.getsockname()[1]
+                self.addresses.append((address, port))
+
+    def open_unix(self, directory: Path, port: int, mode: int) -> None:
+        """Bind `.s.PGSQL.<port>` in `directory`, where PostgreSQL's clients look for it."""
+        path = directory / f".s.PGSQL.{port}"
+        if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
+            raise ListenError(f"could not listen on {path}: the path is longer than {UNIX_PATH_BYTES_MAX} bytes")
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            _remove_stale(path)
+            one.bind(os.fspath(path))
+            # Before listen(): until then nobody can connect, whatever the umask left open.
+            path.chmod(mode)
+            one.listen(BACKLOG)
+        except OSError as error:
+            one.close()
+            raise ListenError(f"could not listen on {path}: {_text(error)}") from None
+        one.setblocking(False)
+        self.sockets.append(one)
+        self.unix_path = path
+        self._unix_inode = _inode(path)
+
+
+def open_listeners(names: Sequence[str], port: int, unix_directory: Path | None, unix_mode: int) -> Listeners:
+    """All the sockets, or none of them and ListenError."""
+    listeners = Listeners()
+    try:
+        listeners.open_tcp(names, port)
+        if unix_directory is not None:
+            bound_port = listeners.addresses[0][1] if listeners.addresses else port
+            listeners.open_unix(unix_directory, bound_port, unix_mode)
+    except BaseException:
+        listeners.close()
+        raise
+    return listeners
+
+
+def _resolve(name: str) -> list[tuple[socket.AddressFamily, str]]:
+    if name == "*":
+        return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]  # noqa: S104 - asked for with "*"
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ListenError(f'could not resolve listen_addr "{name}": {_text(error)}') from None
+    # dict: a name may resolve to one address more than once.
+    return list(dict.fromkeys((family, str(sockaddr[0])) for family, _, _, _, sockaddr in found))
+
+
+def _bind_tcp(family: socket.AddressFamily, address: str, port: int, *, optional: bool) -> socket.socket | None:
+    try:
+        one = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        if optional and error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise ListenError(f"could not listen on {_shown(address, port)}: {_text(error)}") from None
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # IPv4 has its own socket.
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind((address, port))
+        one.listen(BACKLOG)
+    except OSError as error:
+        one.close()
+        if optional and error.errno == errno.EADDRNOTAVAIL:
+            log.info("not listening on IPv6: this machine has no IPv6 address")
+            return None
+        raise ListenError(f"could not listen on {_shown(address, port)}: {_text(error)}") from None
+    one.setblocking(False)
+    return one
+
+
+def _remove_stale(path: Path) -> None:
+    """Take away the socket file of a process that is gone. Raises OSError when one still listens there."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError(errno.EEXIST, "a file that is not a socket is in the way")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+        knock.setblocking(False)
+        # A full backlog answers EAGAIN: somebody is there all the same.
+        answer = knock.connect_ex(os.fspath(path))
+    if answer != errno.ECONNREFUSED:
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    path.unlink(missing_ok=True)
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.lstat().st_ino
+    except OSError:
+        return 0
+
+
+def _shown(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _text(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,253 @@
+"""One run of Pointsman: sockets, workers, monitors and catalogs brought together, from start to drained end.
+
+In: Settings. Out: a proxy that serves, and what there is to know of it: addresses, topology, catalogs, counters.
+"""
+
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import anyio
+import structlog
+
+from healthcheck.monitor import Monitor, Target
+from healthcheck.probe import Credentials
+from healthcheck.state import Rhythm
+from healthcheck.topology import Topology
+from middleware.config import Settings
+from middleware.control import (
+    CatalogWanted,
+    Configure,
+    Counters,
+    Down,
+    Drain,
+    ForwardCancel,
+    NodeTrouble,
+    Ready,
+    SetCatalog,
+    SetTopology,
+    Up,
+    worker_of,
+)
+from middleware.supervisor.catalogs import Catalogs
+from middleware.supervisor.counters import CountersSnapshot, Totals
+from middleware.supervisor.listeners import Listeners, open_listeners
+from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker
+from routing.catalog import Catalog
+
+DRAIN_GRACE_S: Final = 2 * EXIT_GRACE_S
+"""Beyond shutdown_timeout, for a worker to close what is left, say Drained and exit."""
+
+log = structlog.get_logger()
+
+
+class Supervisor:
+    """The control plane of one Pointsman. Call `listen`, then `run`; `stop` ends it."""
+
+    def __init__(self, settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> None:
+        self._settings = settings
+        self._listeners = Listeners()
+        self._totals = Totals()
+        self._published: Topology | None = None
+        checks = settings.health_check
+        password = checks.password.get_secret_value() if checks.password else None
+        credentials = Credentials(checks.user, password, checks.database)
+        self._monitor = Monitor(
+            [Target(name, node.host, node.port) for name, node in settings.nodes.items()],
+            credentials,
+            Rhythm(checks.period, checks.timeout, checks.max_retries, checks.retry_delay),
+            self._topology_changed,
+        )
+        self._catalogs = Catalogs(
+            credentials,
+            lambda: self.topology,
+            self._catalog_changed,
+            refresh_s=checks.catalog_refresh,
+            timeout_s=checks.timeout,
+        )
+        self._workers = [
+            Worker(index, worker_command, self._inherited, self._greeting, self._heard, self._totals.ended)
+            for index in range(settings.workers)
+        ]
+        self._workers_scope = anyio.CancelScope()
+        self._stopping = anyio.Event()
+        self.ready = anyio.Event()
+        """Set once every worker has said that it accepts clients."""
+        self.addresses: tuple[tuple[str, int], ...] = ()
+        """Address and port of each TCP socket, as bound."""
+        self.unix_path: Path | None = None
+
+    @property
+    def topology(self) -> Topology:
+        """The nodes as they are now, with the latest lags; version 0 before the first look at all of them."""
+        return self._monitor.topology
+
+    @property
+    def catalogs(self) -> dict[str, Catalog]:
+        """The catalogs loaded so far, by database."""
+        return self._catalogs.known()
+
+    @property
+    def worker_pids(self) -> tuple[int | None, ...]:
+        """The process of each worker, None while it has none."""
+        return tuple(worker.pid for worker in self._workers)
+
+    def counters(self) -> CountersSnapshot:
+        """What all workers have done since the start, as of their latest reports."""
+        return self._totals.snapshot()
+
+    def listen(self) -> None:
+        """Bind the listening sockets. Raises ListenError."""
+        settings = self._settings
+        self._listeners = open_listeners(
+            settings.listen_addresses(),
+            settings.listen_port,
+            settings.unix_socket_path(),
+            int(settings.unix_socket_mode, 8),
+        )
+        self.addresses = tuple(self._listeners.addresses)
+        self.unix_path = self._listeners.unix_path
+        for host, port in self.addresses:
+            log.info("listening", host=host, port=port)
+        if self.unix_path is not None:
+            log.info("listening", path=str(self.unix_path))
+
+    def stop(self) -> None:
+        """Take no new clients and let open transactions end within shutdown_timeout. Called again, end at once."""
+        if self._stopping.is_set():
+            self._workers_scope.cancel()
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`, then drain. Cancelled, it kills the workers."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._monitor.run)
+                tasks.start_soon(self._catalogs.run)
+                tasks.start_soon(self._tell_ready)
+                tasks.start_soon(self._drain_when_stopped)
+                with self._workers_scope:
+                    async with anyio.create_task_group() as workers:
+                        for worker in self._workers:
+                            workers.start_soon(worker.run)
+                if self._workers_scope.cancelled_caught:
+                    log.warning("workers killed before they had drained")
+                tasks.cancel_scope.cancel()
+        finally:
+            self._listeners.close()
+        log.info("stopped")
+
+    async def _tell_ready(self) -> None:
+        for worker in self._workers:
+            await worker.ready.wait()
+        self.ready.set()
+        log.info("ready", workers=len(self._workers))
+
+    async def _drain_when_stopped(self) -> None:
+        await self._stopping.wait()
+        timeout_s = self._settings.shutdown_timeout
+        log.info("shutting down", shutdown_timeout=timeout_s)
+        self._listeners.close()
+        for worker in self._workers:
+            worker.drain(Drain(timeout_s))
+        self._workers_scope.deadline = anyio.current_time() + timeout_s + DRAIN_GRACE_S
+
+    def _inherited(self) -> tuple[int, ...]:
+        return self._listeners.filenos()
+
+    def _greeting(self, index: int) -> list[Down]:
+        """What a new process must know."""
+        messages: list[Down] = [Configure(index, self._settings.worker_settings(index), self._inherited())]
+        if self._published is not None:
+            messages.append(SetTopology(self._published))
+        messages.extend(SetCatalog(catalog) for catalog in self.catalogs.values())
+        if self._stopping.is_set():
+            messages.append(Drain(self._settings.shutdown_timeout))
+        return messages
+
+    def _tell_all(self, message: Down) -> None:
+        for worker in self._workers:
+            worker.send(message)
+
+    def _topology_changed(self, topology: Topology) -> None:
+        before = {node.name: node for node in self._published.nodes} if self._published else {}
+        for node in topology.nodes:
+            was = before.get(node.name)
+            if was is None or (was.role, was.up, was.why) != (node.role, node.up, node.why):
+                if node.up:
+                    log.info("node up", name=node.name, role=node.role.value)
+                else:
+                    log.warning("node not used", name=node.name, role=node.role.value, why=node.why)
+        if topology.primary() is None and (self._published is None or self._published.primary() is not None):
+            log.warning("no primary")
+        self._published = topology
+        self._tell_all(SetTopology(topology))
+        self._catalogs.topology_changed()
+
+    def _catalog_changed(self, catalog: Catalog) -> None:
+        self._tell_all(SetCatalog(catalog))
+
+    def _heard(self, index: int, message: Down | Up) -> None:
+        """What worker `index` says."""
+        match message:
+            case Ready():
+                log.info("worker ready", worker=index, pid=self._workers[index].pid)
+            case Counters():
+                self._totals.reported(message)
+            case CatalogWanted(database=database, stale=stale):
+                catalog = self._catalogs.wanted(database, stale=stale)
+                if catalog is not None and not stale:
+                    self._workers[index].send(SetCatalog(catalog))
+            case NodeTrouble(node=node, message=text):
+                log.debug("node trouble", name=node, error=text, worker=index)
+                self._monitor.probe_now(node)
+            case ForwardCancel(process_id=process_id):
+                # A made-up key may name no worker; PostgreSQL does not answer those either.
+                if 0 <= worker_of(process_id) < len(self._workers):
+                    self._workers[worker_of(process_id)].send(message)
+            case _:
+                log.error("worker said what only the supervisor says", worker=index, message=type(message).__name__)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> AsyncIterator[Supervisor]:
+    """A Supervisor that serves while the block runs, and has drained after it. Raises ListenError.
+
+    The block begins when every worker accepts clients. An exception of the block comes out as it is.
+    """
+    supervisor = Supervisor(settings, worker_command=worker_command)
+    supervisor.listen()
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(supervisor.run)
+        await supervisor.ready.wait()
+        try:
+            yield supervisor
+        except Exception as error:
+            # Raised below, where the task group cannot wrap it.
+            failure = error
+        supervisor.stop()
+    if failure is not None:
+        raise failure
+
+
+async def serve(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second one ends at once. Raises ListenError."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        supervisor = Supervisor(settings, worker_command=worker_command)
+        supervisor.listen()
+
+        async def obey() -> None:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    log.warning("SIGHUP ignored: settings are read at the start only")
+                else:
+                    log.info("received signal", signal=signal.Signals(number).name)
+                    supervisor.stop()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(obey)
+            await supervisor.run()
+            tasks.cancel_scope.cancel()

@@ -1,0 +1,240 @@
+"""Each mistake in the settings is one line: where, what, and what is allowed. Secrets are in none of them."""
+
+import os
+import tomllib
+import traceback
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from middleware.config import ConfigError, Settings, build_settings, load_settings
+from middleware.control import Configure
+
+SECRET = "hunter2-is-a-secret"
+GOOD = f"""
+[health_check]
+user = "monitor"
+password = "{SECRET}"
+[nodes.db1]
+host = "127.0.0.1"
+[users.app]
+password = "{SECRET}"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith("POINTSMAN_"):
+            monkeypatch.delenv(name)
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines that the text earns."""
+    with pytest.raises(ConfigError) as caught:
+        build_settings(tomllib.loads(text), origin="p.toml")
+    return list(caught.value.lines)
+
+
+MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
+    # Values out of their limits or of another type.
+    ("workers = 0", {}, ["p.toml: workers: 0 is not allowed: a whole number from 1 to 256"]),
+    ("workers = true", {}, ["p.toml: workers: true is not allowed: a whole number from 1 to 256"]),
+    ("workers = 1.5", {}, ["p.toml: workers: 1.5 is not allowed: a whole number from 1 to 256"]),
+    ("workers = [1]", {}, ["p.toml: workers: an array is not allowed: a whole number from 1 to 256"]),
+    ("[workers]", {}, ["p.toml: workers: a table is not allowed: a whole number from 1 to 256"]),
+    ("listen_addr = 5", {}, ['p.toml: listen_addr: 5 is not allowed: names or addresses with commas between, or "*"']),
+    (
+        "query_wait_timeout = nan",
+        {},
+        ["p.toml: query_wait_timeout: nan is not allowed: a number of seconds above 0"],
+    ),
+    ("shutdown_timeout = -1", {}, ["p.toml: shutdown_timeout: -1 is not allowed: a number of seconds, 0 or more"]),
+    (
+        'unix_socket_mode = "999"',
+        {},
+        ['p.toml: unix_socket_mode: "999" is not allowed: an octal mode such as "0770"'],
+    ),
+    (
+        '[log]\nlevel = "loud"',
+        {},
+        ['p.toml: log.level: "loud" is not allowed: "debug", "info", "warning" or "error"'],
+    ),
+    (
+        '[nodes.db1]\nhost = "a"\nport = 70000',
+        {},
+        ["p.toml: nodes.db1.port: 70000 is not allowed: a whole number from 1 to 65535"],
+    ),
+    ("[nodes.db1]", {}, ["p.toml: nodes.db1.host: missing: a host name or an address"]),
+    (
+        '[nodes."a b"]\nhost = "a"',
+        {},
+        ['p.toml: nodes."a b": the name is not allowed: letters, digits, _ and -, at most 63'],
+    ),
+    # Modes that PgBouncer has and we do not yet, and one that nobody has.
+    ('pool_mode = "session"', {}, ['p.toml: pool_mode: "session" is not supported yet: "transaction"']),
+    ('pool_mode = "statement"', {}, ['p.toml: pool_mode: "statement" is not supported yet: "transaction"']),
+    ('pool_mode = "sesion"', {}, ['p.toml: pool_mode: "sesion" is not allowed: "transaction"']),
+    # Unknown keys, at any depth, with the nearest known one.
+    ("listen_prt = 1", {}, ["p.toml: listen_prt: unknown, did you mean listen_port?"]),
+    ('[log]\nlevle = "info"', {}, ["p.toml: log.levle: unknown, did you mean level?"]),
+    ('[nodes.db1]\nhost = "a"\nprot = 1', {}, ["p.toml: nodes.db1.prot: unknown, did you mean port?"]),
+    (
+        f'[users.app]\npassword = "x"\npasword = "{SECRET}"',
+        {},
+        ["p.toml: users.app.pasword: unknown, did you mean password?"],
+    ),
+    ("[log]\nzzz = 1", {}, ["p.toml: log.zzz: unknown: known are level, format"]),
+    # Secrets, and what may be one, are not shown.
+    ("[users.app]\npassword = 5", {}, ["p.toml: users.app.password: the value is not allowed: a string"]),
+    (f'[users]\napp = "{SECRET}"', {}, ["p.toml: users.app: the value is not allowed: a table"]),
+    (f'users = "{SECRET}"', {}, ["p.toml: users: the value is not allowed: tables [users.NAME]"]),
+    # Limits that several settings make together.
+    (
+        "workers = 3\ndefault_pool_size = 2\nmax_client_conn = 1",
+        {},
+        [
+            "p.toml: default_pool_size: 2 is not allowed: at least 1 for each of the 3 workers",
+            "p.toml: max_client_conn: 1 is not allowed: at least 1 for each of the 3 workers",
+        ],
+    ),
+    ("[users.app]", {}, ['p.toml: users.app.password: missing: auth_type "scram-sha-256" needs one']),
+    (
+        'listen_addr = ""',
+        {},
+        ['p.toml: listen_addr: "" is not allowed without a unix_socket_dir: nothing would listen'],
+    ),
+    # Variables are named as such, and the ones that mean nothing are not passed over.
+    ("", {"POINTSMAN_WORKERS": "many"}, ['POINTSMAN_WORKERS: "many" is not allowed: a whole number from 1 to 256']),
+    ("", {"POINTSMAN_WORKRES": "1"}, ["POINTSMAN_WORKRES: unknown, did you mean POINTSMAN_WORKERS?"]),
+    ("", {"POINTSMAN_LOG__LEVLE": "info"}, ["POINTSMAN_LOG__LEVLE: unknown, did you mean level?"]),
+    (
+        "",
+        {"POINTSMAN_NODES__DB1__PORT": "0"},
+        ['POINTSMAN_NODES__DB1__PORT: "0" is not allowed: a whole number from 1 to 65535'],
+    ),
+    (
+        "",
+        {"POINTSMAN_USERS": SECRET},
+        ["POINTSMAN_USERS: not allowed: a table as JSON, or POINTSMAN_USERS__KEY for one key of it"],
+    ),
+    ("", {"POINTSMAN_USERS__APP": SECRET}, ["POINTSMAN_USERS__APP: the value is not allowed: a table"]),
+    # All of them at once.
+    (
+        "workers = 0\nlisten_port = -1",
+        {"POINTSMAN_LOG__FORMAT": "xml"},
+        [
+            "p.toml: listen_port: -1 is not allowed: a whole number from 0 to 65535",
+            "p.toml: workers: 0 is not allowed: a whole number from 1 to 256",
+            'POINTSMAN_LOG__FORMAT: "xml" is not allowed: "text" or "json"',
+        ],
+    ),
+]
+
+
+def with_good_rest(text: str) -> str:
+    """The text, with the tables it says nothing of taken from GOOD."""
+    for table in ("health_check", "nodes", "users"):
+        if not any(line.startswith((f"[{table}", f"{table} ")) for line in text.splitlines()):
+            part = GOOD[GOOD.index(f"[{table}") :]
+            text += "\n" + part.split("\n[")[0]
+    return text
+
+
+@pytest.mark.parametrize(("text", "env", "expected"), MISTAKES)
+def test_a_mistake_is_one_line(
+    text: str, env: dict[str, str], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    found = lines_of(with_good_rest(text))
+    assert sorted(found) == sorted(expected)
+    assert SECRET not in "\n".join(found)
+
+
+def test_missing_tables_are_named() -> None:
+    assert lines_of("") == [
+        "p.toml: health_check: missing: a table [health_check]",
+        "p.toml: nodes: missing: at least one table [nodes.NAME]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "no such file or directory"),
+        (b"a = ", "not a TOML file: Invalid value (at end of document)"),
+        (b"\nworkers = = 1\n", "not a TOML file: Invalid value (at line 2, column 11)"),
+        (b"# \xff", "not a TOML file: not UTF-8 at byte 2"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes | None, expected: str) -> None:
+    path = tmp_path / "p.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path)
+    assert caught.value.lines == (f"{path}: {expected}",)
+
+
+def test_the_environment_lies_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POINTSMAN_WORKERS", "2")
+    monkeypatch.setenv("POINTSMAN_NODES__DB2__HOST", "10.0.0.2")
+    # Looks like JSON, and is a password all the same.
+    monkeypatch.setenv("POINTSMAN_USERS__APP__PASSWORD", "12345")
+    settings = build_settings(tomllib.loads("workers = 1" + GOOD))
+    assert settings.workers == 2
+    assert {name: node.host for name, node in settings.nodes.items()} == {"db1": "127.0.0.1", "db2": "10.0.0.2"}
+    assert settings.worker_settings(0).users == {"app": "12345"}
+
+
+def test_variables_that_kubernetes_sets_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_6432_TCP", "SERVICE_PORT_PG", "PG_BIN"):
+        monkeypatch.setenv(f"POINTSMAN_{name}", "tcp://10.0.0.1:6432")
+    assert build_settings(tomllib.loads(GOOD)).workers == 1
+
+
+def test_limits_are_shared_out_over_the_workers() -> None:
+    settings = build_settings(tomllib.loads("workers = 3\ndefault_pool_size = 20\nmax_client_conn = 100" + GOOD))
+    shares = [settings.worker_settings(index) for index in range(3)]
+    assert [one.pool_size for one in shares] == [7, 7, 6]
+    assert [one.max_client_conn for one in shares] == [34, 33, 33]
+
+
+def test_trust_needs_no_password() -> None:
+    text = GOOD.replace(f'[users.app]\npassword = "{SECRET}"', "[users.app]")
+    settings = build_settings(tomllib.loads('auth_type = "trust"' + text))
+    assert settings.worker_settings(0).users == {"app": None}
+
+
+def test_secrets_are_in_no_representation() -> None:
+    settings = build_settings(tomllib.loads(GOOD))
+    worker = settings.worker_settings(0)
+    shown = f"{settings} {settings!r} {worker} {worker!r} {Configure(0, worker, ())!r} {settings.model_dump_json()}"
+    assert SECRET not in shown
+    assert SECRET in msgspec.json.encode(worker).decode()
+
+
+def test_secrets_are_in_no_traceback() -> None:
+    with pytest.raises(ConfigError) as refused:
+        build_settings(tomllib.loads("workers = 0" + GOOD))
+    assert SECRET not in "".join(traceback.format_exception(refused.value))
+    with pytest.raises(ValueError) as invalid:
+        Settings(workers=0, **tomllib.loads(GOOD))
+    assert SECRET not in str(invalid.value)
+
+
+def test_the_example_is_good_and_shows_every_default() -> None:
+    path = Path(__file__).parents[2] / "docs" / "pointsman.example.toml"
+    shown = tomllib.loads(path.read_text())
+    settings = load_settings(path)
+    assert set(shown) == set(Settings.model_fields)
+    for name, field in Settings.model_fields.items():
+        if not isinstance(shown[name], dict):
+            assert getattr(settings, name) == field.default, name
+    assert set(shown["health_check"]) == set(type(settings.health_check).model_fields)
+    assert settings.health_check.model_dump(exclude={"user", "password"}) == type(settings.health_check)(
+        user="x"
+    ).model_dump(exclude={"user", "password"})
+    assert settings.log == type(settings.log)()

@@ -1,0 +1,124 @@
+"""What tests share: one real cluster and one Pointsman in front of it for the whole run."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from middleware.sandbox import Sandbox
+
+START_TIMEOUT_S = 20.0
+
+
+class Endpoint(NamedTuple):
+    """Where a running Pointsman is, and how to get in."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+    process: subprocess.Popen[bytes]
+
+    def url(self, scheme: str = "postgresql") -> str:
+        return f"{scheme}://{self.user}:{self.password}@{self.host}:{self.port}/{self.database}"
+
+    def conninfo(self) -> str:
+        return (
+            f"host={self.host} port={self.port} user={self.user} password={self.password} dbname={self.database} "
+            "connect_timeout=10"
+        )
+
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes."""
+        return psutil.Process(self.process.pid).children()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Sandbox]:
+    """A primary and two standbys; its version is POINTSMAN_TEST_PG_VERSION, 18 by default."""
+    with Sandbox(version=int(os.environ.get("POINTSMAN_TEST_PG_VERSION", "18"))) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A primary `db1` and a standby `db2` for one test, which may break them."""
+    with Sandbox(standbys=1, version=int(os.environ.get("POINTSMAN_TEST_PG_VERSION", "18"))) as own:
+        yield own
+
+
+@pytest.fixture(scope="session")
+def endpoint(cluster: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """Pointsman with two workers in front of `cluster`, ten servers per pool."""
+    directory = tmp_path_factory.mktemp("pointsman")
+    with pointsman(cluster, directory, workers=2, default_pool_size=10) as running:
+        yield running
+
+
+class pointsman:  # noqa: N801 - reads as the command it runs
+    """`pointsman serve` in front of a cluster, with settings of its own. A context manager that yields an Endpoint."""
+
+    def __init__(self, cluster: Sandbox, directory: Path, **settings: object) -> None:
+        self._cluster = cluster
+        self._directory = directory
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Endpoint:
+        cluster = self._cluster
+        config = self._directory / "pointsman.toml"
+        config.write_text(settings_for(cluster, **self._settings))
+        log = (self._directory / "log").open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "middleware", "serve", "-c", str(config)], stdout=log, stderr=subprocess.STDOUT
+        )
+        log.close()
+        port = self._wait_until_ready()
+        return Endpoint(
+            "127.0.0.1", port, cluster.user, cluster.passwords[cluster.user], cluster.database, self._process
+        )
+
+    def __exit__(self, *_: object) -> None:
+        process = self._process
+        assert process is not None
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def log(self) -> str:
+        return (self._directory / "log").read_text()
+
+    def _wait_until_ready(self) -> int:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            lines = self.log().splitlines()
+            if any(" ready " in line and "workers=" in line for line in lines):
+                line = next(line for line in lines if "listening" in line and "port=" in line)
+                return int(line.split("port=")[1].split()[0])
+            if self._process is not None and self._process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"pointsman did not start:\n{self.log()}")
+
+
+def settings_for(cluster: Sandbox, **settings: object) -> str:
+    """A settings file for a cluster: TOML, with top-level settings from the keywords."""
+    lines = ['listen_addr = "127.0.0.1"', "listen_port = 0"]
+    for name, value in settings.items():
+        lines.append(f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}")
+    lines += ["[health_check]", 'user = "pointsman"', f'password = "{cluster.passwords["pointsman"]}"', "period = 0.3"]
+    for node in cluster.nodes:
+        lines += [f"[nodes.{node.name}]", f'host = "{node.host}"', f"port = {node.port}"]
+    for user in (cluster.user, "postgres"):
+        lines += [f"[users.{user}]", f'password = "{cluster.passwords[user]}"']
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,128 @@
+"""The control channel's frames: however the bytes are cut, the same messages come out, and nothing else ever does."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from healthcheck.topology import Node, Role, Topology
+from middleware import control
+from middleware.config import WorkerSettings
+from middleware.control import (
+    FRAME_BYTES_MAX,
+    CatalogWanted,
+    Configure,
+    ControlError,
+    Counters,
+    Down,
+    Drain,
+    Drained,
+    ForwardCancel,
+    FrameReader,
+    NodeCounters,
+    NodeTrouble,
+    Ready,
+    SetCatalog,
+    SetTopology,
+    Up,
+    encode,
+    process_id_of,
+    worker_of,
+)
+from routing.catalog import Catalog
+
+SETTINGS = WorkerSettings(
+    pool_mode="transaction",
+    auth_type="trust",
+    users={"app": None, "b": "x"},
+    pool_size=1,
+    max_client_conn=2,
+    max_prepared_statements=3,
+    statement_size_max=4,
+    client_login_timeout_s=1.0,
+    query_wait_timeout_s=1.0,
+    server_connect_timeout_s=1.0,
+    server_login_retry_s=1.0,
+    server_check_delay_s=1.0,
+    server_idle_timeout_s=1.0,
+    server_lifetime_s=1.0,
+    cancel_wait_timeout_s=1.0,
+    server_reset_query="",
+    log_level="info",
+    log_format="text",
+)
+NODES = (Node("db1", "::1", 5432, Role.PRIMARY, True), Node("db2", "h", 1, Role.STANDBY, False, 7, "why"))
+EVERY_MESSAGE: list[Down | Up] = [
+    Configure(1, SETTINGS, (5, 6)),
+    SetTopology(Topology(3, NODES, 2**62, 4)),
+    SetCatalog(Catalog("d", 2, frozenset({"now", "ÄÖ"}))),
+    Drain(1.5),
+    ForwardCancel(1 << 20 | 5, b"\x00\xff"),
+    Ready(0),
+    CatalogWanted("d", True),
+    NodeTrouble("db1", "text"),
+    Counters(0, 1, 2, (NodeCounters("db1", 1, 2, 3, 4),)),
+    Drained(0),
+]
+some_messages = st.lists(st.sampled_from(EVERY_MESSAGE), max_size=6)
+
+
+def test_the_table_has_every_message() -> None:
+    kinds = {kind for union in (Down, Up) for kind in union.__args__}
+    assert {type(message) for message in EVERY_MESSAGE} == kinds
+
+
+@pytest.mark.parametrize("message", EVERY_MESSAGE, ids=lambda message: type(message).__name__)
+def test_a_message_comes_back_from_any_split(message: Down | Up) -> None:
+    frame = encode(message)
+    tail = encode(Ready(9))[:3]
+    for cut in range(len(frame) + 1):
+        reader = FrameReader()
+        assert [*reader.feed(frame[:cut]), *reader.feed(frame[cut:] + tail)] == [message]
+
+
+@given(some_messages, st.data())
+def test_splitting_the_stream_changes_nothing(messages: list[Down | Up], data: st.DataObject) -> None:
+    stream = b"".join(encode(message) for message in messages)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    reader = FrameReader()
+    heard: list[Down | Up] = []
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        heard.extend(reader.feed(stream[start:end]))
+    assert heard == messages
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_messages_or_more_to_come_or_an_error(data: bytes) -> None:
+    reader = FrameReader()
+    try:
+        for message in reader.feed(data):
+            assert isinstance(message, Down | Up)
+    except ControlError:
+        pass
+
+
+@given(st.binary(max_size=200))
+def test_any_payload_is_a_message_or_an_error(payload: bytes) -> None:
+    try:
+        (message,) = FrameReader().feed(len(payload).to_bytes(4, "big") + payload)
+    except ControlError:
+        return
+    assert isinstance(message, Down | Up)
+
+
+def test_a_frame_above_the_bound_is_refused_before_it_is_gathered() -> None:
+    with pytest.raises(ControlError, match="above"):
+        FrameReader().feed((FRAME_BYTES_MAX + 1).to_bytes(4, "big"))
+
+
+def test_a_message_above_the_bound_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "FRAME_BYTES_MAX", 100)
+    with pytest.raises(ControlError, match="above 100"):
+        encode(NodeTrouble("db1", "x" * 200))
+
+
+@given(st.integers(0, 255), st.integers(0, 2**40))
+def test_a_process_id_names_its_worker(worker: int, serial: int) -> None:
+    process_id = process_id_of(worker, serial)
+    assert worker_of(process_id) == worker
+    assert 0 <= process_id < 2**31

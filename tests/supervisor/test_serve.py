@@ -1,0 +1,122 @@
+"""`pointsman serve` as a process, with the real worker: signals, exit status, and what is left when it is killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.supervisor.conftest import DEADLINE_S, SECRET
+
+CONFIG = f"""
+listen_port = 0
+workers = 2
+shutdown_timeout = 5
+[log]
+format = "json"
+[health_check]
+user = "monitor"
+password = "{SECRET}"
+[nodes.db1]
+host = "127.0.0.1"
+port = 1
+[users.app]
+password = "{SECRET}"
+"""
+
+
+class Serving:
+    """A running `pointsman serve`, and its log."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "pointsman.toml").write_text(CONFIG)
+        self._log = directory / "log"
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "middleware", "serve"], cwd=directory, stdout=log, stderr=log
+            )
+        self.wait(lambda: self.logged("ready"), "ready")
+        self.workers = [psutil.Process(line["pid"]) for line in self.logged("worker ready")]
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The log's lines of one event; every line must be JSON."""
+        lines = [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
+        return [line for line in lines if line["event"] == event]
+
+    def text(self) -> str:
+        """The whole log."""
+        return self._log.read_text()
+
+    def wait(self, condition: Callable[[], object], what: str) -> None:
+        """Until the condition holds, or fail with the log."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"waited for {what}: {self.text()}")
+            time.sleep(0.02)
+
+    def workers_gone(self) -> bool:
+        """Whether no worker runs."""
+        return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in self.workers)
+
+    def port(self) -> int:
+        """Where it listens."""
+        port = self.logged("listening")[0]["port"]
+        assert isinstance(port, int)
+        return port
+
+
+@pytest.fixture
+def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
+    """`pointsman serve` with two workers, ready."""
+    for name in os.environ:
+        if name.upper().startswith("POINTSMAN_"):
+            monkeypatch.delenv(name)
+    one = Serving(tmp_path)
+    try:
+        yield one
+    finally:
+        one.process.kill()
+        one.process.wait()
+        one.wait(one.workers_gone, "workers to end")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(serving: Serving, number: signal.Signals) -> None:
+    port = serving.port()
+    serving.process.send_signal(number)
+    assert serving.process.wait(DEADLINE_S) == 0
+    assert serving.workers_gone()
+    assert [line["status"] for line in serving.logged("worker stopped")] == ["exit status 0"] * 2
+    with socket.socket() as client:
+        assert client.connect_ex(("127.0.0.1", port)) != 0
+    assert SECRET not in serving.text()
+    assert "Traceback" not in serving.text()
+
+
+def test_workers_do_not_outlive_a_killed_supervisor(serving: Serving) -> None:
+    serving.process.kill()
+    serving.process.wait()
+    serving.wait(serving.workers_gone, "workers to end")
+
+
+def test_a_hangup_is_ignored_and_said_so(serving: Serving) -> None:
+    serving.process.send_signal(signal.SIGHUP)
+    serving.wait(lambda: "SIGHUP ignored" in serving.text(), "a word about SIGHUP")
+    assert serving.process.poll() is None
+
+
+def test_a_killed_worker_is_replaced(serving: Serving) -> None:
+    serving.workers[0].kill()
+    serving.wait(lambda: len(serving.logged("worker ready")) == 3, "a third worker")
+    assert serving.logged("worker died")[0]["status"] == "killed by SIGKILL"
+    serving.process.send_signal(signal.SIGTERM)
+    assert serving.process.wait(DEADLINE_S) == 0
