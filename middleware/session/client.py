@@ -136,6 +136,7 @@ class Batch:
         "executes",
         "facts",
         "hold",
+        "interrupts",
         "left",
         "need",
         "ops",
@@ -161,6 +162,8 @@ class Batch:
         self.ops: list[Expect | Edit] = []
         """The replies that count, and the edits that will tell theirs, in the order of their messages."""
         self.edited = False
+        self.interrupts = False
+        """It puts a Query or FunctionCall where a Sync was due."""
         self.binds = False
         self.executes = False
         self.unnamed: bytes | None = None
@@ -180,11 +183,11 @@ class ClientSession:
     """The books of one client from its login on: its statements, and what its server may be busy with for it."""
 
     __slots__ = (
+        "_changed",
         "_copying_portal",
         "_facts_table",
         "_registry",
         "_statement_size_max",
-        "_changed",
         "_unnamed_parse",
         "batch_open",
         "copy_extended",
@@ -356,6 +359,7 @@ class ClientSession:
         if self.batch_open and not self.listening:
             self._hold_for_marker(batch, position)
             return
+        batch.interrupts = self.batch_open
         self.batch_open = self.listening = False
         batch.substance = True
         facts = FUNCTION_CALL_FACTS
@@ -522,6 +526,9 @@ class ClientSession:
             out = self._emit_edited(batch, data, server)
         if batch.unnamed is not None or self.statements.unnamed is None:
             server.unnamed = batch.unnamed
+        if batch.interrupts:
+            # PostgreSQL 18 takes it, but what comes after the next Sync fails: "unexpected state STARTED".
+            server.uncertain = True
         server.hold = batch.hold
         if batch.hold == HOLD_FOR_MARKER:
             server.expected.append(MARKER)

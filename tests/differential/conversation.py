@@ -8,7 +8,7 @@ from tests.differential.scenarios import Scenario
 Answer = tuple[tuple[Message | str, ...], Ending]
 
 SOURCE = (b"F", b"L", b"R")
-"""Where in a server's source a report comes from: its build's own."""
+"""Where in PostgreSQL's source a report comes from: the build's own."""
 
 
 def hold(scenario: Scenario, address: Address) -> list[Answer]:
@@ -22,20 +22,20 @@ def hold(scenario: Scenario, address: Address) -> list[Answer]:
             if step.half_close:
                 client.half_close()
             came, ending = client.read(step.number, step.kind)
-            answers.append((tuple(comparable(message, bool(scenario.difference)) for message in came), ending))
+            answers.append((tuple(map(comparable, came)), ending))
             if ending is not Ending.ENOUGH:
                 break
+    if scenario.difference:
+        answers[-1] = (), answers[-1][1]
     return answers
 
 
-def comparable(message: Message, by_sqlstate: bool) -> Message | str:
-    """A message without what is each backend's own: its process id; where told so, errors by severity and SQLSTATE."""
+def comparable(message: Message) -> Message | str:
+    """A message without what is each backend's own: its process id, its source."""
     if isinstance(message, BackendKeyData):
         return "a key"
     if isinstance(message, NotificationResponse):
         return NotificationResponse(0, message.channel, message.payload)
-    if isinstance(message, ErrorResponse) and by_sqlstate:
-        return ErrorResponse(tuple(field for field in message.fields if field[0] in (b"V", b"C")))
     if isinstance(message, ErrorResponse | NoticeResponse):
         return type(message)(tuple(field for field in message.fields if field[0] not in SOURCE))
     return message

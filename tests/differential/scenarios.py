@@ -64,7 +64,7 @@ class Scenario(msgspec.Struct, frozen=True):
     name: str
     steps: tuple[Step, ...]
     difference: str = ""
-    """Why the answers may differ in their errors' words and in what a closing peer says; empty where they may not."""
+    """Why the last step's answers may differ, but for how they end; empty where they may not."""
 
 
 def encoded(*messages: Message | bytes) -> bytes:
@@ -137,6 +137,8 @@ SIMPLE: Final = [
         ),
     ),
 ]
+
+BUG: Final = "PostgreSQL fails the statement behind that Sync: unexpected state STARTED; here another server runs it"
 
 PLAIN: Final = [
     Scenario("one statement", (say(*run("select 1"), SYNC),)),
@@ -225,7 +227,9 @@ PLAIN: Final = [
         "unnamed outlives a transaction",
         (asked("begin"), say(parse("select 5"), SYNC), say(Bind(), Execute(), SYNC), say(*run("rollback"), SYNC)),
     ),
-    Scenario("Query before Sync", (say(*run("select 1"), query("select 2"), number=1), say(SYNC), asked("select 3"))),
+    Scenario(
+        "Query before Sync", (say(*run("select 1"), query("select 2"), number=1), say(SYNC), asked("select 3")), BUG
+    ),
     Scenario("Query before Sync after an error", (say(*run("select 1/0"), query("select 2"), SYNC), asked("select 3"))),
     Scenario(
         "Flush everywhere",
@@ -558,12 +562,13 @@ FUNCTIONS: Final = [
 ]
 
 WORDS: Final = "a violation of the protocol is told in Pointsman's words, and always closes the connection"
+GONE: Final = "nobody is told of the COPY's end: its client has said goodbye"
 
 ENDINGS: Final = [
     Scenario("Terminate", (asked("select 1"), say(Terminate()))),
     Scenario("Terminate in a transaction", (asked("begin"), say(query("select 1"), Terminate(), number=2))),
     Scenario("Terminate in a batch", (say(*run("select 1"), FLUSH, kind=CommandComplete), say(Terminate()))),
-    Scenario("Terminate during copy in", (say(query(COPY), kind=CopyInResponse), say(ROW, Terminate()))),
+    Scenario("Terminate during copy in", (say(query(COPY), kind=CopyInResponse), say(ROW, Terminate())), GONE),
     Scenario("half-close", (asked("select 1"), Step(b"", half_close=True))),
     Scenario("half-close in a transaction", (asked("begin"), Step(b"", half_close=True))),
     Scenario("half-close behind a query", (Step(query("select 1").encode(), 2, half_close=True),)),
