@@ -82,6 +82,7 @@ class ClientConnection(Borrower):
         "_gathering",
         "_held",
         "_held_data",
+        "_leaving",
         "_left",
         "_login",
         "_need",
@@ -135,6 +136,8 @@ class ClientConnection(Borrower):
         self._pauses = 0
         self._slow = False
         self._draining = False
+        self._leaving = False
+        """It has said goodbye, and stays for the answers that are due."""
 
     # Transport
 
@@ -164,8 +167,9 @@ class ClientConnection(Borrower):
             self.close()
 
     def eof_received(self) -> bool:
-        """The client sends no more. Like PostgreSQL, we take that as goodbye."""
-        return False
+        """The client sends no more. Like PostgreSQL, we answer what it has sent and take that as goodbye."""
+        self._leaving = self._owed()
+        return self._leaving
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close()
@@ -401,7 +405,10 @@ class ClientConnection(Borrower):
     def _dispatch(self, batch: Batch, data: bytes) -> bool:
         """Send a batch, or hold it. False: look at nothing more, because blocked or closed."""
         if batch.state == TERMINATED:
-            self.close()
+            # What came before is carried out, as by PostgreSQL.
+            self._leaving = self._owed()
+            if not self._leaving:
+                self.close()
             return False
         server = self.server
         if server is None:
@@ -533,6 +540,7 @@ class ClientConnection(Borrower):
             self._fail_batch(batch, error)
         if batch.state != HELD:
             self._unblock()
+        self._leave()
 
     def _fail_batch(self, batch: Batch, error: PointsmanError) -> None:
         """Answer a batch that was not sent with an error, as a server would."""
@@ -559,10 +567,14 @@ class ClientConnection(Borrower):
             self._note(server, events)
             if self.state != SERVING:
                 return
+        if events & READY and self.session.unsettled and not server.session.expected:
+            self.session.unsettled.clear()
         if events & READY and not self._sent_open and not self._left and server.session.at_rest():
             self._release(server)
         if events & HOLD_OVER:
             self._unblock()
+        if self._leaving:
+            self._leave()
 
     def _welcome_answered(self, server: ServerConnection, events: int) -> None:
         if events & SETUP_FAILED:
@@ -592,8 +604,11 @@ class ClientConnection(Borrower):
             # A COPY that its text did not announce: our count of the Syncs that are answered may be off.
             session.copying = True
             server.session.uncertain = True
-        if events & FAILED and session.copying and not server.session.copy_in:
-            session.copy_failed()
+        if events & FAILED:
+            if session.copying and not server.session.copy_in:
+                session.copy_failed()
+            elif server.session.skipping:
+                session.failed()
 
     def _release(self, server: ServerConnection) -> None:
         """Give the server back, and go on with what waited for that."""
@@ -630,6 +645,7 @@ class ClientConnection(Borrower):
                 self.refuse(error)
             return
         session = self.session
+        session.unsettled.clear()
         unanswered = peer.expected.count(SYNC)
         out = (error_response(error, "ERROR") + READY_IDLE) * unanswered
         if self._sent_open and not session.discarding:
@@ -642,8 +658,20 @@ class ClientConnection(Borrower):
         self._held, self._held_data = None, b""
         if batch is None or self._dispatch(batch, data):
             self._unblock()
+        self._leave()
 
     # The end
+
+    def _owed(self) -> bool:
+        """Whether whole batches that the client has sent are still to be answered."""
+        if self.state != SERVING or self.session.copying:
+            return False
+        return self._held is not None or (self.server is not None and SYNC in self.server.session.expected)
+
+    def _leave(self) -> None:
+        """Go, if the client has said goodbye and has all its answers."""
+        if self._leaving and not self._owed():
+            self.close()
 
     def cancel(self) -> None:
         """A CancelRequest with its key has come."""

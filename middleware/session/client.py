@@ -13,6 +13,10 @@ Awkward cases, told by the manual's "Message Flow":
 - After an error in an extended-query message the server reads and discards until Sync; a Query among the discarded
   is not answered. So a Query or FunctionCall within an unfinished batch waits for a MARKER, a Close of nothing,
   whose answer proves that the server is listening. If an error comes instead, all up to Sync is dropped here too.
+- A batch whose answer is due may have failed, and its Parse and Close messages with it. A later batch that uses one
+  of their names waits for a MARKER too.
+- PostgreSQL keeps the unnamed statement when the Parse that would replace it is skipped, and drops it when that
+  Parse fails. Its answers do not tell which; where the Parse was sent, the client has none afterwards in both cases.
 - In copy-in mode the server ignores Flush and Sync and takes any other message as the copy's failure. So behind a
   statement that may begin a COPY nothing is sent until the server has said whether it did.
 """
@@ -97,8 +101,10 @@ EDIT_BIND: Final = 2
 EDIT_DESCRIBE: Final = 3
 EDIT_CLOSE: Final = 4
 EDIT_UNNAMED: Final = 5
-"""In front of a message that uses an unnamed statement parsed in an earlier batch."""
-EDIT_DROP: Final = 6
+"""In front of a message that uses an unnamed statement parsed in an earlier batch; `name` is its Parse body."""
+EDIT_UNNAMED_LARGE: Final = 6
+"""The same of one too long to be kept: only the server that parsed it can have it."""
+EDIT_DROP: Final = 7
 
 
 def _violation(code: int) -> ProtocolViolation:
@@ -130,6 +136,7 @@ class Batch:
         "executes",
         "facts",
         "hold",
+        "interrupts",
         "left",
         "need",
         "ops",
@@ -155,6 +162,8 @@ class Batch:
         self.ops: list[Expect | Edit] = []
         """The replies that count, and the edits that will tell theirs, in the order of their messages."""
         self.edited = False
+        self.interrupts = False
+        """It puts a Query or FunctionCall where a Sync was due."""
         self.binds = False
         self.executes = False
         self.unnamed: bytes | None = None
@@ -174,6 +183,7 @@ class ClientSession:
     """The books of one client from its login on: its statements, and what its server may be busy with for it."""
 
     __slots__ = (
+        "_changed",
         "_copying_portal",
         "_facts_table",
         "_registry",
@@ -187,6 +197,7 @@ class ClientSession:
         "parameters",
         "recent",
         "statements",
+        "unsettled",
     )
 
     def __init__(self, facts_table: FactsTable, registry: StatementRegistry, statement_size_max: int) -> None:
@@ -209,6 +220,10 @@ class ClientSession:
         self._copying_portal = False
         self.recent: set[Statement] = set()
         """The named statements bound since the server was lent."""
+        self._changed: set[bytes] = set()
+        """The names that this batch prepares or closes, the client's and, of what it prepares, the servers'."""
+        self.unsettled: set[bytes] = set()
+        """The names that batches before it do, and the server has not answered yet: what they mean is open."""
 
     def facts_of(self, text: bytes) -> StatementFacts:
         """The facts of a text in this client's encoding and under its string syntax."""
@@ -218,12 +233,20 @@ class ClientSession:
         """Its server went back to the pool, at rest, and nothing that was read waits to be sent."""
         self._copying_portal = False
         self.recent.clear()
+        self.unsettled.clear()
+
+    def failed(self) -> None:
+        """The server has answered a message of the open batch with an error: it skips to Sync, and so do we."""
+        self.discarding = self.batch_open
 
     def hold_over(self, failed: bool, copying: bool) -> None:
         """The server has answered what the client's messages were held back for."""
         self.copying = copying
         self.discarding = failed
         self.listening = not failed
+        if not failed:
+            self._changed.clear()
+            self.unsettled.clear()
 
     def copy_failed(self) -> None:
         """The server has ended the COPY with an error."""
@@ -299,6 +322,9 @@ class ClientSession:
             batch.ops.append(SYNC)
             batch.state = COMPLETE
             self.batch_open = self.discarding = self.listening = False
+            if self._changed:
+                self.unsettled |= self._changed
+                self._changed.clear()
             return
         if code in (QUERY, FUNCTION_CALL):
             self._scan_query(batch, data, code, position, end)
@@ -310,10 +336,11 @@ class ClientSession:
             # Outside a COPY they are ignored, as the server does after a failed one.
             self._drop(batch, position, end)
             return
-        self.batch_open = True
         if code == FLUSH:
+            # It cannot fail: alone it opens no batch that a Query would have to wait for.
             batch.state = FLUSHED
             return
+        self.batch_open = True
         batch.substance = True
         if code == BIND:
             self._scan_bind(batch, data, position, end)
@@ -325,11 +352,14 @@ class ClientSession:
             self._scan_describe(batch, data, position, end)
         else:
             self._scan_close(batch, data, position, end)
+        # What a marker has proved holds for one message: that one may fail.
+        self.listening = False
 
     def _scan_query(self, batch: Batch, data: bytes, code: int, position: int, end: int) -> None:
         if self.batch_open and not self.listening:
             self._hold_for_marker(batch, position)
             return
+        batch.interrupts = self.batch_open
         self.batch_open = self.listening = False
         batch.substance = True
         facts = FUNCTION_CALL_FACTS
@@ -346,9 +376,17 @@ class ClientSession:
 
     def _hold_for_marker(self, batch: Batch, position: int) -> None:
         """Read no further than this message, and come back to it when the server has answered all before it."""
+        self.batch_open = batch.substance = True
         batch.end = position
         batch.state = HELD
         batch.hold = HOLD_FOR_MARKER
+
+    def _unsettled(self, batch: Batch, name: bytes, position: int) -> bool:
+        """Hold the batch where the meaning of `name` hangs on answers that are still due."""
+        if name not in self.unsettled:
+            return False
+        self._hold_for_marker(batch, position)
+        return True
 
     def _scan_execute(self, batch: Batch, position: int) -> None:
         batch.executes = True
@@ -375,20 +413,24 @@ class ClientSession:
             facts = UNREAD
         else:
             raise StatementTooLarge(end - position - 5, self._statement_size_max)
-        batch.facts.append(facts)
         if name_end == position + 5:
+            batch.facts.append(facts)
             self.statements.unnamed = batch.unnamed = body
             self.statements.unnamed_kept = end <= len(data)
             self.statements.unnamed_facts = facts
             batch.ops.append(self._unnamed_parse)
             return
         name = data[position + 5 : name_end]
+        statement = self._registry.statement(self.parameters, body, facts)
+        if self._unsettled(batch, name, position) or self._unsettled(batch, statement.name, position):
+            return
+        self._changed |= {name, statement.name}
         known = self.statements.named.get(name)
+        batch.facts.append(facts)
         batch.edited = True
         if known is not None:
             batch.ops.append(Edit(EDIT_PARSE_AGAIN, position, end, body, known))
         else:
-            statement = self._registry.statement(self.parameters, body, facts)
             self.statements.named[name] = statement
             batch.ops.append(Edit(EDIT_PARSE, position, end, name, statement))
 
@@ -402,6 +444,8 @@ class ClientSession:
             facts = self._use_unnamed(batch, position)
         else:
             name = data[portal_end + 1 : name_end]
+            if self._unsettled(batch, name, position):
+                return
             statement = self.statements.named.get(name)
             facts = statement.facts if statement is not None else UNREAD
             if statement is not None:
@@ -414,7 +458,8 @@ class ClientSession:
 
     def _use_unnamed(self, batch: Batch, position: int) -> StatementFacts:
         if batch.unnamed is None:
-            batch.ops.append(Edit(EDIT_UNNAMED, position, position))
+            kind = EDIT_UNNAMED if self.statements.unnamed_kept else EDIT_UNNAMED_LARGE
+            batch.ops.append(Edit(kind, position, position, self.statements.unnamed or b""))
             batch.edited = True
         return self.statements.unnamed_facts or UNREAD
 
@@ -426,6 +471,8 @@ class ClientSession:
         name = data[position + 6 : end - 1]
         if not name:
             batch.facts.append(self._use_unnamed(batch, position))
+            return
+        if self._unsettled(batch, name, position):
             return
         statement = self.statements.named.get(name)
         if statement is not None:
@@ -440,6 +487,9 @@ class ClientSession:
         if data[position + 5] != STATEMENT:
             batch.ops.append(PASS)
         elif name:
+            if self._unsettled(batch, name, position):
+                return
+            self._changed.add(name)
             batch.edited = True
             batch.ops.append(Edit(EDIT_CLOSE, position, end, name, self.statements.named.pop(name, None)))
         else:
@@ -457,6 +507,8 @@ class ClientSession:
                 self.statements.named[op.name] = op.statement
         if batch.unnamed is not None:
             self.statements.forget_unnamed()
+        self._changed.clear()
+        self.unsettled.clear()
 
     # Sending
 
@@ -474,6 +526,9 @@ class ClientSession:
             out = self._emit_edited(batch, data, server)
         if batch.unnamed is not None or self.statements.unnamed is None:
             server.unnamed = batch.unnamed
+        if batch.interrupts:
+            # PostgreSQL 18 takes it, but what comes after the next Sync fails: "unexpected state STARTED".
+            server.uncertain = True
         server.hold = batch.hold
         if batch.hold == HOLD_FOR_MARKER:
             server.expected.append(MARKER)
@@ -500,8 +555,8 @@ class ClientSession:
     def _emit_edit(self, edit: Edit, data: bytes, server: ServerSession, out: list[bytes]) -> None:
         kind = edit.kind
         statement = edit.statement
-        if kind == EDIT_UNNAMED:
-            self._emit_unnamed(server, out)
+        if kind in (EDIT_UNNAMED, EDIT_UNNAMED_LARGE):
+            self._emit_unnamed(edit, server, out)
         elif kind == EDIT_CLOSE:
             out.append(MARKER_MESSAGE)
             server.expected.append(Expect(None, None, self.statements, edit.name, statement))
@@ -546,12 +601,12 @@ class ClientSession:
             out.append(message(CLOSE, b"S" + evicted + b"\0"))
             server.expected.append(EVICTED)
 
-    def _emit_unnamed(self, server: ServerSession, out: list[bytes]) -> None:
+    def _emit_unnamed(self, edit: Edit, server: ServerSession, out: list[bytes]) -> None:
         """Make the server's unnamed statement the client's, or none where the client has none."""
-        body = self.statements.unnamed
-        if body is not None and server.unnamed is body:
+        body = edit.name
+        if body and server.unnamed is body:
             return
-        if body is not None and self.statements.unnamed_kept:
+        if body and edit.kind == EDIT_UNNAMED:
             out.append(message(PARSE, b"\0" + body))
             server.unnamed = body
         else:

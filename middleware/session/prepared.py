@@ -10,6 +10,7 @@ with CloseComplete in its turn, or not at all when it is skipping to Sync, and t
 """
 
 from collections import OrderedDict
+from itertools import chain
 from typing import Final
 
 from middleware.session.parameters import NONE, StartupParameters
@@ -124,11 +125,14 @@ class ClientStatements:
         self.unnamed = None
         self.unnamed_facts = None
 
-    def original_names(self, error: bytes) -> bytes:
-        """A server's ErrorResponse body with our names for statements put back to the client's."""
+    def original_names(self, error: bytes, closing: dict[bytes, Statement]) -> bytes:
+        """A server's ErrorResponse body with our names for statements put back to the client's.
+
+        `closing` are those the client has closed in messages behind the one that failed.
+        """
         if UNKNOWN_PREFIX in error:
             return error.replace(UNKNOWN_PREFIX, b"")
-        for name, statement in self.named.items():
+        for name, statement in chain(closing.items(), self.named.items()):
             if b'"' + statement.name + b'"' in error:
                 return error.replace(b'"' + statement.name + b'"', b'"' + name + b'"')
         return error

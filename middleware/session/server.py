@@ -137,6 +137,7 @@ class ServerSession:
         "parameters",
         "reported",
         "setup_error",
+        "skipping",
         "statements",
         "status",
         "uncertain",
@@ -164,6 +165,8 @@ class ServerSession:
         """The statements of the client it is lent to."""
         self.setup_error: bytes | None = None
         self.watch_deallocate = False
+        self.skipping = False
+        """After an error in an extended-query message: it discards all up to a Sync that was not sent yet."""
         self._left = 0
         self._keep_rest = True
         self._tail = b""
@@ -259,7 +262,7 @@ class ServerSession:
 
     def _take_ready(self, status: int) -> bytes | None:
         self.status = status
-        self.copy_in = False
+        self.copy_in = self.skipping = False
         self.events |= READY
         shown: bytes | None = None
         undone: list[Expect] = []
@@ -319,8 +322,9 @@ class ServerSession:
     def _take_error(self, reply: bytes) -> bytes | None:
         self.events |= FAILED
         self.copy_in = False
-        if self.hold in (HOLD_FOR_MARKER, HOLD_FOR_EXECUTE) and SYNC not in self.expected:
-            # The error is not an earlier batch's, so from here on the server skips to Sync.
+        # Unless the error is an earlier batch's or a Query's, the server skips to Sync from here on.
+        self.skipping = SYNC not in self.expected and SYNC_UNSEEN not in self.expected
+        if self.skipping and self.hold in (HOLD_FOR_MARKER, HOLD_FOR_EXECUTE):
             self.hold = HOLD_NONE
             self.events |= HOLD_OVER | HOLD_FAILED
         fields = error_fields(reply[5:])
@@ -329,7 +333,8 @@ class ServerSession:
         if fields.get(b"C") == b"0A000" and fields.get(b"R") == b"RevalidateCachedQuery":
             self.events |= STALE_PLAN
         if self.owner is not None and b"_pointsman_" in reply:
-            body = self.owner.original_names(reply[5:])
+            closing = {entry.name: entry.previous for entry in self.expected if entry.previous is not None}
+            body = self.owner.original_names(reply[5:], closing)
             return b"E" + (len(body) + 4).to_bytes(4, "big") + body
         return None
 
