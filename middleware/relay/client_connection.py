@@ -56,6 +56,7 @@ from middleware.session.server import (
     SYNC_UNSEEN,
     error_fields,
 )
+from middleware.sqlstate import SYNTAX_ERROR
 from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response, message
 from middleware.wire.codes import BACKEND_KEY_DATA, PARAMETER_STATUS, QUERY
 from routing.router import Router, Target
@@ -218,7 +219,7 @@ class ClientConnection(Borrower):
         try:
             self.session.parameters = relay.parameters.of(gucs_of(login.startup))
         except ValueError as error:
-            raise LoginRefused(str(error), sqlstate="22023") from error
+            raise LoginRefused(str(error), sqlstate=SYNTAX_ERROR) from error
         if not relay.admit(self):
             raise TooManyConnections("sorry, too many clients already")
         self.secret = relay.secret(long=login.protocol >= PROTOCOL_3_2)

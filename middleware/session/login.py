@@ -19,7 +19,7 @@ from middleware.wire.build import message
 from middleware.wire.codes import AUTHENTICATION, NEGOTIATE_PROTOCOL_VERSION, PASSWORD
 
 STARTUP_BYTES_MAX: Final = 10_000
-"""PostgreSQL's MAX_STARTUP_PACKET_LENGTH."""
+"""PostgreSQL's MAX_STARTUP_PACKET_LENGTH; the length itself does not count."""
 PROOF_BYTES_MAX: Final = 65_535
 """PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH."""
 
@@ -111,7 +111,7 @@ class ClientLogin:
         if len(self._pending) < 4:
             return None
         length = int.from_bytes(self._pending[:4], "big")
-        if length < 8 or length > STARTUP_BYTES_MAX:
+        if length < 8 or length > 4 + STARTUP_BYTES_MAX:
             raise ProtocolViolation("invalid length of startup packet")
         if len(self._pending) < length:
             return None

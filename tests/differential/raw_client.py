@@ -25,7 +25,7 @@ from middleware.wire.fields import Message
 from middleware.wire.framing import Framer
 from middleware.wire.frontend import SASLInitialResponse, SASLResponse, StartupMessage
 
-DEADLINE_S: Final = 10.0
+DEADLINE_S: Final = 30.0
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 

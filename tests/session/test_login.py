@@ -107,7 +107,7 @@ def test_other_major_versions_are_refused(version: int) -> None:
     [
         (b"\0\0\0\0", ProtocolViolation),
         (b"\0\0\0\x07", ProtocolViolation),
-        (b"\0\0\x27\x11", ProtocolViolation),
+        (b"\0\0\x27\x15", ProtocolViolation),
         (b"GET / HTTP/1.1\r\n", ProtocolViolation),
         (b"\0\0\0\x08\0\x03\0\0", ProtocolViolation),
         (b"\0\0\0\x09\0\x03\0\0\0", LoginRefused),
