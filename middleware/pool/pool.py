@@ -175,6 +175,11 @@ class Pool:
             session.parameters = NONE
         self._arrived(server)
 
+    def discarded(self, server: ServerConnection) -> None:
+        """It was closed while it was lent."""
+        self.plan.forget(server)
+        self._open_what_is_needed(self._clock.now)
+
     def gone(self, server: ServerConnection, state: int, error: PointsmanError) -> None:
         """Its connection is closed; `state` is what it was before."""
         if server in self._on_the_way:

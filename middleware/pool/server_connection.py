@@ -205,6 +205,14 @@ class ServerConnection:
         if client is not None:
             client.server_lost(self, error)
 
+    def discard(self) -> None:
+        """Close it, through no fault of the node: what its client has left on it cannot be undone."""
+        if self.state != CLOSED:
+            self.state = CLOSED
+            self.client = None
+            self.transport.abort()
+            self.pool.discarded(self)
+
     def close(self) -> None:
         """Close it politely: it is idle and nobody's."""
         if self.state != CLOSED:

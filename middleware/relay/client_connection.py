@@ -19,7 +19,6 @@ import structlog
 
 from middleware.errors import (
     Canceled,
-    ConnectionLost,
     LoginRefused,
     PointsmanError,
     ShuttingDown,
@@ -68,6 +67,9 @@ WELCOME: Final = 1
 SERVING: Final = 2
 CLOSED: Final = 3
 
+LEAVING_S: Final = 2.0
+"""How long a client that sends no more is waited for, and its statement let run."""
+
 BLOCKED: Final = 2
 """Why a client is not read from (with SERVER_FULL): its messages wait for a server or for an answer."""
 
@@ -96,7 +98,7 @@ class ClientConnection(Borrower):
         "_sent_open",
         "_slow",
         "database",
-        "login_deadline",
+        "deadline",
         "process_id",
         "secret",
         "server",
@@ -113,7 +115,7 @@ class ClientConnection(Borrower):
         self.user = self.database = b""
         self.process_id = 0
         self.secret = b""
-        self.login_deadline = relay.loop.time() + relay.settings.client_login_timeout_s
+        self.deadline = relay.loop.time() + relay.settings.client_login_timeout_s
         self._login: ClientLogin | None = ClientLogin(relay.users, relay.settings.auth_type)
         self._router = Router()
         self._route: Route | None = None
@@ -168,9 +170,8 @@ class ClientConnection(Borrower):
             self.close()
 
     def eof_received(self) -> bool:
-        """The client sends no more. Like PostgreSQL, we answer what it has sent and take that as goodbye."""
-        self._leaving = self._owed()
-        return self._leaving
+        """The client sends no more: what it has sent is answered, as PostgreSQL does, and then it is gone."""
+        return self._goodbye()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close()
@@ -407,8 +408,7 @@ class ClientConnection(Borrower):
         """Send a batch, or hold it. False: look at nothing more, because blocked or closed."""
         if batch.state == TERMINATED:
             # What came before is carried out, as by PostgreSQL.
-            self._leaving = self._owed()
-            if not self._leaving:
+            if not self._goodbye():
                 self.close()
             return False
         server = self.server
@@ -631,8 +631,7 @@ class ClientConnection(Borrower):
     def _drop_server(self, server: ServerConnection) -> None:
         """Have nothing more to do with a server that cannot be lent again."""
         self.server = None
-        server.client = None
-        server.fail(ConnectionLost("server connection is no longer usable"))
+        server.discard()
 
     def server_lost(self, server: ServerConnection, error: PointsmanError) -> None:
         """The server's connection is gone. Outside a transaction the client is told, and goes on."""
@@ -668,6 +667,18 @@ class ClientConnection(Borrower):
         if self.state != SERVING or self.session.copying:
             return False
         return self._held is not None or (self.server is not None and SYNC in self.server.session.expected)
+
+    def _goodbye(self) -> bool:
+        """The client will send no more; whether it is still owed something.
+
+        It may have gone altogether, and its statement may take hours: PostgreSQL would hold a session for it so long,
+        we a server that others wait for. So the answers have a little time, and then the statement is cancelled.
+        """
+        self._leaving = self._owed()
+        if self._leaving:
+            self.deadline = self._relay.clock.now + LEAVING_S
+            self._relay.leaving.add(self)
+        return self._leaving
 
     def _leave(self) -> None:
         """Go, if the client has said goodbye and has all its answers."""
@@ -707,6 +718,7 @@ class ClientConnection(Borrower):
             return
         self.state = CLOSED
         self._relay.logging_in.discard(self)
+        self._relay.leaving.discard(self)
         if self._relay.clients.get(self.process_id) is self:
             del self._relay.clients[self.process_id]
         if self._pool is not None:
@@ -729,8 +741,7 @@ class ClientConnection(Borrower):
             if server.state == LENT:
                 # Its statement would run on to its end: nobody waits for that.
                 send_cancel(self._relay, server)
-            server.client = None
-            server.fail(ConnectionLost("client disconnected while its server was busy"))
+            server.discard()
         elif session.status == IDLE:
             server.pool.give_back(server)
         else:

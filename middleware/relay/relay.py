@@ -42,7 +42,7 @@ class Client(Protocol):
 
     secret: bytes
     process_id: int
-    login_deadline: float
+    deadline: float
 
     def cancel(self) -> None:
         """Stop what it is doing or waiting for."""
@@ -106,6 +106,8 @@ class Relay:
         self.clients: Final[dict[int, Client]] = {}
         """Clients that are logged in, by process id."""
         self.logging_in: Final[set[Client]] = set()
+        self.leaving: Final[set[Client]] = set()
+        """Clients that send no more, and are owed answers until their deadlines."""
         self.welcomes: Final[cachetools.LRUCache[tuple[bytes, bytes, StartupParameters], bytes]] = cachetools.LRUCache(
             WELCOMES_MAX
         )
@@ -217,7 +219,7 @@ class Relay:
         for pool in self._retired:
             pool.tick(now)
         self._retired = [pool for pool in self._retired if not pool.empty()]
-        for client in [client for client in self.logging_in if client.login_deadline <= now]:
+        for client in [client for client in self.logging_in | self.leaving if client.deadline <= now]:
             client.close()
 
     def counters(self) -> Counters:
