@@ -76,7 +76,9 @@ def main(
             samples = list(_run_all(Bench(cluster.program("pgbench")), console, running, loads, rounds))
         workload = "TPC-B-like" if tpcb else "-S"
         results = report.Results(began, f"pgbench {workload}, scale {scale}", seconds, rounds, machine, samples)
+        path = report.save(results)
         _show(console, running, results, loads)
+        console.print(f"saved as {path}", highlight=False)
     if any(sample.outcome.failed for sample in samples):
         raise typer.Exit(1)
 
@@ -143,7 +145,7 @@ def _show(console: Console, contenders: Sequence[Contender], results: report.Res
     machine = results.machine
     versions = ", ".join(f"{one.title} {machine.versions[one.key]}" for one in contenders)
     console.print(
-        f"{results.workload}; {results.rounds} rounds of {results.seconds} s; {machine.cpus} CPUs ({machine.cpu}), "
+        f"{results.workload}; {results.rounds} round{'s' if results.rounds > 1 else ''} of {results.seconds} s; {machine.cpus} CPUs ({machine.cpu}), "
         f"{machine.kernel}, Python {machine.python}, load {machine.load_before:.2f} before; commit {machine.commit}\n"
         f"{versions}",
         markup=False,
@@ -159,7 +161,6 @@ def _show(console: Console, contenders: Sequence[Contender], results: report.Res
         for note in dict.fromkeys(one.note(load.mode) for load in loads):
             modes = [load.mode for load in loads if one.note(load.mode) == note]
             console.print(f"{one.title} ({', '.join(dict.fromkeys(modes))}): {note}", highlight=False, soft_wrap=True)
-    console.print(f"saved as {report.save(results)}", highlight=False)
 
 
 def _is_of(sample: Sample, load: Load) -> bool:

@@ -50,11 +50,11 @@ class Contender:
     def version(self) -> str:
         return self.cluster.query("SHOW server_version")[0][0]
 
-    def note(self, mode: Mode) -> str:  # noqa: ARG002 - for those below
+    def note(self, mode: Mode) -> str:
         """What a reader has to know about it in this mode, or nothing."""
         return "the primary alone, no proxy"
 
-    def target(self, mode: Mode) -> Target:  # noqa: ARG002 - for those below
+    def target(self, mode: Mode) -> Target:
         return self._target_at(self.cluster.primary.port)
 
     @property
@@ -87,7 +87,7 @@ class Proxy(Contender):
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    def target(self, mode: Mode) -> Target:  # noqa: ARG002 - PgBouncer's depends on it
+    def target(self, mode: Mode) -> Target:
         return self._target_at(self.port)
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -154,7 +154,7 @@ class Pointsman(Proxy):
     def version(self) -> str:
         return version("pointsman")
 
-    def note(self, mode: Mode) -> str:  # noqa: ARG002
+    def note(self, mode: Mode) -> str:
         processes = "1 worker" if self._workers == 1 else f"{self._workers} workers"
         where = "" if self._build is None else f", build from {self._build.name}/"
         return f"{processes}, transaction pooling, {POOL_SIZE} connections per node, reads on the standbys{where}"

@@ -1,9 +1,9 @@
 """CPU time of a process and all its descendants, those included that have ended.
 
 The kernel adds the time of a child, and of all that child waited for, to its parent's `cutime` and `cstime` when the
-parent waits for it (proc(5)). So own time plus children's time, summed over the living members of a family, counts every
-process once: the living by themselves, the dead in whoever waited for them. The family only grows from what its root
-starts; a process that leaves it (a daemon's double fork) is lost, so contenders run in the foreground.
+parent waits for it (proc(5)). So own time plus children's time, summed over the living members of a family, counts
+every process once: the living by themselves, the dead in whoever waited for them. A process that leaves the family (a
+daemon's double fork) is lost, so contenders run in the foreground.
 
 Read from /proc: in ticks of 10 ms for each process, which is fine against runs of seconds.
 """

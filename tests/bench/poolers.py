@@ -12,7 +12,6 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from middleware.sandbox import Sandbox
 from middleware.sandbox.privileges import server_account
 from tests.bench.contenders import HOST, POOL_SIZE, Proxy
 from tests.bench.pgbench import Mode, Target
@@ -123,7 +122,7 @@ class PgpoolII(Installed):
     package = "pgpool2"
     stop_signal = signal.SIGINT  # fast: does not wait for clients, and removes its shared memory
 
-    def note(self, mode: Mode) -> str:  # noqa: ARG002
+    def note(self, mode: Mode) -> str:
         return f"{CLIENTS_MAX} processes, a connection to each of the three nodes per client, reads on all nodes"
 
     def start(self) -> subprocess.Popen[bytes]:
