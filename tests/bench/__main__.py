@@ -98,7 +98,7 @@ def _all(cluster: Sandbox, directory: Path, compiled: Path | None) -> list[Conte
 def _fill(cluster: Sandbox, scale: int) -> None:
     """pgbench's tables, on the primary and replayed on the standbys."""
     target = Contender(cluster, Path()).target("simple")
-    command = [cluster.program("pgbench"), "--initialize", "--quiet", f"--scale={scale}"]
+    command = [str(cluster.program("pgbench")), "--initialize", "--quiet", f"--scale={scale}"]
     subprocess.run(command, env=target.environment(), check=True, capture_output=True)
     cluster.query("CHECKPOINT")
     cluster.wait_for_replay(60.0)
@@ -145,7 +145,7 @@ def _show(console: Console, contenders: Sequence[Contender], results: report.Res
     machine = results.machine
     versions = ", ".join(f"{one.title} {machine.versions[one.key]}" for one in contenders)
     console.print(
-        f"{results.workload}; {results.rounds} round{'s' if results.rounds > 1 else ''} of {results.seconds} s; {machine.cpus} CPUs ({machine.cpu}), "
+        f"{results.workload}; {results.rounds} x {results.seconds} s; {machine.cpus} CPUs ({machine.cpu}), "
         f"{machine.kernel}, Python {machine.python}, load {machine.load_before:.2f} before; commit {machine.commit}\n"
         f"{versions}",
         markup=False,

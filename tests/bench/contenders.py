@@ -65,7 +65,7 @@ class Contender:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_exception: object) -> None:
         pass
 
     def _target_at(self, port: int, database: str = "") -> Target:
@@ -104,7 +104,7 @@ class Proxy(Contender):
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_exception: object) -> None:
         process = self._process
         if process is None or process.poll() is not None:
             return
@@ -112,7 +112,7 @@ class Proxy(Contender):
         process.send_signal(self.stop_signal)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_TIMEOUT_S)
-        _, alive = psutil.wait_procs(family, 2.0)
+        _gone, alive = psutil.wait_procs(family, 2.0)
         for member in alive:
             # psutil knows a process id that was given to another since.
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -129,7 +129,7 @@ class Proxy(Contender):
         """Return when a read through it is answered. Raises BenchError with the end of its log."""
         assert self._process is not None
         environment = self.target("simple").environment()
-        command = [self.cluster.program("psql"), "-X", "-q", "-t", "-c", "SELECT count(*) FROM pgbench_branches"]
+        command = [str(self.cluster.program("psql")), "-X", "-q", "-t", "-c", "SELECT count(*) FROM pgbench_branches"]
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

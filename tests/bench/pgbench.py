@@ -187,8 +187,8 @@ def summarise(load: Load, seen: Seen, latencies_ms: list[float]) -> Outcome:
         seconds=max(0.0, seconds),
         login_s=report[LOGIN_MS] / 1000,
         tps=transactions / seconds if seconds > 0 else 0.0,
-        p50_ms=percentile(latencies_ms, 0.50),
-        p99_ms=percentile(latencies_ms, 0.99),
+        p50_ms=percentile(latencies_ms, 0.50) if seconds > 0 else None,
+        p99_ms=percentile(latencies_ms, 0.99) if seconds > 0 else None,
         failed=int(report.get(FAILED, 0)) + (aborted or int(seen.status != 0)),
         error=error,
     )
