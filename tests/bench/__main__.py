@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, get_args
 
@@ -15,15 +16,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from middleware.sandbox import Sandbox
+from middleware.sandbox import Sandbox, SandboxError
 from tests.bench import report
-from tests.bench.contenders import Contender, Pointsman
+from tests.bench.contenders import COMPILED, Contender, Pointsman
 from tests.bench.measure import Bench, Sample, started
 from tests.bench.pgbench import Load, Mode
 from tests.bench.poolers import PgBouncer, PgpoolII
 
-MODES: Final = get_args(Mode)
-KEYS: Final = ("direct", "pointsman-1", "pointsman-2", "compiled", "pgbouncer", "pgpool")
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+KEYS: Final = ("direct", "pointsman-1", "pointsman-2", "pgbouncer", "pgpool")
 CLIENTS_MAX: Final = 100
 CONNECTIONS_MAX: Final = 700
 """pgpool-II and session pooling keep a connection per client while the others run."""
@@ -41,12 +42,16 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run: one round of one second each.")] = False,
     compiled: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", exists=True, file_okay=False, help="A compiled build, as contender `compiled`."),
+        typer.Option(
+            metavar="DIR", exists=True, file_okay=False, help="A source tree with compiled modules: one more contender."
+        ),
     ] = None,
 ) -> None:
     """CPU per transaction, throughput and latency of Pointsman and others before the same PostgreSQL cluster.
 
-    Rounds of short pgbench runs, all contenders in turn. Exit status 1 when a transaction failed.
+    Rounds of short pgbench runs, all contenders in turn. Ctrl-C ends the run early and shows what there is.
+
+    Exit status 1 when a transaction failed or a contender that is installed did not start.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = Console()
@@ -54,33 +59,39 @@ def main(
         console = Console(width=PLAIN_WIDTH)
     if quick:
         seconds, rounds = 1, 1
-    loads = [
-        Load(mode, number, seconds, tpcb)
-        for mode in MODES
-        if mode in _chosen(modes, MODES, "--modes")
-        for number in _clients(clients)
-    ]
-    keys = _chosen(contenders, KEYS, "--contenders")
+    wanted = _chosen(modes, MODES, "--modes")
+    loads = [Load(mode, number, seconds, tpcb) for mode in MODES if mode in wanted for number in _clients(clients)]
+    keys = _chosen(contenders, KEYS, "--contenders") + [COMPILED] * (compiled is not None)
     load_before = os.getloadavg()[0]
     began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    with (
-        Sandbox(parameters={"max_connections": str(CONNECTIONS_MAX)}) as cluster,
-        tempfile.TemporaryDirectory(prefix="pointsman-bench-") as directory,
-    ):
-        # The users that others run as must get through to their own directories, and see nothing of it.
-        Path(directory).chmod(0o711)
-        _fill(cluster, scale)
-        chosen = [one for one in _all(cluster, Path(directory), compiled) if one.key in keys]
-        with started(chosen, lambda line: console.print(line, style="yellow", markup=False)) as running:
-            machine = report.describe_machine(running, load_before)
-            samples = list(_run_all(Bench(cluster.program("pgbench")), console, running, loads, rounds))
-        workload = "TPC-B-like" if tpcb else "-S"
-        results = report.Results(began, f"pgbench {workload}, scale {scale}", seconds, rounds, machine, samples)
-        path = report.save(results)
-        _show(console, running, results, loads)
-        console.print(f"saved as {path}", highlight=False)
-    if any(sample.outcome.failed for sample in samples):
+    try:
+        with (
+            Sandbox(parameters={"max_connections": str(CONNECTIONS_MAX)}) as cluster,
+            tempfile.TemporaryDirectory(prefix="pointsman-bench-") as directory,
+        ):
+            # The users that others run as must get through to their own directories, and see nothing of it.
+            Path(directory).chmod(0o711)
+            _fill(cluster, scale)
+            chosen = [one for one in _all(cluster, Path(directory), compiled) if one.key in keys]
+            with started(chosen, partial(console.print, style="yellow", markup=False)) as running:
+                machine = report.describe_machine(running, load_before)
+                samples: list[Sample] = []
+                # A Ctrl-C ends the measuring; extend keeps what came before it.
+                with contextlib.suppress(KeyboardInterrupt):
+                    samples.extend(_run_all(Bench(cluster.program("pgbench")), console, running, loads, rounds))
+    except SandboxError as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    workload = f"pgbench {'TPC-B-like' if tpcb else '-S'}, scale {scale}"
+    results = report.Results(began, workload, seconds, rounds, machine, samples)
+    path = report.save(results)
+    _show(console, running, results, loads)
+    console.print(f"saved as {path}", highlight=False)
+    broken = len(running) < len([one for one in chosen if not one.missing])
+    if broken or any(sample.outcome.failed or not sample.outcome.transactions for sample in samples):
         raise typer.Exit(1)
+    if len(samples) < rounds * len(loads) * len(running):
+        raise typer.Exit(128 + signal.SIGINT)
 
 
 def _all(cluster: Sandbox, directory: Path, compiled: Path | None) -> list[Contender]:
@@ -137,7 +148,7 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[str, Sample], 
 def _brief(sample: Sample) -> str:
     outcome = sample.outcome
     cpu = "" if sample.cpu_us is None else f"  {sample.cpu_us:7.1f} µs/txn"
-    failed = f"  {outcome.failed} FAILED: {outcome.error}" if outcome.failed else ""
+    failed = f"  {outcome.failed} FAILED: {outcome.error}" if outcome.failed or outcome.error else ""
     return f"{outcome.tps:9.0f} TPS{cpu}{failed}"
 
 

@@ -23,6 +23,7 @@ from tests.bench.pgbench import Mode, Target
 from tests.conftest import settings_for
 
 HOST: Final = "127.0.0.1"
+COMPILED: Final = "compiled"
 POOL_SIZE: Final = 20
 START_TIMEOUT_S: Final = 20.0
 STOP_TIMEOUT_S: Final = 15.0
@@ -146,7 +147,7 @@ class Pointsman(Proxy):
 
     def __init__(self, cluster: Sandbox, directory: Path, *, workers: int, build: Path | None = None) -> None:
         super().__init__(cluster, directory)
-        self.key = f"pointsman-{workers}" if build is None else "compiled"
+        self.key = f"pointsman-{workers}" if build is None else COMPILED
         self.title = f"Pointsman {workers}w" + ("" if build is None else " compiled")
         self._workers: Final = workers
         self._build: Final = build

@@ -85,8 +85,9 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What a run showed: its report, other words and exit status; transactions, length and end of the warm-up."""
+    """What a run of `duration_s` showed: its report, other words and exit status; transactions, length and end of the warm-up."""
 
+    duration_s: int
     report: str
     complaints: list[str]
     status: int
@@ -97,7 +98,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 def run(program: Path, target: Target, load: Load, login_s: float, mark: Callable[[], None]) -> Outcome:
     """Run pgbench; `mark` is called at the end of the warm-up, if there was one, and at the end."""
-    duration_s = WARM_UP_S + load.seconds + math.ceil(login_s)
+    duration_s = WARM_UP_S + load.seconds + round(login_s)
     with tempfile.TemporaryDirectory(prefix="pointsman-pgbench-") as directory:
         process = subprocess.Popen(
             [program, *_arguments(load, duration_s, directory)],
@@ -112,7 +113,7 @@ def run(program: Path, target: Target, load: Load, login_s: float, mark: Callabl
         watchdog = threading.Timer(duration_s + OVERTIME_S, process.kill)
         watchdog.start()
         try:
-            seen = _watch(process, mark)
+            seen = _watch(process, duration_s, mark)
         finally:
             watchdog.cancel()
             process.kill()
@@ -123,7 +124,7 @@ def run(program: Path, target: Target, load: Load, login_s: float, mark: Callabl
     return summarise(load, seen, latencies_ms)
 
 
-def _watch(process: subprocess.Popen[str], mark: Callable[[], None]) -> Seen:
+def _watch(process: subprocess.Popen[str], duration_s: int, mark: Callable[[], None]) -> Seen:
     """Read what pgbench says until it ends."""
     assert process.stdout is not None
     assert process.stderr is not None
@@ -138,7 +139,7 @@ def _watch(process: subprocess.Popen[str], mark: Callable[[], None]) -> Seen:
             warm_s = float(progress[1])
             warm = round(warm_s * float(progress[2]))
     mark()
-    return Seen(process.stdout.read(), complaints, process.wait(), warm, warm_s, warm_at)
+    return Seen(duration_s, process.stdout.read(), complaints, process.wait(), warm, warm_s, warm_at)
 
 
 def _arguments(load: Load, duration_s: int, directory: str) -> list[str]:
@@ -175,11 +176,15 @@ def summarise(load: Load, seen: Seen, latencies_ms: list[float]) -> Outcome:
     aborted = sum("aborted" in line for line in errors)
     error = errors[0] if errors else ""
     report = {name: float(value) for name, value in _REPORT.findall(seen.report)}
-    if PROCESSED not in report:
+    if TPS not in report and seen.status == 0:
+        # Without a transaction pgbench says no more, so the logins took all of the time, at least.
+        error = error or f"no transaction within {seen.duration_s} s: the logins took longer"
+        return Outcome(0, 0.0, seen.duration_s, 0.0, None, None, 0, error)
+    if TPS not in report:
         # pgbench ended before its first transaction, or was killed.
         return Outcome(0, 0.0, 0.0, 0.0, None, None, load.clients, error or f"pgbench ended with status {seen.status}")
     processed, tps = report[PROCESSED], report[TPS]
-    seconds = processed / tps - seen.warm_s if tps and seen.warm_s else 0.0
+    seconds = processed / tps - seen.warm_s if seen.warm_s else 0.0
     transactions = int(processed) - seen.warm if seconds > 0 else 0
     latencies_ms = sorted(latencies_ms)
     return Outcome(

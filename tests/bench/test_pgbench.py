@@ -23,7 +23,7 @@ LOAD = Load("simple", 16, 4)
 
 
 def seen(report: str = REPORT, complaints: tuple[str, ...] = (), status: int = 0, warm: int = 900) -> Seen:
-    return Seen(report, list(complaints), status, warm, 1.0 if warm else 0.0, 100.0)
+    return Seen(7, report, list(complaints), status, warm, 1.0 if warm else 0.0, 100.0)
 
 
 def test_what_the_warm_up_did_does_not_count() -> None:
@@ -40,6 +40,13 @@ def test_a_run_whose_time_went_into_logins_counts_for_nothing() -> None:
     outcome = summarise(LOAD, seen(warm=0), [1.0])
     assert (outcome.transactions, outcome.seconds, outcome.tps, outcome.p50_ms) == (0, 0.0, 0.0, None)
     assert outcome.login_s == 1.25
+
+
+def test_logins_that_took_all_the_time_are_known_to_take_that_long() -> None:
+    report = "number of transactions actually processed: 0\nnumber of failed transactions: 0 (NaN%)\n"
+    outcome = summarise(LOAD, seen(report=report, warm=0), [])
+    assert (outcome.transactions, outcome.failed, outcome.login_s) == (0, 0, 7)
+    assert "logins" in outcome.error
 
 
 def test_clients_that_give_up_count_as_failed() -> None:
