@@ -85,7 +85,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What a run of `duration_s` showed: its report, other words and exit status; transactions, length and end of the warm-up."""
+    """What a run of `duration_s` showed: report, complaints, exit status; transactions, length and end of warm-up."""
 
     duration_s: int
     report: str
