@@ -6,6 +6,7 @@ file has PostgreSQL itself and Pointsman; those of others are in tests.bench.poo
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -77,7 +78,9 @@ class Contender:
 class Proxy(Contender):
     """A program in front of the cluster, listening on `port` with its files in `directory`."""
 
-    stop_signal: int = 15
+    stop_signal: int = signal.SIGTERM
+    probe = "SELECT count(*) FROM pgbench_branches"
+    """What it must answer to be counted as started."""
 
     def __init__(self, cluster: Sandbox, directory: Path) -> None:
         super().__init__(cluster, directory)
@@ -130,7 +133,7 @@ class Proxy(Contender):
         """Return when a read through it is answered. Raises BenchError with the end of its log."""
         assert self._process is not None
         environment = self.target("simple").environment()
-        command = [str(self.cluster.program("psql")), "-X", "-q", "-t", "-c", "SELECT count(*) FROM pgbench_branches"]
+        command = [str(self.cluster.program("psql")), "-X", "-q", "-t", "-c", self.probe]
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
