@@ -111,8 +111,10 @@ def run(program: Path, target: Target, load: Load, login_s: float, mark: Callabl
             start_new_session=True,
         )
         watchdog = threading.Timer(duration_s + OVERTIME_S, process.kill)
-        watchdog.start()
+        # A Ctrl-C may come at any line: the thread must not keep us from ending then.
+        watchdog.daemon = True
         try:
+            watchdog.start()
             seen = _watch(process, duration_s, mark)
         finally:
             watchdog.cancel()
