@@ -1,6 +1,6 @@
-"""`make bench`: what the proxy costs, against PostgreSQL alone, PgBouncer and pgpool-II, in one run.
+"""`make bench`: what a proxy costs, side by side with others in front of the same cluster, in one interleaved run.
 
-contenders   each of them in front of the same sandbox, as a process to start and stop
-measure      one run of pgbench, and the CPU time the contender spent on it
-report       tables for people, JSON for machines
+`pgbench` runs pgbench once and reads what it says, `cpu` asks the operating system what a family of processes used,
+`contenders` and `poolers` start and stop what is compared, `measure` puts these together round by round, `report` shows
+and saves the outcome, `__main__` is the command line.
 """

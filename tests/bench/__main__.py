@@ -1,113 +1,202 @@
-"""The command. Rounds are interleaved: in each, every contender meets every workload once, in turn."""
+"""The command line of `make bench`."""
 
-import argparse
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, get_args
 
+import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from middleware.sandbox import Sandbox
-from tests.bench import contenders as c
-from tests.bench.contenders import Contender, NotInstalled
-from tests.bench.measure import Run, Workload, run
-from tests.bench.report import Results, print_tables, write_json
+from middleware.sandbox import Sandbox, SandboxError
+from tests.bench import report
+from tests.bench.contenders import COMPILED, Contender, Pointsman
+from tests.bench.measure import Bench, Sample, started
+from tests.bench.pgbench import Load, Mode
+from tests.bench.poolers import PgBouncer, PgpoolII
 
-MODES: Final = ("simple", "extended", "prepared")
-CLIENTS: Final = (1, 16, 100)
-SCALE: Final = 10
-RESULTS: Final = Path("bench-results")
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
-    parser.add_argument("--clients", nargs="+", type=int, default=CLIENTS)
-    parser.add_argument("--seconds", type=int, default=4, help="of each run (default 4)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tpcb", action="store_true", help="also pgbench's read-write transactions")
-    parser.add_argument("--compiled", type=Path, help="a directory with a compiled build (make compiled)")
-    parser.add_argument("--quick", action="store_true", help="one round of a second each, 16 clients: does it run?")
-    return parser.parse_args()
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+KEYS: Final = ("direct", "pointsman-1", "pointsman-2", "pgbouncer", "pgpool")
+CLIENTS_MAX: Final = 100
+CONNECTIONS_MAX: Final = 700
+"""pgpool-II and session pooling keep a connection per client while the others run."""
+PLAIN_WIDTH: Final = 130
 
 
-def main() -> int:
-    options = arguments()
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    if options.quick:
-        options.seconds, options.rounds, options.clients = 1, 1, (16,)
-    workloads = [
-        Workload(mode, clients, options.seconds, tpcb)
-        for tpcb in ((False, True) if options.tpcb else (False,))
-        for mode in options.modes
-        for clients in options.clients
-    ]
-    starters: list[Callable[[Sandbox, Path], Contender]] = [c.direct, c.pointsman(1), c.pointsman(2)]
-    if options.compiled:
-        starters += [c.pointsman(1, options.compiled.resolve()), c.pointsman(2, options.compiled.resolve())]
-    starters += [c.pgbouncer, c.pgbouncer_session, c.pgpool]
-    results: Results = {workload: {} for workload in workloads}
-    with contextlib.ExitStack() as stack:
-        console.print("starting a primary and two standbys, filling pgbench's tables")
-        cluster = stack.enter_context(Sandbox(standbys=2))
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pointsman-bench-")))
-        scratch.chmod(0o711)
-        _fill(cluster)
-        running: list[Contender] = []
-        for number, start in enumerate(starters):
-            directory = scratch / str(number)
-            directory.mkdir(mode=0o700)
-            try:
-                contender = start(cluster, directory)
-            except NotInstalled as missing:
-                console.print(f"left out: {missing}")
-                continue
-            stack.callback(contender.stop)
-            running.append(contender)
-            console.print(f"started {contender.name} ({contender.version})")
-        _measure(console, cluster, running, results, options.rounds, scratch)
-        print_tables(console, results)
-        console.print(f"written to {write_json(RESULTS, results, running)}")
-    return 1 if any(one.failed for runs in results.values() for rounds in runs.values() for one in rounds) else 0
-
-
-def _fill(cluster: Sandbox) -> None:
-    subprocess.run(
-        [str(cluster.program("pgbench")), "-i", "-q", "-s", str(SCALE), cluster.url()], check=True, capture_output=True
-    )
-    cluster.wait_for_replay(60)
-
-
-def _measure(
-    console: Console, cluster: Sandbox, running: list[Contender], results: Results, rounds: int, scratch: Path
+def main(
+    contenders: Annotated[str, typer.Option(help=f"Any of {', '.join(KEYS)}; commas between.")] = ",".join(KEYS),
+    modes: Annotated[str, typer.Option(help=f"pgbench's --protocol: any of {', '.join(MODES)}.")] = ",".join(MODES),
+    clients: Annotated[str, typer.Option(help="Numbers of clients, at most 100.")] = "1,16,100",
+    seconds: Annotated[int, typer.Option(min=1, help="Length of a run, after a second of warm-up.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each run is made.")] = 3,
+    scale: Annotated[int, typer.Option(min=1, help="pgbench's scale: 100,000 accounts each.")] = 10,
+    tpcb: Annotated[bool, typer.Option("--tpcb", help="pgbench's TPC-B-like transactions instead of -S.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A smoke run: one round of one second each.")] = False,
+    compiled: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", exists=True, file_okay=False, help="A source tree with compiled modules: one more contender."
+        ),
+    ] = None,
 ) -> None:
-    log_directory = scratch / "log"
-    log_directory.mkdir()
-    expected: dict[tuple[Workload, str], float] = {}
-    total = rounds * len(results)
-    for number in range(rounds):
-        for place, (workload, runs) in enumerate(results.items(), 1):
-            console.print(f"round {number + 1}/{rounds}, {workload} ({number * len(results) + place}/{total})")
-            for contender in running:
-                if not _plays(contender, workload, running):
-                    continue
-                key = workload, contender.name
-                one: Run = run(cluster, contender, workload, log_directory, expected.get(key, 20_000.0))
-                expected[key] = one.tps
-                runs.setdefault(contender.name, []).append(one)
+    """CPU per transaction, throughput and latency of Pointsman and others before the same PostgreSQL cluster.
+
+    Rounds of short pgbench runs, all contenders in turn. Ctrl-C ends the run early and shows what there is.
+
+    Exit status 1 when a transaction failed or a contender that is installed did not start.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    if quick:
+        seconds, rounds = 1, 1
+    wanted = _chosen(modes, MODES, "--modes")
+    loads = [Load(mode, number, seconds, tpcb) for mode in MODES if mode in wanted for number in _clients(clients)]
+    keys = _chosen(contenders, KEYS, "--contenders") + [COMPILED] * (compiled is not None)
+    load_before = os.getloadavg()[0]
+    began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    try:
+        with (
+            Sandbox(parameters={"max_connections": str(CONNECTIONS_MAX)}) as cluster,
+            tempfile.TemporaryDirectory(prefix="pointsman-bench-") as directory,
+        ):
+            # The users that others run as must get through to their own directories, and see nothing of it.
+            Path(directory).chmod(0o711)
+            _fill(cluster, scale)
+            chosen = [one for one in _all(cluster, Path(directory), compiled) if one.key in keys]
+            with started(chosen, partial(console.print, style="yellow", markup=False)) as running:
+                machine = report.describe_machine(running, load_before)
+                samples: list[Sample] = []
+                # A Ctrl-C ends the measuring; extend keeps what came before it.
+                with contextlib.suppress(KeyboardInterrupt):
+                    samples.extend(_run_all(Bench(cluster.program("pgbench")), console, running, loads, rounds))
+    except SandboxError as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    workload = f"pgbench {'TPC-B-like' if tpcb else '-S'}, scale {scale}"
+    results = report.Results(began, workload, seconds, rounds, machine, samples)
+    path = report.save(results)
+    _show(console, running, results, loads)
+    console.print(f"saved as {path}", highlight=False)
+    broken = len(running) < len([one for one in chosen if not one.missing])
+    if broken or any(sample.outcome.failed or not sample.outcome.transactions for sample in samples):
+        raise typer.Exit(1)
+    if len(samples) < rounds * len(loads) * len(running):
+        raise typer.Exit(128 + signal.SIGINT)
 
 
-def _plays(contender: Contender, workload: Workload, running: list[Contender]) -> bool:
-    """An old PgBouncer meets prepared statements in session mode, and everything else in transaction mode."""
-    old = any(other.name == "PgBouncer session" for other in running)
-    if contender.name == "PgBouncer session":
-        return workload.mode == "prepared"
-    return not (contender.name == "PgBouncer" and workload.mode == "prepared" and old)
+def _all(cluster: Sandbox, directory: Path, compiled: Path | None) -> list[Contender]:
+    builds = [] if compiled is None else [Pointsman(cluster, directory / "c", workers=1, build=compiled.resolve())]
+    return [
+        Contender(cluster, directory),
+        Pointsman(cluster, directory / "p1", workers=1),
+        Pointsman(cluster, directory / "p2", workers=2),
+        *builds,
+        PgBouncer(cluster, directory / "pgbouncer"),
+        PgpoolII(cluster, directory / "pgpool"),
+    ]
+
+
+def _fill(cluster: Sandbox, scale: int) -> None:
+    """pgbench's tables, on the primary and replayed on the standbys."""
+    target = Contender(cluster, Path()).target("simple")
+    command = [str(cluster.program("pgbench")), "--initialize", "--quiet", f"--scale={scale}"]
+    subprocess.run(command, env=target.environment(), check=True, capture_output=True)
+    cluster.query("CHECKPOINT")
+    cluster.wait_for_replay(60.0)
+
+
+def _run_all(
+    bench: Bench, console: Console, contenders: Sequence[Contender], loads: Sequence[Load], rounds: int
+) -> Iterator[Sample]:
+    """All samples, rounds outermost: what is compared lies close in time, what is repeated lies apart."""
+    for contender in contenders:
+        # First clients make proxies look at the catalogs and fill their pools.
+        bench.sample(contender, Load(loads[0].mode, 4, 1, loads[0].tpcb), 0)
+    with _progress(console, rounds * len(loads) * len(contenders)) as advance:
+        for number in range(1, rounds + 1):
+            for load in loads:
+                for contender in contenders:
+                    sample = bench.sample(contender, load, number)
+                    advance(
+                        f"round {number}/{rounds}  {load.mode:8}  {load.clients:3} clients  {contender.title}", sample
+                    )
+                    yield sample
+
+
+@contextlib.contextmanager
+def _progress(console: Console, total: int) -> Iterator[Callable[[str, Sample], None]]:
+    """A bar on a terminal, a line per run elsewhere. Yields what is to be told of each run."""
+    if not console.is_terminal:
+        yield lambda label, sample: console.print(f"{label:55} {_brief(sample)}", markup=False, highlight=False)
+        return
+    columns = (TextColumn("{task.description:55}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda label, _sample: bar.update(task, advance=1, description=label)
+
+
+def _brief(sample: Sample) -> str:
+    outcome = sample.outcome
+    cpu = "" if sample.cpu_us is None else f"  {sample.cpu_us:7.1f} µs/txn"
+    failed = f"  {outcome.failed} FAILED: {outcome.error}" if outcome.failed or outcome.error else ""
+    return f"{outcome.tps:9.0f} TPS{cpu}{failed}"
+
+
+def _show(console: Console, contenders: Sequence[Contender], results: report.Results, loads: Sequence[Load]) -> None:
+    machine = results.machine
+    versions = ", ".join(f"{one.title} {machine.versions[one.key]}" for one in contenders)
+    console.print(
+        f"{results.workload}; {results.rounds} x {results.seconds} s; {machine.cpus} CPUs ({machine.cpu}), "
+        f"{machine.kernel}, Python {machine.python}, load {machine.load_before:.2f} before; commit {machine.commit}\n"
+        f"{versions}",
+        markup=False,
+        highlight=False,
+    )
+    for load in loads:
+        console.print(report.table(contenders, results.samples, load.mode, load.clients))
+        errors = {sample.contender: sample.outcome.error for sample in results.samples if _is_of(sample, load)}
+        for key, error in errors.items():
+            if error:
+                console.print(f"{key}: {error}", style="red", markup=False, soft_wrap=True)
+    for one in contenders:
+        for note in dict.fromkeys(one.note(load.mode) for load in loads):
+            modes = [load.mode for load in loads if one.note(load.mode) == note]
+            console.print(f"{one.title} ({', '.join(dict.fromkeys(modes))}): {note}", highlight=False, soft_wrap=True)
+
+
+def _is_of(sample: Sample, load: Load) -> bool:
+    return (sample.mode, sample.clients) == (load.mode, load.clients)
+
+
+def _chosen(text: str, allowed: Sequence[str], option: str) -> list[str]:
+    """The words of an option. Ends the command when one is not allowed."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    unknown = [word for word in words if word not in allowed]
+    if unknown or not words:
+        raise typer.BadParameter(f"{', '.join(unknown) or 'nothing'}: any of {', '.join(allowed)}", param_hint=option)
+    return words
+
+
+def _clients(text: str) -> list[int]:
+    """The numbers of --clients. Ends the command when one cannot be."""
+    try:
+        numbers = [int(word) for word in text.split(",") if word.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(1 <= number <= CLIENTS_MAX for number in numbers):
+        raise typer.BadParameter(f"{text}: numbers from 1 to {CLIENTS_MAX}", param_hint="--clients")
+    return numbers
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

@@ -1,222 +1,179 @@
-"""Who is measured: each started in front of the same cluster, on a port of its own, and stopped by pid.
+"""What is compared: how each contender starts, where it listens, which process to charge, how it stops.
 
-All pool POOL_SIZE servers per node in transaction mode and check passwords by SCRAM. PgBouncer knows one server and
-uses the primary; pgpool-II and Pointsman send reads to the standbys.
+In: the sandbox's cluster and a directory for the contender's files. Out: a target for pgbench and a process id. This
+file has PostgreSQL itself and Pointsman; those of others are in tests.bench.poolers.
 """
 
+import contextlib
 import os
-import re
-import shutil
-import socket
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import psutil
 
 from middleware.sandbox import Sandbox
-from middleware.sandbox.privileges import server_account, start_as
+from middleware.sandbox.ports import free_port
+from middleware.sandbox.privileges import Account, start_as
+from tests.bench.pgbench import Mode, Target
 from tests.conftest import settings_for
 
+HOST: Final = "127.0.0.1"
+COMPILED: Final = "compiled"
 POOL_SIZE: Final = 20
-START_TIMEOUT_S: Final = 30.0
-PATHS: Final = "/usr/sbin:/usr/local/sbin:/usr/lib/postgresql/common"
+START_TIMEOUT_S: Final = 20.0
+STOP_TIMEOUT_S: Final = 15.0
 
 
-class NotInstalled(Exception):
-    """A contender that is not there; says what to install."""
+class BenchError(Exception):
+    """A contender cannot be run; the message is for people."""
 
 
 class Contender:
-    """One way to the cluster: `port` for pgbench, and the processes whose CPU time counts."""
+    """PostgreSQL itself, and the base of what stands in front of it. A context manager."""
 
-    def __init__(self, name: str, port: int, process: subprocess.Popen[bytes] | None, version: str) -> None:
-        self.name: Final = name
-        self.port: Final = port
-        self.version: Final = version
-        self._process: Final = process
+    key = "direct"
+    title = "PostgreSQL"
 
-    def cpu_s(self) -> float:
-        """User and system time so far of all its processes, also of children that have ended and been waited for."""
-        if self._process is None:
-            return 0.0
-        root = psutil.Process(self._process.pid)
-        total = 0.0
-        for process in (root, *root.children(recursive=True)):
-            try:
-                times = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            total += times.user + times.system + times.children_user + times.children_system
-        return total
+    def __init__(self, cluster: Sandbox, directory: Path) -> None:
+        self.cluster: Final = cluster
+        self.directory: Final = directory
 
-    def stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
+    @property
+    def missing(self) -> str:
+        """Why it cannot run on this machine and what would help, or nothing."""
+        return ""
+
+    def version(self) -> str:
+        return self.cluster.query("SHOW server_version")[0][0]
+
+    def note(self, mode: Mode) -> str:
+        """What a reader has to know about it in this mode, or nothing."""
+        return "the primary alone, no proxy"
+
+    def target(self, mode: Mode) -> Target:
+        return self._target_at(self.cluster.primary.port)
+
+    @property
+    def pid(self) -> int | None:
+        """The root of the processes whose CPU time is the contender's cost."""
+        return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        pass
+
+    def _target_at(self, port: int, database: str = "") -> Target:
+        cluster = self.cluster
+        return Target(HOST, port, cluster.user, cluster.passwords[cluster.user], database or cluster.database)
+
+
+class Proxy(Contender):
+    """A program in front of the cluster, listening on `port` with its files in `directory`."""
+
+    stop_signal: int = signal.SIGTERM
+    probe = "SELECT count(*) FROM pgbench_branches"
+    """What it must answer to be counted as started."""
+
+    def __init__(self, cluster: Sandbox, directory: Path) -> None:
+        super().__init__(cluster, directory)
+        self.port: Final = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def target(self, mode: Mode) -> Target:
+        return self._target_at(self.port)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Write the configuration and start the program in the foreground."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self.directory.mkdir(mode=0o700)
+        self._process = self.start()
         try:
-            self._process.wait(15)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._wait_until_it_answers()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        process.send_signal(self.stop_signal)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT_S)
+        _gone, alive = psutil.wait_procs(family, 2.0)
+        for member in alive:
+            # psutil knows a process id that was given to another since.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        process.wait()
+
+    def _spawn(
+        self, command: list[str], account: Account, environment: Mapping[str, str], cwd: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        with (self.directory / "log").open("wb") as log:
+            return start_as(account, command, directory=cwd or self.directory, environment=environment, output=log)
+
+    def _wait_until_it_answers(self) -> None:
+        """Return when a read through it is answered. Raises BenchError with the end of its log."""
+        assert self._process is not None
+        environment = self.target("simple").environment()
+        command = [str(self.cluster.program("psql")), "-X", "-q", "-t", "-c", self.probe]
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if answer.returncode == 0:
+                return
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                tail = "\n".join((self.directory / "log").read_text(errors="replace").splitlines()[-10:])
+                raise BenchError(f"{self.title} does not answer: {answer.stderr.strip()}\n{tail}")
+            time.sleep(0.05)
 
 
-def direct(cluster: Sandbox, _directory: Path) -> Contender:
-    """PostgreSQL alone: what pgbench and the server take without anyone between them."""
-    version = cluster.query("SHOW server_version")[0][0]
-    return Contender("PostgreSQL", cluster.primary.port, None, version)
+class Pointsman(Proxy):
+    """`pointsman serve` from this source tree, or from the tree `build` with what is compiled in it."""
 
+    def __init__(self, cluster: Sandbox, directory: Path, *, workers: int, build: Path | None = None) -> None:
+        super().__init__(cluster, directory)
+        self.key = f"pointsman-{workers}" if build is None else COMPILED
+        self.title = f"Pointsman {workers}w" + ("" if build is None else " compiled")
+        self._workers: Final = workers
+        self._build: Final = build
 
-def pointsman(workers: int, build: Path | None = None) -> Callable[[Sandbox, Path], Contender]:
-    """`pointsman serve`; `build` is a directory with a compiled build of it."""
+    def version(self) -> str:
+        return version("pointsman")
 
-    def start(cluster: Sandbox, directory: Path) -> Contender:
-        config = directory / "pointsman.toml"
-        config.write_text(settings_for(cluster, workers=workers, default_pool_size=POOL_SIZE))
-        log = directory / "log"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "middleware", "serve", "-c", str(config)],
-            cwd=build or Path.cwd(),
-            env={**os.environ, **({"PYTHONPATH": str(build)} if build else {})},
-            stdout=log.open("wb"),
-            stderr=subprocess.STDOUT,
-        )
-        _wait(lambda: " ready " in log.read_text(), process, log)
-        match = re.search(r"listening .*port=(\d+)", log.read_text())
-        assert match is not None
-        name = f"Pointsman {workers}w{'' if build else ' plain'}"
-        return Contender(name, int(match[1]), process, "compiled" if build else "interpreted")
+    def note(self, mode: Mode) -> str:
+        processes = "1 worker" if self._workers == 1 else f"{self._workers} workers"
+        where = "" if self._build is None else f", build from {self._build.name}/"
+        return f"{processes}, transaction pooling, {POOL_SIZE} connections per node, reads on the standbys{where}"
 
-    return start
-
-
-def pgbouncer(cluster: Sandbox, directory: Path) -> Contender:
-    return _pgbouncer(cluster, directory, "transaction")
-
-
-def pgbouncer_session(cluster: Sandbox, directory: Path) -> Contender:
-    """For prepared statements, which PgBouncer knows in transaction mode from 1.21 on."""
-    return _pgbouncer(cluster, directory, "session")
-
-
-def _pgbouncer(cluster: Sandbox, directory: Path, mode: str) -> Contender:
-    program = _find("pgbouncer", "pgbouncer")
-    version = _version(program, r"PgBouncer (\S+)")
-    port = _free_port()
-    user, password = cluster.user, cluster.passwords[cluster.user]
-    (directory / "users.txt").write_text(f'"{user}" "{password}"\n')
-    modern = tuple(map(int, version.split(".")[:2])) >= (1, 21)
-    pool_size = 120 if mode == "session" and not modern else POOL_SIZE
-    (directory / "pgbouncer.ini").write_text(
-        f"""[databases]
-{cluster.database} = host=127.0.0.1 port={cluster.primary.port} user={user} password={password}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = scram-sha-256
-auth_file = {directory}/users.txt
-pool_mode = {"transaction" if modern else mode}
-default_pool_size = {pool_size}
-max_client_conn = 500
-{"max_prepared_statements = 200" if modern else ""}
-"""
-    )
-    process = _spawn([program, str(directory / "pgbouncer.ini")], directory)
-    _wait(lambda: _listens(process, port), process, directory / "log")
-    suffix = " session" if mode == "session" and not modern else ""
-    return Contender(f"PgBouncer{suffix}", port, process, version)
-
-
-def pgpool(cluster: Sandbox, directory: Path) -> Contender:
-    program = _find("pgpool", "pgpool2")
-    version = _version(program, r"version (\S+)")
-    port = _free_port()
-    user, password = cluster.user, cluster.passwords[cluster.user]
-    monitor = cluster.passwords["pointsman"]
-    (directory / "pool_passwd").write_text(f"{user}:TEXT{password}\npointsman:TEXT{monitor}\n")
-    (directory / "pool_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
-    (directory / "pcp.conf").write_text("")
-    backends = "".join(
-        f"backend_hostname{number} = '127.0.0.1'\nbackend_port{number} = {node.port}\nbackend_weight{number} = 1\n"
-        f"backend_flag{number} = 'DISALLOW_TO_FAILOVER'\n"
-        for number, node in enumerate(cluster.nodes)
-    )
-    (directory / "pgpool.conf").write_text(
-        f"""backend_clustering_mode = 'streaming_replication'
-listen_addresses = '127.0.0.1'
-port = {port}
-pcp_listen_addresses = '127.0.0.1'
-pcp_port = {_free_port()}
-unix_socket_directories = '{directory}'
-socket_dir = '{directory}'
-pcp_socket_dir = '{directory}'
-wd_ipc_socket_dir = '{directory}'
-{backends}
-enable_pool_hba = on
-pool_passwd = 'pool_passwd'
-num_init_children = 120
-max_pool = 1
-load_balance_mode = on
-statement_level_load_balance = on
-sr_check_user = 'pointsman'
-sr_check_password = '{monitor}'
-sr_check_database = 'postgres'
-health_check_period = 0
-pid_file_name = '{directory}/pgpool.pid'
-logdir = '{directory}'
-work_dir = '{directory}'
-"""
-    )
-    files = {"-f": "pgpool.conf", "-a": "pool_hba.conf", "-F": "pcp.conf"}
-    arguments = [word for flag, name in files.items() for word in (flag, str(directory / name))]
-    process = _spawn([program, "-n", *arguments], directory)
-    _wait(lambda: _listens(process, port), process, directory / "log")
-    return Contender("pgpool-II", port, process, version)
-
-
-def _spawn(command: list[str], directory: Path) -> subprocess.Popen[bytes]:
-    """Start it as an unprivileged user: both of them refuse root."""
-    account = server_account()
-    if account.differs:
-        for path in (directory, *directory.iterdir()):
-            os.chown(path, account.uid, account.gid)
-    with (directory / "log").open("wb") as log:
-        return start_as(account, command, directory=Path("/"), environment=os.environ, output=log)
-
-
-def _find(program: str, package: str) -> str:
-    found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:{PATHS}")
-    if found is None:
-        raise NotInstalled(f"{program} is not installed (apt-get install {package})")
-    return found
-
-
-def _version(program: str, pattern: str) -> str:
-    answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    match = re.search(pattern, answer.stdout + answer.stderr)
-    return match[1] if match else "?"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
-    with socket.socket() as probe:
-        return process.poll() is None and probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _wait(condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not condition():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise RuntimeError(f"did not start:\n{log.read_text()[-2000:]}")
-        time.sleep(0.05)
+    def start(self) -> subprocess.Popen[bytes]:
+        config = self.directory / "pointsman.toml"
+        config.write_text(settings_for(self.cluster, workers=self._workers, default_pool_size=POOL_SIZE))
+        # Over the file: a port known beforehand, and the health check as often as by default.
+        environment = {
+            **os.environ,
+            "POINTSMAN_LISTEN_PORT": str(self.port),
+            "POINTSMAN_HEALTH_CHECK__PERIOD": "1.0",
+        }
+        if self._build is not None:
+            environment["PYTHONPATH"] = str(self._build)
+        myself = Account(os.geteuid(), os.getegid(), "", differs=False)
+        command = [sys.executable, "-m", "middleware", "serve", "-c", str(config)]
+        return self._spawn(command, myself, environment, self._build)

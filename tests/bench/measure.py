@@ -1,104 +1,102 @@
-"""One run of pgbench against a contender: transactions, latencies, and the contender's CPU time."""
+"""Rounds of runs: every contender in turn under the same load, so that what else the machine does strikes all alike.
 
-import re
-import subprocess
+Ratios are taken between runs of the same round, which are neighbours in time, and their median is shown.
+"""
+
+import contextlib
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from middleware.sandbox import Sandbox
-from tests.bench.contenders import Contender
+import msgspec
 
-LATENCIES_WANTED: Final = 20_000
-"""About this many transactions of a run are logged: logging each would be a load of its own."""
+from tests.bench.contenders import BenchError, Contender
+from tests.bench.cpu import cpu_seconds
+from tests.bench.pgbench import Load, Mode, Outcome, run
 
-
-class Run(NamedTuple):
-    """What one run gave. Latencies in milliseconds; `cpu_us` is the contender's, per transaction."""
-
-    tps: float
-    p50_ms: float
-    p99_ms: float
-    cpu_us: float
-    transactions: int
-    failed: int
+LOGIN_FIRST_S: Final = 1.0
+"""Time to log in that the first run of a contender gets; later runs get what was seen before, and some."""
+LOGIN_MARGIN: Final = 1.5
+ATTEMPTS_MAX: Final = 3
 
 
-class Workload(NamedTuple):
-    """A pgbench run: protocol mode, clients, seconds, and whether it writes (TPC-B) or only selects."""
+class Sample(msgspec.Struct, frozen=True):
+    """One run of one contender."""
 
-    mode: str
+    contender: str
+    mode: Mode
     clients: int
-    seconds: int
-    tpcb: bool = False
-
-    def __str__(self) -> str:
-        return f"{'TPC-B' if self.tpcb else 'select'} {self.mode}, {self.clients} clients"
-
-
-def run(cluster: Sandbox, contender: Contender, workload: Workload, directory: Path, expected_tps: float) -> Run:
-    """Run pgbench once. `expected_tps` sets how many transactions are logged. Raises RuntimeError with its words."""
-    for old in directory.glob("pgbench_log.*"):
-        old.unlink()
-    sampling = min(1.0, LATENCIES_WANTED / max(1.0, expected_tps * workload.seconds))
-    before = contender.cpu_s()
-    answer = subprocess.run(
-        [
-            str(cluster.program("pgbench")),
-            "--no-vacuum",
-            *([] if workload.tpcb else ["--select-only"]),
-            f"--protocol={workload.mode}",
-            f"--client={workload.clients}",
-            # With prepared statements pgbench waits for each Parse, holding up all other clients of its thread: fewer
-            # threads than clients would wait for each other's servers in transactions.
-            f"--jobs={workload.clients if workload.tpcb else min(workload.clients, 2)}",
-            f"--time={workload.seconds}",
-            "--log",
-            f"--sampling-rate={sampling:.6f}",
-            "--host=127.0.0.1",
-            f"--port={contender.port}",
-            f"--username={cluster.user}",
-            cluster.database,
-        ],
-        cwd=directory,
-        env={"PGPASSWORD": cluster.passwords[cluster.user], "LC_ALL": "C"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    spent_s = contender.cpu_s() - before
-    if answer.returncode != 0:
-        raise RuntimeError(f"pgbench against {contender.name}, {workload}:\n{answer.stderr.strip()[-2000:]}")
-    return parse(answer.stdout, latencies_ms(directory), spent_s)
+    round: int
+    outcome: Outcome
+    cpu_us: float | None
+    """Microseconds of the proxy's processes per transaction."""
 
 
-def parse(output: str, latencies: list[float], cpu_s: float) -> Run:
-    """pgbench's summary (of version 16 and 18), with the latencies from its log."""
-    transactions = int(_field(r"transactions actually processed: (\d+)", output))
-    return Run(
-        tps=float(_field(r"tps = ([\d.]+)", output)),
-        p50_ms=percentile(latencies, 0.50),
-        p99_ms=percentile(latencies, 0.99),
-        cpu_us=cpu_s * 1e6 / max(1, transactions),
-        transactions=transactions,
-        failed=int(_field(r"number of failed transactions: (\d+)", output)),
-    )
+class Spread(msgspec.Struct, frozen=True):
+    """The median of some numbers, and how far they lie apart."""
+
+    median: float
+    low: float
+    high: float
 
 
-def _field(pattern: str, output: str) -> str:
-    match = re.search(pattern, output)
-    if match is None:
-        raise RuntimeError(f"pgbench did not say {pattern!r}:\n{output}")
-    return match[1]
+class Bench:
+    """Runs pgbench against contenders that are started, and remembers how long each takes to log in."""
+
+    def __init__(self, program: Path) -> None:
+        self._program: Final = program
+        self._login_s: Final[dict[tuple[str, int], float]] = {}
+
+    def sample(self, contender: Contender, load: Load, number: int) -> Sample:
+        """One run; repeated when the logins left less than half of the time for transactions."""
+        key = (contender.key, load.clients)
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            marks: list[float] = []
+            login_s = self._login_s.get(key, LOGIN_FIRST_S)
+            mark = partial(_mark, contender, marks)
+            outcome = run(self._program, contender.target(load.mode), load, login_s, mark)
+            self._login_s[key] = max(outcome.login_s * LOGIN_MARGIN, login_s if attempt > 1 else 0.0)
+            if outcome.seconds >= load.seconds / 2 or outcome.failed:
+                break
+        cpu_us = None
+        if contender.pid is not None and outcome.transactions and len(marks) == 2:
+            cpu_us = (marks[1] - marks[0]) * 1e6 / outcome.transactions
+        return Sample(contender.key, load.mode, load.clients, number, outcome, cpu_us)
 
 
-def latencies_ms(directory: Path) -> list[float]:
-    """The latencies pgbench has logged: the third field of each line, in microseconds."""
-    return [
-        int(line.split()[2]) / 1000 for log in directory.glob("pgbench_log.*") for line in log.read_text().splitlines()
-    ]
+def _mark(contender: Contender, marks: list[float]) -> None:
+    marks.append(0.0 if contender.pid is None else cpu_seconds(contender.pid))
 
 
-def percentile(values: list[float], share: float) -> float:
-    """The value below which `share` of them lie; 0 of none."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+@contextlib.contextmanager
+def started(contenders: Sequence[Contender], say: Callable[[str], None]) -> Iterator[list[Contender]]:
+    """Start all; those that cannot be are named through `say` and left out. All are stopped at the end."""
+    with contextlib.ExitStack() as stack:
+        running = []
+        for contender in contenders:
+            if contender.missing:
+                say(contender.missing)
+                continue
+            try:
+                running.append(stack.enter_context(contender))
+            except BenchError as error:
+                say(str(error))
+        yield running
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """None of no values."""
+    return Spread(statistics.median(values), min(values), max(values)) if values else None
+
+
+def ratios(samples: Sequence[Sample], base: Sequence[Sample], value: Callable[[Sample], float | None]) -> list[float]:
+    """`value` of each sample over that of the sample in `base` of the same round, where both have one."""
+    divisors = {sample.round: value(sample) for sample in base}
+    found = []
+    for sample in samples:
+        dividend, divisor = value(sample), divisors.get(sample.round)
+        if dividend is not None and divisor:
+            found.append(dividend / divisor)
+    return found

@@ -1,71 +1,130 @@
-"""The results: a table per workload for people, JSON for machines."""
+"""The outcome for people (a table per mode and number of clients) and for programs (a JSON file)."""
 
-import json
 import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Final
 
-from rich.console import Console
+import msgspec
 from rich.table import Table
 
 from tests.bench.contenders import Contender
-from tests.bench.measure import Run, Workload
+from tests.bench.measure import Sample, Spread, ratios, spread
+from tests.bench.pgbench import Mode
 
-Results = dict[Workload, dict[str, list[Run]]]
-
-PEERS: Final = ("PgBouncer", "pgpool-II")
-
-
-def print_tables(console: Console, results: Results) -> None:
-    """Medians over the rounds, and the CPU time against each peer's in the same rounds."""
-    for workload, runs in results.items():
-        table = Table(title=str(workload), title_justify="left", box=None, pad_edge=False, header_style="dim")
-        table.add_column("contender", no_wrap=True)
-        for column in ("TPS", "p50 ms", "p99 ms", "CPU us/txn", "min-max", *(f"/ {peer}" for peer in PEERS), "failed"):
-            table.add_column(column, justify="right")
-        for name, rounds in runs.items():
-            cpu = [run.cpu_us for run in rounds]
-            failed = sum(run.failed for run in rounds)
-            table.add_row(
-                name,
-                f"{median(run.tps for run in rounds):.0f}",
-                f"{median(run.p50_ms for run in rounds):.2f}",
-                f"{median(run.p99_ms for run in rounds):.2f}",
-                f"{median(cpu):.1f}" if any(cpu) else "",
-                f"{min(cpu):.0f}-{max(cpu):.0f}" if any(cpu) else "",
-                *(_ratio(runs, name, peer) for peer in PEERS),
-                f"[red]{failed}[/red]" if failed else "",
-            )
-        console.print(table, "")
+RESULTS: Final = Path("bench-results")
+BASES: Final = (("pgbouncer", "PgBouncer"), ("pgpool", "pgpool-II"))
+"""Whom the others are compared with."""
 
 
-def _ratio(runs: dict[str, list[Run]], name: str, peer: str) -> str:
-    """The median of the rounds' ratios: what both met in a round cancels out."""
-    theirs = next((rounds for other, rounds in runs.items() if other.startswith(peer)), None)
-    if theirs is None or name.startswith(peer) or not any(run.cpu_us for run in runs[name]):
-        return ""
-    return f"{median(a.cpu_us / b.cpu_us for a, b in zip(runs[name], theirs, strict=False) if b.cpu_us):.2f}"
+class Machine(msgspec.Struct, frozen=True):
+    """Where and with what a run was made."""
+
+    cpus: int
+    cpu: str
+    kernel: str
+    python: str
+    load_before: float
+    """The load average over the last minute, before anything was started."""
+    commit: str
+    versions: dict[str, str]
 
 
-def write_json(directory: Path, results: Results, contenders: list[Contender]) -> Path:
-    """All runs, with the machine and the versions."""
+class Results(msgspec.Struct, frozen=True):
+    """The content of the JSON file."""
+
+    started: str
+    workload: str
+    seconds: int
+    rounds: int
+    machine: Machine
+    samples: list[Sample]
+
+
+def describe_machine(contenders: Sequence[Contender], load_before: float) -> Machine:
+    return Machine(
+        cpus=os.cpu_count() or 1,
+        cpu=_cpu_model(),
+        kernel=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        load_before=load_before,
+        commit=_commit(),
+        versions={contender.key: contender.version() for contender in contenders},
+    )
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _commit() -> str:
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return "unknown"
+    return answer.stdout.strip() or "unknown"
+
+
+def save(results: Results, directory: Path = RESULTS) -> Path:
+    """Write the JSON file, named after the time; its path."""
     directory.mkdir(exist_ok=True)
-    path = directory / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    record = {
-        "commit": commit,
-        "machine": {"cpus": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},
-        "load_average": os.getloadavg(),
-        "versions": {contender.name: contender.version for contender in contenders},
-        "runs": [
-            {"workload": workload._asdict(), "contender": name, "rounds": [run._asdict() for run in rounds]}
-            for workload, runs in results.items()
-            for name, rounds in runs.items()
-        ],
-    }
-    path.write_text(json.dumps(record, indent=1))
+    path = directory / f"{time.strftime('%Y%m%dT%H%M%S')}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
     return path
+
+
+def table(contenders: Sequence[Contender], samples: Sequence[Sample], mode: Mode, clients: int) -> Table:
+    """What all contenders did in one mode with one number of clients."""
+    here = {
+        contender.key: [s for s in samples if (s.contender, s.mode, s.clients) == (contender.key, mode, clients)]
+        for contender in contenders
+    }
+    result = Table(title=f"{mode}, {clients} client{'s' if clients > 1 else ''}", title_justify="left")
+    result.add_column("contender", no_wrap=True)
+    for name in ("TPS", "p50 ms", "p99 ms", "CPU µs/txn"):
+        result.add_column(name, justify="right", no_wrap=True)
+    bases = [(key, title) for key, title in BASES if here.get(key)]
+    for _, title in bases:
+        result.add_column(f"CPU (TPS)\n÷ {title}", justify="right", no_wrap=True)
+    for contender in contenders:
+        mine = here[contender.key]
+        failed = sum(sample.outcome.failed for sample in mine)
+        result.add_row(
+            f"[red]{contender.title}: {failed} failed[/]" if failed else contender.title,
+            _number(spread([s.outcome.tps for s in mine]), 0),
+            _number(_of(mine, lambda s: s.outcome.p50_ms), 2),
+            _number(_of(mine, lambda s: s.outcome.p99_ms), 2),
+            _number(_of(mine, lambda s: s.cpu_us), 1, ends=True),
+            *(_ratio(mine, here[key]) for key, _ in bases),
+        )
+    return result
+
+
+def _of(samples: Sequence[Sample], value: Callable[[Sample], float | None]) -> Spread | None:
+    return spread([number for sample in samples if (number := value(sample)) is not None])
+
+
+def _number(value: Spread | None, digits: int, *, ends: bool = False) -> str:
+    if value is None:
+        return "-"
+    median = f"{value.median:.{digits}f}"
+    return f"{median} ({value.low:.{digits}f}–{value.high:.{digits}f})" if ends else median  # noqa: RUF001
+
+
+def _ratio(samples: Sequence[Sample], base: Sequence[Sample]) -> str:
+    cpu = spread(ratios(samples, base, lambda s: s.cpu_us))
+    tps = spread(ratios(samples, base, lambda s: s.outcome.tps))
+    return f"{_number(cpu, 2)} ({_number(tps, 2)})"
