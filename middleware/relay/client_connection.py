@@ -28,15 +28,8 @@ from middleware.pool.pool import Pool
 from middleware.pool.server_connection import LENT, Borrower, ServerConnection
 from middleware.relay.cancel import send_cancel
 from middleware.relay.relay import NO_PRIMARY, Relay, Route
-from middleware.session.client import (
-    COMPLETE,
-    FULL,
-    HELD,
-    OPEN,
-    TERMINATED,
-    Batch,
-    ClientSession,
-)
+from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
+from middleware.session.client import ClientSession
 from middleware.session.login import PROTOCOL_3_2, ClientLogin
 from middleware.session.parameters import gucs_of
 from middleware.session.server import (

@@ -1,5 +1,6 @@
 """What is known of one client's and one server's connection: bytes in, bytes and states out, no I/O.
 
+batch          the parts of what a client sends
 client         what a client sends, cut into batches that are routed as a whole
 server         what a server answers, matched with what was asked of it
 prepared       one prepared statement under many names

@@ -24,6 +24,33 @@ Awkward cases, told by the manual's "Message Flow":
 from typing import Final
 
 from middleware.errors import ProtocolViolation, StatementTooLarge
+from middleware.session.batch import (
+    BATCH_BYTES_MAX,
+    COMPLETE,
+    COPY_MESSAGES,
+    EDIT_BIND,
+    EDIT_CLOSE,
+    EDIT_DESCRIBE,
+    EDIT_DROP,
+    EDIT_PARSE,
+    EDIT_PARSE_AGAIN,
+    EDIT_UNNAMED,
+    EDIT_UNNAMED_LARGE,
+    FLUSHED,
+    FULL,
+    FUNCTION_CALL_FACTS,
+    HELD,
+    LARGE,
+    LENGTH_MAX,
+    MARKER_MESSAGE,
+    OPEN,
+    STATEMENT,
+    STREAMED_HEAD_BYTES,
+    TERMINATED,
+    Batch,
+    Edit,
+    violation,
+)
 from middleware.session.parameters import NONE, StartupParameters
 from middleware.session.prepared import (
     UNKNOWN_PREFIX,
@@ -36,7 +63,6 @@ from middleware.session.server import (
     HOLD_FOR_EXECUTE,
     HOLD_FOR_MARKER,
     HOLD_FOR_QUERY,
-    HOLD_NONE,
     MARKER,
     PASS,
     SYNC,
@@ -62,121 +88,6 @@ from middleware.wire.codes import (
 from middleware.wire.codes import SYNC as SYNC_MESSAGE
 from parser.facts import UNREAD, StatementFacts
 from parser.shapes import FactsTable
-
-BATCH_BYTES_MAX: Final = 64 * 1024
-"""An unfinished batch is gathered up to this size; a longer one is decided from what is there."""
-
-LARGE_MESSAGE_BYTES_MAX: Final = 0x3FFFFFFF - 1
-"""PostgreSQL's PQ_LARGE_MESSAGE_LIMIT: Query, Parse, Bind, FunctionCall and CopyData."""
-SMALL_MESSAGE_BYTES_MAX: Final = 10_000
-"""PostgreSQL's PQ_SMALL_MESSAGE_LIMIT: all other messages."""
-
-STREAMED_HEAD_BYTES: Final = 4096
-"""What is seen of a message too large to be gathered: enough for the names at its start."""
-
-LARGE: Final = frozenset({QUERY, PARSE, BIND, FUNCTION_CALL, COPY_DATA})
-SMALL: Final = frozenset({DESCRIBE, EXECUTE, CLOSE, FLUSH, SYNC_MESSAGE, TERMINATE, COPY_DONE, COPY_FAIL})
-LENGTH_MAX: Final = dict.fromkeys(LARGE, LARGE_MESSAGE_BYTES_MAX) | dict.fromkeys(SMALL, SMALL_MESSAGE_BYTES_MAX)
-"""What a message's length field may say, by type (tcop/postgres.c, SocketBackend)."""
-
-MARKER_MESSAGE: Final = message(CLOSE, b"S" + UNKNOWN_PREFIX + b"\0")
-
-OPEN: Final = 0
-"""The batch goes on."""
-FLUSHED: Final = 1
-"""The client wants the answers so far."""
-FULL: Final = 2
-"""It goes on, and is too large to gather."""
-COMPLETE: Final = 3
-"""It ended, with Sync, Query or FunctionCall."""
-HELD: Final = 4
-"""What follows is held back until the server has answered: see Batch.hold."""
-TERMINATED: Final = 5
-"""The client said goodbye."""
-
-EDIT_PARSE: Final = 0
-EDIT_PARSE_AGAIN: Final = 1
-"""Parse of a name that its client already has: the server is to refuse it."""
-EDIT_BIND: Final = 2
-EDIT_DESCRIBE: Final = 3
-EDIT_CLOSE: Final = 4
-EDIT_UNNAMED: Final = 5
-"""In front of a message that uses an unnamed statement parsed in an earlier batch; `name` is its Parse body."""
-EDIT_UNNAMED_LARGE: Final = 6
-"""The same of one too long to be kept: only the server that parsed it can have it."""
-EDIT_DROP: Final = 7
-
-
-def _violation(code: int) -> ProtocolViolation:
-    if code in LENGTH_MAX:
-        return ProtocolViolation("invalid message length")
-    return ProtocolViolation(f"invalid frontend message type {code}")
-
-
-class Edit:
-    """A message at [start, end) that is sent differently. `name` is the client's, `statement` what it stands for."""
-
-    __slots__ = ("end", "kind", "name", "start", "statement")
-
-    def __init__(self, kind: int, start: int, end: int, name: bytes = b"", statement: Statement | None = None) -> None:
-        self.kind: Final = kind
-        self.start = start
-        self.end = end
-        self.name: Final = name
-        self.statement: Final = statement
-
-
-class Batch:
-    """What one scan found. Positions count from the start of the bytes that were scanned."""
-
-    __slots__ = (
-        "binds",
-        "edited",
-        "end",
-        "executes",
-        "facts",
-        "hold",
-        "interrupts",
-        "left",
-        "need",
-        "ops",
-        "start",
-        "state",
-        "substance",
-        "unnamed",
-    )
-
-    def __init__(self, start: int) -> None:
-        self.start = start
-        self.end = start
-        """Behind its last message."""
-        self.state = OPEN
-        self.substance = False
-        """It holds more than Sync, Flush and what is dropped: a server must see it."""
-        self.hold = HOLD_NONE
-        self.left = 0
-        """Bytes of its last message that are still to come and need not be seen."""
-        self.need = 0
-        """How many bytes from `end` on the scan must have to go on."""
-        self.facts: list[StatementFacts] = []
-        self.ops: list[Expect | Edit] = []
-        """The replies that count, and the edits that will tell theirs, in the order of their messages."""
-        self.edited = False
-        self.interrupts = False
-        """It puts a Query or FunctionCall where a Sync was due."""
-        self.binds = False
-        self.executes = False
-        self.unnamed: bytes | None = None
-        """The unnamed statement it leaves on its server."""
-
-    def rebase(self) -> None:
-        """What is in front of it is no longer kept: count from its own start."""
-        for op in self.ops:
-            if isinstance(op, Edit):
-                op.start -= self.start
-                op.end -= self.start
-        self.end -= self.start
-        self.start = 0
 
 
 class ClientSession:
@@ -272,7 +183,7 @@ class ClientSession:
             code = data[position]
             length = data[position + 1] << 24 | data[position + 2] << 16 | data[position + 3] << 8 | data[position + 4]
             if length < 4 or length > LENGTH_MAX.get(code, 0):
-                raise _violation(code)
+                raise violation(code)
             end = position + 1 + length
             if end > size and code != COPY_DATA:
                 whole = code not in LARGE or length <= self._statement_size_max
@@ -613,9 +524,3 @@ class ClientSession:
             out.append(message(CLOSE, b"S\0"))
             server.unnamed = None
         server.expected.append(UNNAMED)
-
-
-FUNCTION_CALL_FACTS: Final = StatementFacts(kind="FunctionCall", write_reason="it is a FunctionCall message")
-STATEMENT: Final = 0x53
-"""'S': the name in a Describe or Close is a statement's, not a portal's."""
-COPY_MESSAGES: Final = frozenset({COPY_DATA, COPY_DONE, COPY_FAIL})

@@ -95,7 +95,11 @@ def main(
 
 
 def _all(cluster: Sandbox, directory: Path, compiled: Path | None) -> list[Contender]:
-    builds = [] if compiled is None else [Pointsman(cluster, directory / "c", workers=1, build=compiled.resolve())]
+    builds = [
+        Pointsman(cluster, directory / f"c{workers}", workers=workers, build=compiled.resolve())
+        for workers in (1, 2)
+        if compiled is not None
+    ]
     return [
         Contender(cluster, directory),
         Pointsman(cluster, directory / "p1", workers=1),

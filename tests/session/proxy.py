@@ -6,7 +6,8 @@
 from collections.abc import Callable
 from typing import Final
 
-from middleware.session.client import COMPLETE, FULL, HELD, OPEN, Batch, ClientSession
+from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, Batch
+from middleware.session.client import ClientSession
 from middleware.session.prepared import StatementRegistry
 from middleware.session.server import COPY_BEGUN, FAILED, HOLD_FAILED, HOLD_OVER, READY, ServerSession
 from middleware.wire.build import READY_IDLE
