@@ -119,6 +119,17 @@ def test_root_gives_up_its_rights(cluster: Sandbox) -> None:
         assert groups.split() == ["Groups:"]
 
 
+@pytest.mark.integration
+def test_servers_and_clients_see_little_of_our_environment(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "of-the-caller")
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=1MB")
+    monkeypatch.setenv("PGHOST", "nowhere.invalid")
+    with Sandbox(standbys=0) as sandbox:
+        assert b"of-the-caller" not in Path(f"/proc/{sandbox.primary.pid}/environ").read_bytes()
+        assert sandbox.query("SHOW work_mem") == [["4MB"]]
+    assert traces.none()
+
+
 @as_root
 @pytest.mark.integration
 def test_an_installation_behind_a_closed_door_is_copied(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> None:
