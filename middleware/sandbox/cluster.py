@@ -235,7 +235,11 @@ class Sandbox:
     def _follow(self, node: SandboxNode, primary: SandboxNode) -> None:
         """Point a running standby at another primary; a reload is enough for its WAL receiver to change over."""
         assert self._backend is not None
-        slot = f"SELECT pg_create_physical_replication_slot('{node.name}')"
+        # A node that was primary before still has it.
+        slot = (
+            f"SELECT pg_create_physical_replication_slot('{node.name}')"  # noqa: S608  (our name)
+            f" WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{node.name}')"
+        )
         self.query(slot, primary, database=MAINTENANCE_DATABASE)
         self.query(
             f"ALTER SYSTEM SET primary_conninfo = '{self._backend.conninfo(primary)}';\nSELECT pg_reload_conf();\n",

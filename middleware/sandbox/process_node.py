@@ -106,7 +106,8 @@ class ProcessNode(SandboxNode):
         attempts = 1
         while not self._accepts_connections():
             if not self.running:
-                taken = "could not bind" in self.log_tail() and not self._started_before
+                # Said when bind fails and when listen does: of two that bind at one moment the second fails to listen.
+                taken = "could not create any TCP/IP sockets" in self.log_tail() and not self._started_before
                 if not taken or attempts == BIND_ATTEMPTS_MAX:
                     raise SandboxError(f'node "{self.name}" did not start:\n{self.log_tail()}')
                 attempts += 1

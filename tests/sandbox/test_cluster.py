@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 
 import pytest
 
-from middleware.sandbox import Sandbox, SandboxError
+from middleware.sandbox import Sandbox, SandboxError, process_node
+from middleware.sandbox.node import HOST
+from middleware.sandbox.ports import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -83,6 +86,8 @@ def test_version_16_with_settings_of_ones_own() -> None:
 
 def test_promotion_leaves_the_other_standby_following() -> None:
     with Sandbox() as cluster:
+        # As on a node that has been primary before.
+        cluster.query("SELECT pg_create_physical_replication_slot('db3')", cluster.nodes[1])
         cluster.nodes[0].kill()
         cluster.promote("db2")
         assert cluster.primary.name == "db2"
@@ -130,3 +135,24 @@ def test_a_paused_node_keeps_silent(cluster: Sandbox) -> None:
         cluster.query("SELECT 1", node, timeout_s=0.5)
     node.resume()
     assert cluster.query("SELECT 1", node) == [["1"]]
+
+
+def test_a_port_that_somebody_took_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server((HOST, 0)) as somebody:
+        ports = [somebody.getsockname()[1], free_port(), somebody.getsockname()[1], free_port()]
+        monkeypatch.setattr(process_node, "free_port", iter(list(ports)).__next__)
+        with Sandbox(standbys=1) as cluster:
+            assert [node.port for node in cluster.nodes] == [ports[1], ports[3]]
+            assert cluster.query("SELECT 1", cluster.nodes[1]) == [["1"]]
+
+
+def test_a_port_that_somebody_took_while_the_node_was_down_is_an_error(cluster: Sandbox) -> None:
+    node = cluster.nodes[1]
+    node.stop()
+    with (
+        socket.create_server((HOST, node.port)),
+        pytest.raises(SandboxError, match=r'(?s)node "db2" did not start:.*could not bind'),
+    ):
+        node.start()
+    node.start()
+    cluster.wait_for_replay()
