@@ -81,6 +81,7 @@ def test_version_16_with_settings_of_ones_own() -> None:
             assert sandbox.query("SHOW work_mem", node) == [["7MB"]]
             assert sandbox.query("SHOW log_line_prefix", node) == [["it's "]]
             assert sandbox.query("SHOW cluster_name", node) == [[node.name]]
+            assert sandbox.query("SHOW data_directory", node) == [[str(node.data_directory)]]
             assert sandbox.query("SHOW fsync", node) == [["off"]]
 
 
@@ -97,6 +98,22 @@ def test_promotion_leaves_the_other_standby_following() -> None:
         assert cluster.query("SELECT to_regclass('after_promotion')", cluster.nodes[2]) == [["after_promotion"]]
         with pytest.raises(SandboxError, match='node "db2" is no standby'):
             cluster.promote("db2")
+
+
+def test_settings_change_while_a_node_runs(cluster: Sandbox) -> None:
+    primary, standby = cluster.nodes[:2]
+    try:
+        cluster.configure({"work_mem": "6MB", "log_line_prefix": "it's "})
+        cluster.configure({"max_standby_streaming_delay": "5s"}, standby)
+        assert cluster.query("SHOW work_mem; SHOW log_line_prefix") == [["6MB"], ["it's "]]
+        assert cluster.query("SHOW work_mem; SHOW max_standby_streaming_delay", standby) == [["4MB"], ["5s"]]
+        with pytest.raises(SandboxError, match='invalid value for parameter "work_mem"'):
+            cluster.configure({"work_mem": "plenty"})
+    finally:
+        for node in (primary, standby):
+            for name in ("work_mem", "log_line_prefix", "max_standby_streaming_delay"):
+                cluster.query(f"ALTER SYSTEM RESET {name}", node)
+            cluster.query("SELECT pg_reload_conf()", node)
 
 
 def test_a_killed_node_comes_back_on_its_port(cluster: Sandbox) -> None:
