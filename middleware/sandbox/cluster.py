@@ -43,6 +43,8 @@ PARAMETERS: Mapping[str, str] = {
     "shared_buffers": "128MB",
     "wal_keep_size": "256MB",
     "wal_log_hints": "on",
+    # How old pg_stat_replication.replay_lsn may be.
+    "wal_receiver_status_interval": "1s",
     "wal_retrieve_retry_interval": "200ms",
 }
 
@@ -155,6 +157,20 @@ class Sandbox:
             if node.running:
                 self._follow(node, chosen)
 
+    def configure(self, parameters: Mapping[str, str], node: SandboxNode | None = None) -> None:
+        """Change settings of one node, by default the primary, and reload: what connects afterwards finds them.
+
+        A setting that needs a restart waits for it.
+        """
+        node = node or self.primary
+        changes = "".join(f"ALTER SYSTEM SET {name} = {_literal(value)};\n" for name, value in parameters.items())
+        before = "SELECT pg_conf_load_time();\n"
+        answer = self.query(changes + before + "SELECT pg_reload_conf();\n", node, database=MAINTENANCE_DATABASE)
+        # pg_reload_conf only sends a signal.
+        loaded = f"SELECT pg_conf_load_time() > {_literal(answer[0][0])}"
+        failure = f'node "{node.name}" did not reload its configuration'
+        self._wait(partial(self._holds, loaded, node), QUERY_TIMEOUT_S, failure)
+
     def wait_for_replay(self, timeout_s: float = 10.0) -> None:
         """Until all running standbys have replayed what the primary has written by now."""
         # WAL of open transactions and asynchronous commits lies unflushed for a while, and is sent only once flushed.
@@ -235,13 +251,13 @@ class Sandbox:
     def _follow(self, node: SandboxNode, primary: SandboxNode) -> None:
         """Point a running standby at another primary; a reload is enough for its WAL receiver to change over."""
         assert self._backend is not None
-        slot = f"SELECT pg_create_physical_replication_slot('{node.name}')"
-        self.query(slot, primary, database=MAINTENANCE_DATABASE)
-        self.query(
-            f"ALTER SYSTEM SET primary_conninfo = '{self._backend.conninfo(primary)}';\nSELECT pg_reload_conf();\n",
-            node,
-            database=MAINTENANCE_DATABASE,
+        # A node that was primary before still has it.
+        slot = (
+            f"SELECT pg_create_physical_replication_slot('{node.name}')"  # noqa: S608  (our name)
+            f" WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{node.name}')"
         )
+        self.query(slot, primary, database=MAINTENANCE_DATABASE)
+        self.configure({"primary_conninfo": self._backend.conninfo(primary)}, node)
         follows = f"SELECT active FROM pg_replication_slots WHERE slot_name = '{node.name}'"  # noqa: S608  (our name)
         failure = f'node "{node.name}" does not stream from node "{primary.name}"'
         self._wait(partial(self._holds, follows, primary), STREAMING_TIMEOUT_S, failure)
@@ -256,3 +272,9 @@ class Sandbox:
                 logs = "\n".join(f"{node.name}: {line}" for node in self.nodes for line in node.log_tail().splitlines())
                 raise SandboxError(f"{failure} within {timeout_s:g} s:\n{logs}")
             time.sleep(POLL_S)
+
+
+def _literal(value: str) -> str:
+    """``value`` as a string literal of SQL."""
+    quoted = value.replace("'", "''")
+    return f"'{quoted}'"

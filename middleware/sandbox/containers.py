@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from middleware.sandbox.environment import SUPERUSER
 from middleware.sandbox.errors import SandboxError
@@ -83,6 +84,10 @@ class ContainerNode(SandboxNode):
         self._variables = variables
         self._container: DockerContainer | None = None
         self._arguments: list[str] = []
+
+    @property
+    def data_directory(self) -> Path:
+        return Path(DATA)
 
     @property
     def pid(self) -> int | None:

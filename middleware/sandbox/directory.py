@@ -18,6 +18,7 @@ import ctypes
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -63,7 +64,9 @@ def remove_leftovers(account: Account) -> None:
 
 
 def _remove_leftover(directory: Path) -> None:
-    if directory.is_symlink() or directory.stat().st_uid != os.geteuid():
+    # One look at the entry itself: between two looks somebody else could put a link to a directory of ours there.
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         return
     marker = os.open(directory / MARKER, os.O_RDWR | os.O_NOFOLLOW)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import signal
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 HOST = "127.0.0.1"
@@ -34,6 +35,11 @@ class SandboxNode(abc.ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, port={self.port})"
+
+    @property
+    @abc.abstractmethod
+    def data_directory(self) -> Path:
+        """As the server sees it: of a container's node, in the container. It belongs to the server's user."""
 
     @property
     @abc.abstractmethod

@@ -69,7 +69,6 @@ class ProcessNode(SandboxNode):
     def __init__(self, name: str, surroundings: Surroundings) -> None:
         super().__init__(name)
         self.home = surroundings.nodes / name
-        self.data = self.home / "data"
         self.log = self.home / "log"
         self._surroundings = surroundings
         self._log_offset = 0
@@ -77,12 +76,16 @@ class ProcessNode(SandboxNode):
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def data_directory(self) -> Path:
+        return self.home / "data"
+
+    @property
     def pid(self) -> int | None:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     @property
     def is_standby(self) -> bool:
-        return (self.data / "standby.signal").exists()
+        return (self.data_directory / "standby.signal").exists()
 
     def start(self) -> None:
         """Start, and wait until it accepts connections. The first start chooses the port."""
@@ -97,7 +100,7 @@ class ProcessNode(SandboxNode):
             self.port = free_port()
         self._log_offset = self.log.stat().st_size if self.log.exists() else 0
         program = str(self._surroundings.installation.program("postgres"))
-        command = [program, "-D", str(self.data), "-p", str(self.port), "-c", f"cluster_name={self.name}"]
+        command = [program, "-D", str(self.data_directory), "-p", str(self.port), "-c", f"cluster_name={self.name}"]
         self._surroundings.start(command, self.log, self._started)
 
     def finish_start(self) -> None:
@@ -106,7 +109,8 @@ class ProcessNode(SandboxNode):
         attempts = 1
         while not self._accepts_connections():
             if not self.running:
-                taken = "could not bind" in self.log_tail() and not self._started_before
+                # Said when bind fails and when listen does: of two that bind at one moment the second fails to listen.
+                taken = "could not create any TCP/IP sockets" in self.log_tail() and not self._started_before
                 if not taken or attempts == BIND_ATTEMPTS_MAX:
                     raise SandboxError(f'node "{self.name}" did not start:\n{self.log_tail()}')
                 attempts += 1
@@ -167,7 +171,7 @@ class ProcessNode(SandboxNode):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)
             self.kill()
-        forget_shared_memory(self.data)
+        forget_shared_memory(self.data_directory)
 
     def begin_discard(self) -> None:
         """Ask for an immediate shutdown without waiting, for nodes that end side by side."""
@@ -189,7 +193,7 @@ class ProcessNode(SandboxNode):
     def _accepts_connections(self) -> bool:
         """What the postmaster writes into its pid file, as pg_ctl reads it."""
         try:
-            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            lines = (self.data_directory / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
         # Line 1 is the pid: the file of a killed server stays behind. Line 8 is the state.

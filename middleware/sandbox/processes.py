@@ -65,12 +65,12 @@ class Processes:
         password_file.touch(mode=0o600)
         password_file.write_text(self._password)
         os.chown(password_file, self._account.uid, self._account.gid)
-        command = ["-D", str(primary.data), "--no-sync", "--no-instructions", "-U", SUPERUSER]
+        command = ["-D", str(primary.data_directory), "--no-sync", "--no-instructions", "-U", SUPERUSER]
         command += ["--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C"]
         self._begin("initdb", command, primary)
         self._finish("initdb")
         password_file.unlink()
-        with (primary.data / "postgresql.conf").open("a") as settings:
+        with (primary.data_directory / "postgresql.conf").open("a") as settings:
             for name, value in self._parameters.items():
                 quoted = value.replace("'", "''")
                 settings.write(f"{name} = '{quoted}'\n")
@@ -79,7 +79,7 @@ class Processes:
     def start_standbys(self) -> None:
         primary, *standbys = self._process_nodes
         for node in standbys:
-            command = ["-h", primary.host, "-p", str(primary.port), "-U", SUPERUSER, "-D", str(node.data)]
+            command = ["-h", primary.host, "-p", str(primary.port), "-U", SUPERUSER, "-D", str(node.data_directory)]
             command += ["-R", "-C", "-S", node.name, "-X", "stream", "--checkpoint=fast", "--no-sync"]
             self._begin("pg_basebackup", command, node)
         self._finish("pg_basebackup")

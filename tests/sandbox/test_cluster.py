@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 
 import pytest
 
-from middleware.sandbox import Sandbox, SandboxError
+from middleware.sandbox import Sandbox, SandboxError, process_node
+from middleware.sandbox.node import HOST
+from middleware.sandbox.ports import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -78,11 +81,14 @@ def test_version_16_with_settings_of_ones_own() -> None:
             assert sandbox.query("SHOW work_mem", node) == [["7MB"]]
             assert sandbox.query("SHOW log_line_prefix", node) == [["it's "]]
             assert sandbox.query("SHOW cluster_name", node) == [[node.name]]
+            assert sandbox.query("SHOW data_directory", node) == [[str(node.data_directory)]]
             assert sandbox.query("SHOW fsync", node) == [["off"]]
 
 
 def test_promotion_leaves_the_other_standby_following() -> None:
     with Sandbox() as cluster:
+        # As on a node that has been primary before.
+        cluster.query("SELECT pg_create_physical_replication_slot('db3')", cluster.nodes[1])
         cluster.nodes[0].kill()
         cluster.promote("db2")
         assert cluster.primary.name == "db2"
@@ -92,6 +98,22 @@ def test_promotion_leaves_the_other_standby_following() -> None:
         assert cluster.query("SELECT to_regclass('after_promotion')", cluster.nodes[2]) == [["after_promotion"]]
         with pytest.raises(SandboxError, match='node "db2" is no standby'):
             cluster.promote("db2")
+
+
+def test_settings_change_while_a_node_runs(cluster: Sandbox) -> None:
+    primary, standby = cluster.nodes[:2]
+    try:
+        cluster.configure({"work_mem": "6MB", "log_line_prefix": "it's "})
+        cluster.configure({"max_standby_streaming_delay": "5s"}, standby)
+        assert cluster.query("SHOW work_mem; SHOW log_line_prefix") == [["6MB"], ["it's "]]
+        assert cluster.query("SHOW work_mem; SHOW max_standby_streaming_delay", standby) == [["4MB"], ["5s"]]
+        with pytest.raises(SandboxError, match='invalid value for parameter "work_mem"'):
+            cluster.configure({"work_mem": "plenty"})
+    finally:
+        for node in (primary, standby):
+            for name in ("work_mem", "log_line_prefix", "max_standby_streaming_delay"):
+                cluster.query(f"ALTER SYSTEM RESET {name}", node)
+            cluster.query("SELECT pg_reload_conf()", node)
 
 
 def test_a_killed_node_comes_back_on_its_port(cluster: Sandbox) -> None:
@@ -130,3 +152,24 @@ def test_a_paused_node_keeps_silent(cluster: Sandbox) -> None:
         cluster.query("SELECT 1", node, timeout_s=0.5)
     node.resume()
     assert cluster.query("SELECT 1", node) == [["1"]]
+
+
+def test_a_port_that_somebody_took_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server((HOST, 0)) as somebody:
+        ports = [somebody.getsockname()[1], free_port(), somebody.getsockname()[1], free_port()]
+        monkeypatch.setattr(process_node, "free_port", iter(list(ports)).__next__)
+        with Sandbox(standbys=1) as cluster:
+            assert [node.port for node in cluster.nodes] == [ports[1], ports[3]]
+            assert cluster.query("SELECT 1", cluster.nodes[1]) == [["1"]]
+
+
+def test_a_port_that_somebody_took_while_the_node_was_down_is_an_error(cluster: Sandbox) -> None:
+    node = cluster.nodes[1]
+    node.stop()
+    with (
+        socket.create_server((HOST, node.port)),
+        pytest.raises(SandboxError, match=r'(?s)node "db2" did not start:.*could not bind'),
+    ):
+        node.start()
+    node.start()
+    cluster.wait_for_replay()

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from middleware.sandbox import Sandbox, SandboxError
-from middleware.sandbox.binaries import BIN_VARIABLE, find_installation
-from middleware.sandbox.privileges import Account, can_reach, can_read_tree, server_account
+from middleware.sandbox import Sandbox, SandboxError, binaries
+from middleware.sandbox.binaries import BIN_VARIABLE, Installation, find_installation, readable_installation
+from middleware.sandbox.privileges import Account, can_reach, can_read_tree, permits, server_account
 from tests.sandbox.conftest import Traces
 
 REPOSITORY = Path(__file__).parents[2]
@@ -78,6 +78,34 @@ def test_a_version_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
         find_installation(9)
 
 
+def test_postgres_on_the_path_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    packaged = find_installation(18)
+    (tmp_path / "postgres").symlink_to(packaged.bin / "postgres")
+    monkeypatch.delenv(BIN_VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(binaries, "PACKAGE", "no_such_package")
+    assert find_installation(18) == packaged
+    with pytest.raises(SandboxError, match=f'version 18 is here: {BIN_VARIABLE}="{packaged.bin}" uses it'):
+        find_installation(17)
+    (tmp_path / "postgres").unlink()
+    (tmp_path / "postgres").symlink_to("/bin/true")  # not among the other programs
+    with pytest.raises(SandboxError, match="no PostgreSQL 18 found: pip install"):
+        find_installation(18)
+
+
+@as_root
+def test_an_installation_whose_programs_others_may_read_but_not_run_is_copied() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        top = Path(name)
+        top.chmod(0o755)
+        closed = Installation(copy_installation(top / "original"), 18)
+        assert readable_installation(closed, STRANGER, top / "copy") == closed
+        (closed.bin / "initdb").chmod(0o744)
+        copied = readable_installation(closed, STRANGER, top / "copy")
+        assert copied.bin.is_relative_to(top / "copy")
+        assert permits(copied.bin / "initdb", STRANGER, 5)
+
+
 @as_root
 @pytest.mark.integration
 def test_root_gives_up_its_rights(cluster: Sandbox) -> None:
@@ -89,6 +117,17 @@ def test_root_gives_up_its_rights(cluster: Sandbox) -> None:
         assert set(server.gids()) == {account.gid}
         groups = next(line for line in Path(f"/proc/{node.pid}/status").read_text().splitlines() if "Groups" in line)
         assert groups.split() == ["Groups:"]
+
+
+@pytest.mark.integration
+def test_servers_and_clients_see_little_of_our_environment(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "of-the-caller")
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=1MB")
+    monkeypatch.setenv("PGHOST", "nowhere.invalid")
+    with Sandbox(standbys=0) as sandbox:
+        assert b"of-the-caller" not in Path(f"/proc/{sandbox.primary.pid}/environ").read_bytes()
+        assert sandbox.query("SHOW work_mem") == [["4MB"]]
+    assert traces.none()
 
 
 @as_root
