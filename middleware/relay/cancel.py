@@ -5,7 +5,7 @@ from typing import Final
 
 from middleware.pool.server_connection import ServerConnection
 from middleware.relay.relay import Relay
-from middleware.session.login import CANCEL_REQUEST
+from middleware.wire.codes import CANCEL_REQUEST
 
 _under_way: Final[set[asyncio.Task[None]]] = set()
 """asyncio keeps only weak references to its tasks."""

@@ -30,7 +30,7 @@ from middleware.relay.cancel import send_cancel
 from middleware.relay.relay import NO_PRIMARY, Relay, Route
 from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
 from middleware.session.client import ClientSession
-from middleware.session.login import PROTOCOL_3_2, ClientLogin
+from middleware.session.login import ClientLogin
 from middleware.session.parameters import gucs_of
 from middleware.session.server import (
     COPY_BEGUN,
@@ -50,7 +50,7 @@ from middleware.session.server import (
 )
 from middleware.sqlstate import SYNTAX_ERROR
 from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response, message
-from middleware.wire.codes import BACKEND_KEY_DATA, PARAMETER_STATUS, QUERY
+from middleware.wire.codes import BACKEND_KEY_DATA, PARAMETER_STATUS, PROTOCOL_3_2, QUERY
 from routing.router import Router, Target
 
 log: Final = structlog.get_logger("client")

@@ -11,7 +11,7 @@ import cachetools
 
 from healthcheck.topology import Node, Topology
 from middleware.config import WorkerSettings
-from middleware.control import Counters, NodeCounters
+from middleware.control import Counters, NodeCounters, process_id_of, worker_of
 from middleware.errors import ConnectionLost, NoNode
 from middleware.pool.plan import Clock
 from middleware.pool.pool import Counts, Pool
@@ -22,8 +22,6 @@ from parser.shapes import FactsTable
 from routing.catalog import Catalog
 from routing.router import Router
 
-SERIAL_BITS: Final = 20
-"""A client's process id is its worker's index, then this many bits of its own (middleware.control)."""
 WELCOMES_MAX: Final = 1000
 KNOCKING_MAX: Final = 500
 """Connections that have not logged in, beyond max_client_conn."""
@@ -175,11 +173,11 @@ class Relay:
         """Give a client that has logged in its process id; False when there are too many clients."""
         if len(self.clients) >= self.settings.max_client_conn:
             return False
-        mask = (1 << SERIAL_BITS) - 1
         while True:
-            self._serial = (self._serial + 1) & mask
-            process_id = self.worker << SERIAL_BITS | self._serial
-            if self._serial and process_id not in self.clients:
+            self._serial += 1
+            process_id = process_id_of(self.worker, self._serial)
+            # 0 is no process id, and a serial comes round again after a million clients.
+            if process_id and process_id not in self.clients:
                 break
         client.process_id = process_id
         self.clients[process_id] = client
@@ -191,7 +189,7 @@ class Relay:
 
     def cancel(self, process_id: int, secret: bytes) -> None:
         """A CancelRequest has come, here or through another worker. A wrong key is ignored, as PostgreSQL does."""
-        if process_id >> SERIAL_BITS != self.worker:
+        if worker_of(process_id) != self.worker:
             self.control.forward_cancel(process_id, secret)
             return
         client = self.clients.get(process_id)

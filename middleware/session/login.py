@@ -16,18 +16,20 @@ import scramp
 
 from middleware.errors import LoginRefused, NotSupported, ProtocolViolation
 from middleware.wire.build import message
-from middleware.wire.codes import AUTHENTICATION, NEGOTIATE_PROTOCOL_VERSION, PASSWORD
+from middleware.wire.codes import (
+    AUTHENTICATION,
+    CANCEL_REQUEST,
+    GSSENC_REQUEST,
+    NEGOTIATE_PROTOCOL_VERSION,
+    PASSWORD,
+    PROTOCOL_3_2,
+    SSL_REQUEST,
+)
 
 STARTUP_BYTES_MAX: Final = 10_000
 """PostgreSQL's MAX_STARTUP_PACKET_LENGTH; the length itself does not count."""
 PROOF_BYTES_MAX: Final = 65_535
 """PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH."""
-
-CANCEL_REQUEST: Final = 80_877_102
-SSL_REQUEST: Final = 80_877_103
-GSSENC_REQUEST: Final = 80_877_104
-PROTOCOL_3_0: Final = 196_608
-PROTOCOL_3_2: Final = 196_610
 
 SECRET_BYTES_3_0: Final = 4
 SECRET_BYTES_3_2: Final = 32

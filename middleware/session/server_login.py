@@ -16,32 +16,33 @@ from middleware.session.server import error_fields
 from middleware.wire.build import message
 from middleware.wire.codes import (
     AUTHENTICATION,
+    AUTHENTICATION_CLEARTEXT_PASSWORD,
+    AUTHENTICATION_MD5_PASSWORD,
+    AUTHENTICATION_OK,
+    AUTHENTICATION_SASL,
+    AUTHENTICATION_SASL_CONTINUE,
+    AUTHENTICATION_SASL_FINAL,
     BACKEND_KEY_DATA,
     ERROR_RESPONSE,
     NEGOTIATE_PROTOCOL_VERSION,
     NOTICE_RESPONSE,
     PARAMETER_STATUS,
     PASSWORD,
+    PROTOCOL_3_0,
     READY_FOR_QUERY,
 )
 
 _header: Final = Struct(">BI").unpack_from
 
-PROTOCOL: Final = 196_608
-"""3.0: all servers speak it, and nothing of 3.2 is needed towards them."""
 REPLY_BYTES_MAX: Final = 64 * 1024
 """No reply during a login is longer; one that claims to be comes from no PostgreSQL."""
 
-OK: Final = 0
-CLEARTEXT_PASSWORD: Final = 3
-MD5_PASSWORD: Final = 5
-SASL: Final = 10
-SASL_CONTINUE: Final = 11
-SASL_FINAL: Final = 12
-
 
 class ServerLogin:
-    """One login. startup(), then feed() what the server sends and send what it returns, until `done`."""
+    """One login, by protocol 3.0: all servers speak it, and nothing of 3.2 is needed towards them.
+
+    startup(), then feed() what the server sends and send what it returns, until `done`.
+    """
 
     def __init__(self, user: bytes, database: bytes, password: str | None) -> None:
         self._user: Final = user
@@ -57,7 +58,7 @@ class ServerLogin:
     def startup(self) -> bytes:
         """The startup message."""
         body = b"user\0" + self._user + b"\0database\0" + self._database + b"\0\0"
-        return (len(body) + 8).to_bytes(4, "big") + PROTOCOL.to_bytes(4, "big") + body
+        return (len(body) + 8).to_bytes(4, "big") + PROTOCOL_3_0.to_bytes(4, "big") + body
 
     def feed(self, data: bytes) -> bytes:
         """Take what came; returns the answer to send. Raises PointsmanError when the login has failed."""
@@ -91,14 +92,14 @@ class ServerLogin:
         return b""
 
     def _authenticate(self, request: int, data: bytes) -> bytes:
-        if request == OK:
+        if request == AUTHENTICATION_OK:
             return b""
         if self._password is None:
             raise LoginRefused("server asks for a password, and none is known", sqlstate="28P01")
         password = self._password.encode()
-        if request == CLEARTEXT_PASSWORD:
+        if request == AUTHENTICATION_CLEARTEXT_PASSWORD:
             return message(PASSWORD, password + b"\0")
-        if request == MD5_PASSWORD:
+        if request == AUTHENTICATION_MD5_PASSWORD:
             inner = _md5(password + self._user)
             return message(PASSWORD, b"md5" + _md5(inner + data[:4]) + b"\0")
         answer = self._sasl(request, data)
@@ -106,17 +107,17 @@ class ServerLogin:
 
     def _sasl(self, request: int, data: bytes) -> bytes:
         try:
-            if request == SASL:
+            if request == AUTHENTICATION_SASL:
                 mechanisms = [name.decode() for name in data.split(b"\0") if name]
                 self._scram = scramp.ScramClient(mechanisms, self._user.decode(), self._password)
                 first: bytes = self._scram.get_client_first().encode()
                 mechanism: bytes = self._scram.mechanism_name.encode()
                 return mechanism + b"\0" + len(first).to_bytes(4, "big") + first
-            if request == SASL_CONTINUE and self._scram is not None:
+            if request == AUTHENTICATION_SASL_CONTINUE and self._scram is not None:
                 self._scram.set_server_first(data.decode())
                 final: bytes = self._scram.get_client_final().encode()
                 return final
-            if request == SASL_FINAL and self._scram is not None:
+            if request == AUTHENTICATION_SASL_FINAL and self._scram is not None:
                 self._scram.set_server_final(data.decode())
                 return b""
         except (scramp.ScramException, UnicodeDecodeError) as error:

@@ -12,6 +12,7 @@ from middleware.wire import codes
 from middleware.wire.fields import (
     Message,
     Reader,
+    count,
     int16,
     int16s,
     int32,
@@ -258,7 +259,7 @@ class RowDescription(Message, frozen=True):
     columns: tuple[Column, ...] = ()
 
     def body(self) -> bytes:
-        return int16(len(self.columns)) + b"".join(column.encode() for column in self.columns)
+        return count(len(self.columns)) + b"".join(column.encode() for column in self.columns)
 
     @classmethod
     def read(cls, reader: Reader) -> Self:

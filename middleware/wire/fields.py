@@ -53,11 +53,8 @@ class Reader:
         return int.from_bytes(self.take(4), "big")
 
     def count(self) -> int:
-        """An Int16 number of what follows."""
-        number = self.int16()
-        if number < 0:
-            raise ProtocolViolation("negative count in message")
-        return number
+        """How many things follow: an Int16 that PostgreSQL reads unsigned, since there may be 65535 parameters."""
+        return int.from_bytes(self.take(2), "big")
 
     def string(self) -> bytes:
         """Up to the next zero, which is taken and not returned."""
@@ -92,6 +89,10 @@ def int16(number: int) -> bytes:
     return number.to_bytes(2, "big", signed=True)
 
 
+def count(number: int) -> bytes:
+    return number.to_bytes(2, "big")
+
+
 def int32(number: int) -> bytes:
     return number.to_bytes(4, "big", signed=True)
 
@@ -109,15 +110,15 @@ def value(data: bytes | None) -> bytes:
 
 
 def values(items: tuple[bytes | None, ...]) -> bytes:
-    return int16(len(items)) + b"".join(map(value, items))
+    return count(len(items)) + b"".join(map(value, items))
 
 
 def int16s(numbers: tuple[int, ...]) -> bytes:
-    return int16(len(numbers)) + b"".join(map(int16, numbers))
+    return count(len(numbers)) + b"".join(map(int16, numbers))
 
 
 def oids(numbers: tuple[int, ...]) -> bytes:
-    return int16(len(numbers)) + b"".join(map(oid, numbers))
+    return count(len(numbers)) + b"".join(map(oid, numbers))
 
 
 def strings(texts: Iterable[bytes]) -> bytes:

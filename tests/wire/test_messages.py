@@ -159,3 +159,10 @@ OIDS = st.lists(st.integers(0, 2**32 - 1), max_size=8).map(tuple)
 )
 def test_round_trip(message: Message) -> None:
     assert type(message).decode(message.encode()[5:]) == message
+
+
+@pytest.mark.parametrize("number", [32767, 32768, 65535])
+def test_counts_are_unsigned(number: int) -> None:
+    """PostgreSQL takes 65535 parameters."""
+    for message in (frontend.Parse(b"", b"", (0,) * number), frontend.Bind(b"", b"", (), (None,) * number, ())):
+        assert type(message).decode(message.encode()[5:]) == message

@@ -1,0 +1,90 @@
+"""The demo and the tour, as commands."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+COMMAND = [sys.executable, "-m", "middleware", "demo"]
+
+
+def run(*options: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *options], env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+def test_the_tour_shows_who_served_what_and_why() -> None:
+    answer = run("--tour")
+    assert answer.returncode == 0, answer.stderr
+    lines = [line.strip() for line in answer.stdout.splitlines()]
+    assert "db1  because it is INSERT" in lines
+    assert "db2 x 10, db3 x 10  because it only reads" in lines
+    assert "db1  because it locks rows (FOR UPDATE or FOR SHARE)" in lines
+    assert "db1  because it is part of a transaction" in lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_demo_without_a_trace(tmp_path: Path, number: signal.Signals) -> None:
+    output = tmp_path / "output"
+    scratch = Path(tempfile.mkdtemp(dir="/tmp"))
+    scratch.chmod(0o711)
+    try:
+        with output.open("wb") as out:
+            demo = subprocess.Popen([*COMMAND, "--load", "50"], stdout=out, env={**os.environ, "TMPDIR": str(scratch)})
+        url = wait_for_url(output)
+        with psycopg.connect(url, autocommit=True) as client:
+            assert client.execute("SELECT 1").fetchone() == (1,)
+        eventually(lambda: "reads" in output.read_text() and not output.read_text().rstrip().endswith("0 clients"))
+        family = psutil.Process(demo.pid).children(recursive=True)
+        assert len(family) > 4
+        demo.send_signal(number)
+        assert demo.wait(20) == 0
+        eventually(lambda: not any(member.is_running() for member in family))
+        assert list(scratch.iterdir()) == []
+    finally:
+        scratch.rmdir()
+
+
+def wait_for_url(output: Path) -> str:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        match = re.search(r"endpoint +(postgresql://\S+)", output.read_text())
+        if match:
+            return match[1]
+        time.sleep(0.05)
+    raise AssertionError(f"no endpoint:\n{output.read_text()}")
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        answer = subprocess.run(
+            [*COMMAND, "--tour", "--port", str(port)], capture_output=True, text=True, timeout=60, check=False
+        )
+    assert answer.returncode == 1
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert str(port) in answer.stderr
+
+
+def test_no_postgresql_is_one_line() -> None:
+    environment = {**os.environ, "POINTSMAN_PG_BIN": "/nowhere"}
+    answer = subprocess.run(
+        [*COMMAND, "--tour"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert answer.returncode == 1
+    assert "/nowhere" in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
