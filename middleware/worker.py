@@ -30,7 +30,7 @@ from middleware.control import (
     SetTopology,
 )
 from middleware.logs import set_up_logs
-from middleware.relay.client_connection import ClientConnection
+from middleware.relay.arrival import Arrival
 from middleware.relay.relay import Relay
 
 log: Final = structlog.get_logger("worker")
@@ -119,7 +119,7 @@ class Worker(asyncio.Protocol):
 
     async def _accept(self, relay: Relay) -> None:
         def connection() -> asyncio.Protocol:
-            return cast(asyncio.Protocol, ClientConnection(relay))
+            return cast(asyncio.Protocol, Arrival(relay))
 
         for listener in self._listeners:
             listener.setblocking(False)

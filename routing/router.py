@@ -60,6 +60,11 @@ class Router:
         self.catalog = catalog
         self._decisions = {}
 
+    def retire(self) -> None:
+        """There will be no more snapshots: whoever still asks is sent to the primary."""
+        self.catalog = None
+        self._decisions = {}
+
     def route(self, facts: StatementFacts) -> Decision:
         """The decision for `facts` under the present catalog."""
         decision = self._decisions.get(facts)

@@ -7,10 +7,10 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, cast
 
-from middleware.errors import ConnectionLost, PointsmanError
+from middleware.errors import ConnectionLost, LoginRefused, PointsmanError
 from middleware.session.parameters import NONE, Interned, StartupParameters
 from middleware.session.prepared import ClientStatements
-from middleware.session.server import HIDDEN, ServerSession
+from middleware.session.server import HIDDEN, ServerSession, error_fields
 from middleware.session.server_login import ServerLogin
 from middleware.wire.build import TERMINATE_MESSAGE, message
 from middleware.wire.codes import QUERY
@@ -162,11 +162,17 @@ class ServerConnection:
         session.expected.append(HIDDEN)
         return message(QUERY, query + b"\0")
 
-    def settings_refused(self) -> bytes:
-        """The server has refused settings_for()'s message, all of it; returns its ErrorResponse's body."""
+    def settings_refused(self) -> LoginRefused:
+        """The server has refused settings_for()'s message, all of it; returns what to tell the client."""
         self.session.parameters = self._parameters_before
-        error, self.session.setup_error = self.session.setup_error, None
-        return error or b""
+        body, self.session.setup_error = self.session.setup_error, None
+        fields = error_fields(body or b"")
+        return LoginRefused(
+            fields.get(b"M", b"invalid settings").decode(errors="replace"),
+            detail=fields.get(b"D", b"").decode(errors="replace"),
+            hint=fields.get(b"H", b"").decode(errors="replace"),
+            sqlstate=fields.get(b"C", b"22023").decode(errors="replace"),
+        )
 
     def pause_reading(self) -> None:
         """Its client reads slower than the node sends."""
@@ -179,7 +185,8 @@ class ServerConnection:
             self._reading_paused = False
             self.transport.resume_reading()
 
-    def lend(self, client: Borrower, statements: ClientStatements) -> None:
+    def lend(self, client: Borrower, statements: ClientStatements | None) -> None:
+        """Give it to `client`; `statements` are those that its answers are about, if it will have any."""
         self.state = LENT
         self.client = client
         self.session.owner = statements

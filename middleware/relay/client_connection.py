@@ -1,11 +1,9 @@
-"""One client: its login, its batches, the server it is lent.
+"""One client that is logged in: its batches, the server it is lent.
 
-The protocol object of asyncio's transport; ClientLogin and ClientSession decide, this moves bytes. Everything happens
+The protocol object of asyncio's transport, after Arrival; ClientSession decides, this moves bytes. Everything happens
 in callbacks: bytes from the client (data_received), from its server (server_answered), and from the pool (lent).
 
-    LOGIN --proved--> WELCOME --a server told its parameters--> SERVING --> CLOSED
-
-While SERVING, a client either has no server, and the next batch chooses a node; or it has one, and what it sends is
+A client either has no server, and the next batch chooses a node; or it has one, and what it sends is
 passed on; or it is blocked, and what it sends is kept, one chunk of it, until it is unblocked: by the server it waits
 for (`held` is the batch to send), or by the answer that its session holds messages back for.
 
@@ -13,25 +11,18 @@ It gives its server back at a ReadyForQuery that leaves nothing due, no transact
 """
 
 import asyncio
-from typing import Final, cast
+from typing import Final
 
 import structlog
 
-from middleware.errors import (
-    Canceled,
-    LoginRefused,
-    PointsmanError,
-    ShuttingDown,
-    TooManyConnections,
-)
+from middleware.errors import Canceled, PointsmanError, ShuttingDown, TooManyConnections
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import LENT, Borrower, ServerConnection
 from middleware.relay.cancel import send_cancel
 from middleware.relay.relay import NO_PRIMARY, Relay, Route
 from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
 from middleware.session.client import ClientSession
-from middleware.session.login import ClientLogin
-from middleware.session.parameters import gucs_of
+from middleware.session.parameters import StartupParameters
 from middleware.session.server import (
     COPY_BEGUN,
     DEALLOCATED,
@@ -46,19 +37,12 @@ from middleware.session.server import (
     STALE_PLAN,
     SYNC,
     SYNC_UNSEEN,
-    error_fields,
 )
-from middleware.sqlstate import SYNTAX_ERROR
-from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response, message
-from middleware.wire.codes import BACKEND_KEY_DATA, PARAMETER_STATUS, PROTOCOL_3_2, QUERY
-from routing.router import Router, Target
+from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response
+from middleware.wire.codes import QUERY
+from routing.router import Target
 
 log: Final = structlog.get_logger("client")
-
-LOGIN: Final = 0
-WELCOME: Final = 1
-SERVING: Final = 2
-CLOSED: Final = 3
 
 LEAVING_S: Final = 2.0
 """How long a client that sends no more is waited for, and its statement let run."""
@@ -74,13 +58,13 @@ class ClientConnection(Borrower):
         "_backlog",
         "_blocked",
         "_changes_catalog",
+        "_closed",
         "_draining",
         "_gathering",
         "_held",
         "_held_data",
         "_leaving",
         "_left",
-        "_login",
         "_need",
         "_on_primary",
         "_pauses",
@@ -96,21 +80,25 @@ class ClientConnection(Borrower):
         "secret",
         "server",
         "session",
-        "state",
         "user",
     )
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(
+        self, relay: Relay, transport: asyncio.Transport, user: bytes, database: bytes, parameters: StartupParameters
+    ) -> None:
         self._relay: Final = relay
+        self.transport = transport
+        self.user: Final = user
+        self.database: Final = database
         self.session: Final = ClientSession(relay.facts, relay.statements, relay.settings.statement_size_max)
-        self.state = LOGIN
+        self.session.parameters = parameters
         self.server: ServerConnection | None = None
-        self.user = self.database = b""
         self.process_id = 0
         self.secret = b""
-        self.deadline = relay.loop.time() + relay.settings.client_login_timeout_s
-        self._login: ClientLogin | None = ClientLogin(relay.users, relay.settings.auth_type)
-        self._router = Router()
+        self.deadline = 0.0
+        """When it is closed, if it is leaving."""
+        self._closed = False
+        self._router: Final = relay.router(database.decode(errors="replace"))
         self._route: Route | None = None
         self._on_primary = False
         """Its server was lent as the primary's."""
@@ -137,25 +125,14 @@ class ClientConnection(Borrower):
 
     # Transport
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop has transports of its own kind.
-        self.transport = cast(asyncio.Transport, transport)
-        if self._relay.may_knock() and not self._relay.draining:
-            self._relay.logging_in.add(self)
-        else:
-            self.close()
-
     def data_received(self, data: bytes) -> None:
         try:
-            if self.state == SERVING:
-                if self._backlog or self._blocked:
-                    self._add_to_backlog(data)
-                else:
-                    self._serve(data)
-            elif self.state == LOGIN:
-                self._log_in(data)
-            elif self.state == WELCOME:
+            if self._closed:
+                return
+            if self._backlog or self._blocked:
                 self._add_to_backlog(data)
+            else:
+                self._serve(data)
         except PointsmanError as error:
             self.refuse(error)
         except Exception:
@@ -190,99 +167,11 @@ class ClientConnection(Borrower):
             if not self._pauses:
                 self.transport.resume_reading()
 
-    # Login
-
-    def _log_in(self, data: bytes) -> None:
-        login = self._login
-        assert login is not None
-        out = login.feed(data)
-        if out:
-            self.transport.write(out)
-        if login.cancel is not None:
-            # Answered by closing, before the cancel is carried out or not: nothing is told.
-            self._relay.cancel(*login.cancel)
-            self.close()
-        elif login.user is not None:
-            self._proved(login, login.user)
-
-    def _proved(self, login: ClientLogin, user: bytes) -> None:
-        """The client is who it says. Get from a server what it must be told."""
-        relay = self._relay
-        self.user = user
-        self.database = login.database
-        try:
-            self.session.parameters = relay.parameters.of(gucs_of(login.startup))
-        except ValueError as error:
-            raise LoginRefused(str(error), sqlstate=SYNTAX_ERROR) from error
-        if not relay.admit(self):
-            raise TooManyConnections("sorry, too many clients already")
-        self.secret = relay.secret(long=login.protocol >= PROTOCOL_3_2)
-        self._router = relay.router(self.database.decode(errors="replace"))
-        if login.rest:
-            self._backlog.append(login.rest)
-        self._login = None
-        self.state = WELCOME
-        known = relay.welcomes.get((self.database, user, self.session.parameters))
-        if known is not None:
-            self._welcome(known)
-            return
-        route = relay.route(self.database, user)
-        pool = route.primary or route.standby()
-        if pool is None:
-            raise NO_PRIMARY
-        server = pool.lease(self)
-        if server is None:
-            self._pool = pool
-        else:
-            self._ask_for_welcome(server, self._take(server, pool is route.primary))
-
-    def _welcome(self, parameters: bytes) -> None:
-        """The login is complete."""
-        self._relay.logging_in.discard(self)
-        self.state = SERVING
-        key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self.secret)
-        self.transport.write(parameters + key + READY_IDLE)
-        if self._backlog:
-            self._resume()
-
-    def _ask_for_welcome(self, server: ServerConnection, setup: bytes) -> None:
-        """Lent a server to learn its parameters under the client's settings."""
-        if setup:
-            server.transport.write(setup)
-        else:
-            self._take_welcome(server)
-
-    def _take_welcome(self, server: ServerConnection) -> None:
-        told = b"".join(
-            message(PARAMETER_STATUS, name + b"\0" + value + b"\0") for name, value in server.session.reported.items()
-        )
-        self._relay.welcomes[self.database, self.user, self.session.parameters] = told
-        self.server = None
-        server.pool.give_back(server)
-        self._welcome(told)
-
-    def _settings_refused(self, server: ServerConnection) -> None:
-        """The server does not take the client's settings: at login that is the client's error."""
-        fields = error_fields(server.settings_refused())
-        error = LoginRefused(
-            fields.get(b"M", b"invalid settings").decode(errors="replace"),
-            detail=fields.get(b"D", b"").decode(errors="replace"),
-            hint=fields.get(b"H", b"").decode(errors="replace"),
-            sqlstate=fields.get(b"C", b"22023").decode(errors="replace"),
-        )
-        if self.state == WELCOME and server.session.at_rest():
-            self.server = None
-            server.pool.give_back(server)
-        else:
-            # Its statement ran without its settings, or will.
-            server.session.uncertain = True
-        self.refuse(error)
-
     # From the client
 
     def _add_to_backlog(self, data: bytes) -> None:
         self._backlog.append(data)
-        if self._blocked or self.state == WELCOME:
+        if self._blocked:
             self.pause_reading(BLOCKED)
         elif len(self._backlog) > 1 and sum(map(len, self._backlog)) >= self._need:
             self._resume()
@@ -321,7 +210,7 @@ class ClientConnection(Borrower):
                 return
             position = batch.end
             if not self._dispatch(batch, data):
-                if self.state == SERVING:
+                if not self._closed:
                     self._block(data[position:])
                 return
 
@@ -498,9 +387,6 @@ class ClientConnection(Borrower):
         try:
             route = self._nodes()
             prefix = self._take(server, route.primary is not None and server.pool is route.primary)
-            if self.state == WELCOME:
-                self._ask_for_welcome(server, prefix)
-                return
             batch, data = self._held, self._held_data
             assert batch is not None
             self._held, self._held_data = None, b""
@@ -515,11 +401,8 @@ class ClientConnection(Borrower):
     def not_lent(self, error: PointsmanError) -> None:
         """There will be no server from the pool it waits for."""
         pool, self._pool = self._pool, None
-        if self.state == WELCOME:
-            self.refuse(error)
-            return
         batch, data = self._held, self._held_data
-        if batch is None or self.state != SERVING:
+        if batch is None or self._closed:
             return
         self._held, self._held_data = None, b""
         primary = self._nodes().primary
@@ -554,12 +437,9 @@ class ClientConnection(Borrower):
 
     def server_answered(self, server: ServerConnection, events: int) -> None:
         """The server has said something that matters; it has been passed on."""
-        if self.state != SERVING:
-            self._welcome_answered(server, events)
-            return
         if events & ~READY:
             self._note(server, events)
-            if self.state != SERVING:
+            if self._closed:
                 return
         if events & READY and self.session.unsettled and not server.session.expected:
             self.session.unsettled.clear()
@@ -570,17 +450,14 @@ class ClientConnection(Borrower):
         if self._leaving:
             self._leave()
 
-    def _welcome_answered(self, server: ServerConnection, events: int) -> None:
-        if events & SETUP_FAILED:
-            self._settings_refused(server)
-        elif self.state == WELCOME and server.session.at_rest():
-            self._take_welcome(server)
-
     def _note(self, server: ServerConnection, events: int) -> None:
         """Act on all that is not a plain ReadyForQuery."""
         session = self.session
         if events & SETUP_FAILED:
-            self._settings_refused(server)
+            # Its statement ran without its settings, or will.
+            error = server.settings_refused()
+            server.session.uncertain = True
+            self.refuse(error)
             return
         if events & FATAL:
             # It has reached the client, and the server's connection ends: the client's ends as it would directly.
@@ -630,7 +507,7 @@ class ClientConnection(Borrower):
         """The server's connection is gone. Outside a transaction the client is told, and goes on."""
         self.server = None
         peer = server.session
-        if self.state != SERVING or peer.mid_message() or peer.status != IDLE:
+        if self._closed or peer.mid_message() or peer.status != IDLE:
             # Within a transaction its next statements would run, and commit, without the ones before.
             if peer.mid_message():
                 self.close()
@@ -657,7 +534,7 @@ class ClientConnection(Borrower):
 
     def _owed(self) -> bool:
         """Whether whole batches that the client has sent are still to be answered."""
-        if self.state != SERVING or self.session.copying:
+        if self._closed or self.session.copying:
             return False
         return self._held is not None or (self.server is not None and SYNC in self.server.session.expected)
 
@@ -699,7 +576,7 @@ class ClientConnection(Borrower):
 
     def refuse(self, error: PointsmanError) -> None:
         """Say FATAL and close, unless the client is in the middle of a message."""
-        if self.state == CLOSED:
+        if self._closed:
             return
         if self.server is None or not self.server.session.mid_message():
             self.transport.write(error_response(error, "FATAL"))
@@ -707,10 +584,9 @@ class ClientConnection(Borrower):
 
     def close(self) -> None:
         """Close the connection, and leave nothing behind. Safe to call again."""
-        if self.state == CLOSED:
+        if self._closed:
             return
-        self.state = CLOSED
-        self._relay.logging_in.discard(self)
+        self._closed = True
         self._relay.leaving.discard(self)
         if self._relay.clients.get(self.process_id) is self:
             del self._relay.clients[self.process_id]

@@ -23,6 +23,8 @@ from routing.catalog import Catalog
 from routing.router import Router
 
 WELCOMES_MAX: Final = 1000
+DATABASES_MAX: Final = 1000
+"""Databases whose catalogs are kept; the clients of others are served by the primary alone."""
 KNOCKING_MAX: Final = 500
 """Connections that have not logged in, beyond max_client_conn."""
 
@@ -58,27 +60,33 @@ class Client(Protocol):
 class Route:
     """Where the clients of one database and user go, under one topology."""
 
-    __slots__ = ("primary", "standbys", "version")
+    __slots__ = ("_turn", "primary", "standbys", "version")
 
     def __init__(self, version: int, primary: Pool | None, standbys: tuple[Pool, ...]) -> None:
         self.version: Final = version
         self.primary: Final = primary
         self.standbys: Final = standbys
+        self._turn = 0
 
     def standby(self) -> Pool | None:
-        """The standby with the fewest servers lent or waited for; None while there is none."""
+        """The standby with the fewest servers lent or waited for, those with as few taking turns; None without one.
+
+        Turns, not totals: a standby that has just come back must not be given all that it has missed.
+        """
         best: Pool | None = None
         fewest = 0
-        for pool in self.standbys:
+        count = len(self.standbys)
+        index = turn = self._turn
+        for _ in range(count):
+            pool = self.standbys[index]
             plan = pool.plan
             outstanding = len(plan.lent) + len(plan.waiting)
-            if (
-                best is None
-                or outstanding < fewest
-                or (outstanding == fewest and pool.counts.reads < best.counts.reads)
-            ):
+            index = index + 1 if index + 1 < count else 0
+            if best is None or outstanding < fewest:
                 best = pool
                 fewest = outstanding
+                turn = index
+        self._turn = turn
         return best
 
 
@@ -110,7 +118,7 @@ class Relay:
             WELCOMES_MAX
         )
         """The ParameterStatus messages for a client's login, as a server told them."""
-        self._routers: Final[cachetools.LRUCache[str, Router]] = cachetools.LRUCache(WELCOMES_MAX)
+        self._routers: Final[dict[str, Router]] = {}
         self._routes: dict[tuple[bytes, bytes], Route] = {}
         self._pools: Final[dict[tuple[str, bytes, bytes], Pool]] = {}
         self._retired: list[Pool] = []
@@ -138,6 +146,9 @@ class Relay:
         """The router for a database; asks for its catalog where it is new."""
         router = self._routers.get(database)
         if router is None:
+            if len(self._routers) >= DATABASES_MAX:
+                oldest = next(iter(self._routers))
+                self._routers.pop(oldest).retire()
             router = self._routers[database] = Router()
             self.control.catalog_wanted(database, stale=False)
         return router

@@ -61,7 +61,7 @@ def main(
         seconds, rounds = 1, 1
     wanted = _chosen(modes, MODES, "--modes")
     loads = [Load(mode, number, seconds, tpcb) for mode in MODES if mode in wanted for number in _clients(clients)]
-    keys = _chosen(contenders, KEYS, "--contenders") + [COMPILED] * (compiled is not None)
+    keys = _chosen(contenders, KEYS, "--contenders")
     load_before = os.getloadavg()[0]
     began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     try:
@@ -72,7 +72,11 @@ def main(
             # The users that others run as must get through to their own directories, and see nothing of it.
             Path(directory).chmod(0o711)
             _fill(cluster, scale)
-            chosen = [one for one in _all(cluster, Path(directory), compiled) if one.key in keys]
+            chosen = [
+                one
+                for one in _all(cluster, Path(directory), compiled)
+                if one.key in keys or one.key.startswith(COMPILED)
+            ]
             with started(chosen, partial(console.print, style="yellow", markup=False)) as running:
                 machine = report.describe_machine(running, load_before)
                 samples: list[Sample] = []

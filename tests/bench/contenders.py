@@ -150,7 +150,7 @@ class Pointsman(Proxy):
 
     def __init__(self, cluster: Sandbox, directory: Path, *, workers: int, build: Path | None = None) -> None:
         super().__init__(cluster, directory)
-        self.key = f"pointsman-{workers}" if build is None else COMPILED
+        self.key = f"{COMPILED if build else 'pointsman'}-{workers}"
         self.title = f"Pointsman {workers}w" + ("" if build is None else " compiled")
         self._workers: Final = workers
         self._build: Final = build

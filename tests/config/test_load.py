@@ -190,7 +190,7 @@ def test_the_environment_lies_over_the_file(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_variables_that_kubernetes_sets_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_6432_TCP", "SERVICE_PORT_PG", "PG_BIN"):
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_6432_TCP", "SERVICE_PORT_PG", "PG_BIN", "SANDBOX"):
         monkeypatch.setenv(f"POINTSMAN_{name}", "tcp://10.0.0.1:6432")
     assert build_settings(tomllib.loads(GOOD)).workers == 1
 

@@ -49,3 +49,12 @@ def test_a_new_catalog_changes_what_was_decided() -> None:
     assert router.route(facts).target is Target.STANDBY
     router.set_catalog(Catalog("app", 2, frozenset()))
     assert router.route(facts).target is Target.PRIMARY
+
+
+def test_without_further_snapshots_all_goes_to_the_primary() -> None:
+    router = Router()
+    router.set_catalog(CATALOG)
+    facts = FactsTable().facts_of(b"SELECT 1")
+    assert router.route(facts).target is Target.STANDBY
+    router.retire()
+    assert router.route(facts) is NO_CATALOG

@@ -1,0 +1,259 @@
+"""One connection until its login is complete; then a ClientConnection takes its place.
+
+The protocol object of asyncio's transport; ClientLogin decides, this moves bytes.
+
+    LOGIN --proved--> WELCOME --a server told its parameters--> a ClientConnection, or CLOSED
+
+What a client must be told at login, the values of its parameters under its own settings, only a server knows: the first
+client of its kind waits for one, the others are told what that one was.
+"""
+
+import asyncio
+from typing import Final, cast
+
+import structlog
+
+from middleware.errors import LoginRefused, PointsmanError, ShuttingDown, TooManyConnections
+from middleware.pool.pool import Pool
+from middleware.pool.server_connection import Borrower, ServerConnection
+from middleware.relay.client_connection import ClientConnection
+from middleware.relay.relay import NO_PRIMARY, Relay
+from middleware.session.login import ClientLogin
+from middleware.session.parameters import NONE, StartupParameters, gucs_of
+from middleware.session.server import SETUP_FAILED
+from middleware.sqlstate import SYNTAX_ERROR
+from middleware.wire.build import READY_IDLE, error_response, message
+from middleware.wire.codes import BACKEND_KEY_DATA, PARAMETER_STATUS, PROTOCOL_3_2
+
+log: Final = structlog.get_logger("client")
+
+LOGIN: Final = 0
+WELCOME: Final = 1
+CLOSED: Final = 2
+
+
+class Arrival(Borrower):
+    """A connection that has not logged in: an asyncio.Protocol in all but name, so that it can be compiled."""
+
+    __slots__ = (
+        "_key",
+        "_login",
+        "_parameters",
+        "_pool",
+        "_relay",
+        "_rest",
+        "database",
+        "deadline",
+        "process_id",
+        "secret",
+        "server",
+        "state",
+        "user",
+    )
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay: Final = relay
+        self._login: Final = ClientLogin(relay.users, relay.settings.auth_type)
+        self.state = LOGIN
+        self.user = self.database = b""
+        self.deadline = relay.loop.time() + relay.settings.client_login_timeout_s
+        self.process_id = 0
+        self.secret = b""
+        """Empty: until it is told its key nobody can cancel it."""
+        self.server: ServerConnection | None = None
+        self._key = b""
+        """The cancel key it will be told."""
+        self._parameters: StartupParameters = NONE
+        self._pool: Pool | None = None
+        """The pool in whose queue it waits."""
+        self._rest: list[bytes] = []
+        """What it has sent behind its login."""
+
+    # Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop has transports of its own kind.
+        self.transport = cast(asyncio.Transport, transport)
+        if self._relay.may_knock() and not self._relay.draining:
+            self._relay.logging_in.add(self)
+        else:
+            self.close()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            if self.state == LOGIN:
+                self._log_in(data)
+            elif self.state == WELCOME:
+                self._rest.append(data)
+                self.transport.pause_reading()
+        except PointsmanError as error:
+            self.refuse(error)
+        except Exception:
+            log.exception("a bug has ended a login", user=self.user, database=self.database)
+            self.close()
+
+    def eof_received(self) -> bool:
+        """Half a login is none: connection_lost() follows."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close()
+
+    def pause_writing(self) -> None:
+        """What a login writes is too little for this to matter."""
+
+    def resume_writing(self) -> None:
+        """See pause_writing()."""
+
+    def pause_reading(self, reason: int) -> None:
+        """Nothing it sends is passed on to a server that could be full."""
+
+    def resume_reading(self, reason: int) -> None:
+        """See pause_reading()."""
+
+    # Login
+
+    def _log_in(self, data: bytes) -> None:
+        login = self._login
+        out = login.feed(data)
+        if out:
+            self.transport.write(out)
+        if login.cancel is not None:
+            # Answered by closing, before the cancel is carried out or not: nothing is told.
+            self._relay.cancel(*login.cancel)
+            self.close()
+        elif login.user is not None:
+            self._proved(login, login.user)
+
+    def _proved(self, login: ClientLogin, user: bytes) -> None:
+        """The client is who it says. Get from a server what it must be told."""
+        relay = self._relay
+        self.user = user
+        self.database = login.database
+        try:
+            self._parameters = relay.parameters.of(gucs_of(login.startup))
+        except ValueError as error:
+            raise LoginRefused(str(error), sqlstate=SYNTAX_ERROR) from error
+        if not relay.admit(self):
+            raise TooManyConnections("sorry, too many clients already")
+        self._key = relay.secret(long=login.protocol >= PROTOCOL_3_2)
+        # Asks for the database's catalog where it is new: it is loaded while the client is welcomed.
+        relay.router(self.database.decode(errors="replace"))
+        if login.rest:
+            self._rest.append(login.rest)
+        self.state = WELCOME
+        known = relay.welcomes.get((self.database, user, self._parameters))
+        if known is not None:
+            self._welcome(known)
+            return
+        route = relay.route(self.database, user)
+        pool = route.primary or route.standby()
+        if pool is None:
+            raise NO_PRIMARY
+        server = pool.lease(self)
+        if server is None:
+            self._pool = pool
+        else:
+            self._ask(server)
+
+    def _ask(self, server: ServerConnection) -> None:
+        """Learn from `server` its parameters under the client's settings."""
+        self._pool = None
+        self.server = server
+        server.lend(self, None)
+        setup = server.settings_for(self._parameters, self._relay.parameters)
+        if setup:
+            server.transport.write(setup)
+        else:
+            self._told(server)
+
+    def _told(self, server: ServerConnection) -> None:
+        told = b"".join(
+            message(PARAMETER_STATUS, name + b"\0" + value + b"\0") for name, value in server.session.reported.items()
+        )
+        self._relay.welcomes[self.database, self.user, self._parameters] = told
+        self.server = None
+        server.pool.give_back(server)
+        self._welcome(told)
+
+    def _welcome(self, parameters: bytes) -> None:
+        """The login is complete: hand over."""
+        relay = self._relay
+        self.state = CLOSED
+        relay.logging_in.discard(self)
+        client = ClientConnection(relay, self.transport, self.user, self.database, self._parameters)
+        client.process_id, client.secret = self.process_id, self._key
+        relay.clients[self.process_id] = client
+        self.transport.set_protocol(cast(asyncio.Protocol, client))
+        key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self._key)
+        self.transport.write(parameters + key + READY_IDLE)
+        if self._rest:
+            self.transport.resume_reading()
+            client.data_received(b"".join(self._rest))
+
+    # From the pool, and from the server
+
+    def lent(self, server: ServerConnection) -> None:
+        """A server for what it waits for."""
+        try:
+            self._ask(server)
+        except Exception:
+            # Called from within another client's callback: it must not hear of it.
+            log.exception("a bug has ended a login", user=self.user, database=self.database)
+            self.close()
+
+    def not_lent(self, error: PointsmanError) -> None:
+        """There will be no server from the pool it waits for."""
+        self._pool = None
+        self.refuse(error)
+
+    def server_answered(self, server: ServerConnection, events: int) -> None:
+        """The server has said something about the settings it was given."""
+        if events & SETUP_FAILED:
+            error = server.settings_refused()
+            if server.session.at_rest():
+                self.server = None
+                server.pool.give_back(server)
+            self.refuse(error)
+        elif server.session.at_rest():
+            self._told(server)
+
+    def server_lost(self, server: ServerConnection, error: PointsmanError) -> None:
+        """The server's connection is gone."""
+        self.server = None
+        self.refuse(error)
+
+    # The end
+
+    def cancel(self) -> None:
+        """Never asked for: see `secret`."""
+
+    def drain(self) -> None:
+        self.terminate()
+
+    def terminate(self) -> None:
+        """Go now, and say why."""
+        self.refuse(ShuttingDown())
+
+    def refuse(self, error: PointsmanError) -> None:
+        """Say FATAL and close."""
+        if self.state != CLOSED:
+            self.transport.write(error_response(error, "FATAL"))
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection, and leave nothing behind. Safe to call again."""
+        if self.state == CLOSED:
+            return
+        self.state = CLOSED
+        self._relay.logging_in.discard(self)
+        if self._relay.clients.get(self.process_id) is self:
+            del self._relay.clients[self.process_id]
+        if self._pool is not None:
+            self._pool.withdraw(self)
+            self._pool = None
+        self.transport.close()
+        server, self.server = self.server, None
+        if server is not None:
+            # Its settings are half changed.
+            server.discard()
