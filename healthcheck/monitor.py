@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import anyio
 import msgspec
 
-from healthcheck.probe import Credentials, Probe, ProbeError
+from healthcheck.line import Credentials, ProbeError
+from healthcheck.probe import Probe
 from healthcheck.state import NodeState, Rhythm
 from healthcheck.topology import Node, Topology, decide
 

@@ -20,11 +20,15 @@ WORKER_SHIFT: Final = 20
 
 
 class Configure(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Down, first: which worker this is and how to behave. `listeners` are inherited file descriptors."""
+    """Down, first: which worker of how many this is, and how to behave."""
 
     worker: int
+    workers: int
     settings: WorkerSettings
     listeners: tuple[int, ...]
+    """Inherited file descriptors."""
+    shared: int
+    """The file descriptor of what workers share: see relay/freshness.py, Commits."""
 
 
 class SetTopology(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -34,9 +38,19 @@ class SetTopology(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class SetCatalog(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Down: a database's catalog, in answer to CatalogWanted and after each refresh."""
+    """Down: a database's catalog, in answer to CatalogWanted, when it has changed, and when it begins to change."""
 
     catalog: Catalog
+    read_at: float
+    """When its reading began (time.monotonic()): it has every change that was committed before."""
+    changed_at: float
+    """When its reading ended: a standby that is fresh as of then has the same catalog."""
+
+
+class SetFreshness(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down, after each sample: for each standby, as of when it is fresh (time.monotonic()), and its lag in bytes."""
+
+    standbys: tuple[tuple[str, float, int | None], ...]
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -63,6 +77,10 @@ class CatalogWanted(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
     database: str
     stale: bool = False
+
+
+class FreshnessWanted(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up: a client reads on the primary, because no standby is known to have what it has written."""
 
 
 class NodeTrouble(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -101,8 +119,8 @@ class Drained(msgspec.Struct, frozen=True, tag=True, array_like=True):
     worker: int
 
 
-Down = Configure | SetTopology | SetCatalog | Drain | ForwardCancel
-Up = Ready | CatalogWanted | NodeTrouble | Counters | Drained | ForwardCancel
+Down = Configure | SetTopology | SetCatalog | SetFreshness | Drain | ForwardCancel
+Up = Ready | CatalogWanted | FreshnessWanted | NodeTrouble | Counters | Drained | ForwardCancel
 
 
 def worker_of(process_id: int) -> int:

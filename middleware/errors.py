@@ -1,5 +1,7 @@
 """The errors a client may see, each with the SQLSTATE that drivers act on."""
 
+from collections.abc import Iterable
+
 from middleware import sqlstate
 
 
@@ -69,6 +71,27 @@ class LoginRefused(PointsmanError):
 
     severity = "FATAL"
     sqlstate = sqlstate.INVALID_AUTHORIZATION_SPECIFICATION
+
+
+class InvalidSetting(PointsmanError):
+    """A setting of ours was given a value it cannot have."""
+
+    sqlstate = sqlstate.INVALID_PARAMETER_VALUE
+
+    def __init__(self, name: str, value: str, allowed: Iterable[str]) -> None:
+        super().__init__(
+            f'invalid value for parameter "pointsman.{name}": "{value}"',
+            hint=f"Available values: {', '.join(allowed)}.",
+        )
+
+
+class UnknownSetting(PointsmanError):
+    """There is no such setting of ours."""
+
+    sqlstate = sqlstate.UNDEFINED_OBJECT
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'unrecognized configuration parameter "pointsman.{name}"')
 
 
 class ShuttingDown(PointsmanError):

@@ -24,13 +24,16 @@ from middleware.control import (
     Drained,
     ForwardCancel,
     FrameReader,
+    FreshnessWanted,
     NodeTrouble,
     Ready,
     SetCatalog,
+    SetFreshness,
     SetTopology,
 )
 from middleware.logs import set_up_logs
 from middleware.relay.arrival import Arrival
+from middleware.relay.freshness import Commits
 from middleware.relay.relay import Relay
 
 log: Final = structlog.get_logger("worker")
@@ -83,7 +86,9 @@ class Worker(asyncio.Protocol):
             if self._accepting is None:
                 self._accepting = self._loop.create_task(self._accept(relay))
         elif isinstance(message, SetCatalog):
-            relay.set_catalog(message.catalog)
+            relay.set_catalog(message.catalog, message.read_at, message.changed_at)
+        elif isinstance(message, SetFreshness):
+            relay.set_freshness(message.standbys)
         elif isinstance(message, ForwardCancel):
             relay.cancel(message.process_id, message.secret)
         elif isinstance(message, Drain):
@@ -100,6 +105,9 @@ class Worker(asyncio.Protocol):
     def catalog_wanted(self, database: str, stale: bool) -> None:
         self._tell(CatalogWanted(database, stale))
 
+    def freshness_wanted(self) -> None:
+        self._tell(FreshnessWanted())
+
     def node_trouble(self, node: str, message: str) -> None:
         if self._trouble_reports < TROUBLE_REPORTS_MAX:
             self._trouble_reports += 1
@@ -113,7 +121,8 @@ class Worker(asyncio.Protocol):
     def _configure(self, message: Configure) -> None:
         settings = message.settings
         set_up_logs(settings.log_level, settings.log_format)
-        self._relay = Relay(message.worker, settings, self._loop, self)
+        commits = Commits(message.shared, message.workers, message.worker)
+        self._relay = Relay(message.worker, settings, self._loop, self, commits)
         self._listeners = [socket.socket(fileno=fd) for fd in message.listeners]
         self._loop.call_later(TICK_S, self._tick, self._relay)
 

@@ -4,6 +4,7 @@ pglast offers its tree as Python objects or as JSON. We take the JSON: building 
 parse itself (50 µs against 5 µs for a short SELECT), and a decoded dictionary is as easy to walk.
 """
 
+import re
 from typing import Final, cast
 
 import msgspec
@@ -11,9 +12,27 @@ from pglast.parser import (  # noqa: TID251 - this is the one door
     ParseError,
     normalize,
     parse_sql_json,
+    scan,
 )
 
-from parser.facts import EMPTY, UNREAD, StatementFacts
+from parser import session_state
+from parser.facts import (
+    ANY_NUMBER,
+    ANY_SETTING,
+    BEGIN,
+    EMPTY,
+    END,
+    PRIMARY_HINT,
+    SET_TRANSACTION,
+    STANDBY_HINT,
+    TWO_PHASE,
+    UNREAD,
+    WITHIN,
+    Call,
+    Name,
+    StatementFacts,
+    TransactionFacts,
+)
 
 _decode: Final = msgspec.json.Decoder(dict[str, object]).decode
 
@@ -25,43 +44,6 @@ DATA_CHANGING: Final = {
     "DeleteStmt": "DELETE",
     "MergeStmt": "MERGE",
 }
-
-LEAVES_SESSION_STATE: Final = {
-    "VariableSetStmt": "SET",
-    "ListenStmt": "LISTEN",
-    "UnlistenStmt": "UNLISTEN",
-    "PrepareStmt": "PREPARE",
-    "DeallocateStmt": "DEALLOCATE",
-    "DiscardStmt": "DISCARD",
-    "LoadStmt": "LOAD",
-    "DoStmt": "DO",
-    "CallStmt": "CALL",
-}
-"""Statements after which a session differs, or may: what a DO block or a procedure does cannot be seen."""
-
-STATE_FUNCTIONS: Final = frozenset(
-    {
-        "set_config",
-        "setseed",
-        "pg_advisory_lock",
-        "pg_advisory_lock_shared",
-        "pg_try_advisory_lock",
-        "pg_try_advisory_lock_shared",
-        "pg_advisory_unlock",
-        "pg_advisory_unlock_shared",
-        "pg_advisory_unlock_all",
-        "nextval",
-        "setval",
-        "lo_open",
-        "lo_creat",
-        "lo_create",
-        "dblink_connect",
-    }
-)
-"""Built-in and contributed functions that leave something on the session (a GUC, a lock, currval's value, ..)."""
-
-LIGHT_STATE_FUNCTIONS: Final = frozenset({"nextval", "setval"})
-"""They only move what currval() and lastval() answer: not worth a reset of the session (see session_state_of)."""
 
 TEMPORARY: Final = {("relpersistence", "t"), ("schemaname", "pg_temp")}
 """What marks a relation as temporary in the tree."""
@@ -93,7 +75,47 @@ PLAIN_UTILITY: Final = frozenset(
 )
 """Statements that are no query and change nothing in the catalog that routing reads."""
 
-CURSOR_OPT_HOLD: Final = 0x0020  # nodes/parsenodes.h
+OWN_PREFIX: Final = "pointsman."
+"""Settings of this name are kept by us; to PostgreSQL they are custom ones."""
+
+SAMPLING_METHODS: Final = frozenset({"system", "bernoulli"})
+
+IMPLIED_OPERATORS: Final = {
+    "AEXPR_BETWEEN": (">=", "<="),
+    "AEXPR_NOT_BETWEEN": ("<", ">"),
+    "AEXPR_BETWEEN_SYM": (">=", "<="),
+    "AEXPR_NOT_BETWEEN_SYM": ("<", ">"),
+}
+"""What BETWEEN stands for (parser/parse_expr.c, transformAExprBetween)."""
+
+_POINTSMAN_HINT: Final = re.compile(r"/\*\s*pointsman\s*:\s*(primary|standby)\s*\*/", re.IGNORECASE)
+_PGPOOL_HINT: Final = re.compile(r"/\*\s*NO\s+LOAD\s+BALANCE\s*\*/", re.IGNORECASE)
+
+
+def without_comments(text: str) -> tuple[str, str]:
+    """A text with a space for each comment in it, and the hint that one of them gives ("" for none).
+
+    A text that cannot be cut into words comes back as it is: the grammar will refuse it too.
+    """
+    try:
+        tokens = scan(text)
+    except ParseError:
+        return text, ""
+    hint = ""
+    parts: list[str] = []
+    begin = 0
+    for token in tokens:
+        if token.name in ("C_COMMENT", "SQL_COMMENT"):
+            comment = text[token.start : token.end + 1]
+            given = _POINTSMAN_HINT.fullmatch(comment)
+            if given is not None:
+                hint = PRIMARY_HINT if given[1].lower() == "primary" else STANDBY_HINT
+            elif _PGPOOL_HINT.fullmatch(comment):
+                hint = PRIMARY_HINT
+            parts.append(text[begin : token.start])
+            begin = token.end + 1
+    parts.append(text[begin:])
+    return " ".join(parts).strip(), hint
 
 
 def shape_of(text: str) -> str | None:
@@ -109,7 +131,7 @@ def shape_of(text: str) -> str | None:
 
 
 def analyse(text: str) -> StatementFacts:
-    """The facts of a text that shape_of() has accepted. Takes 10 to 30 µs for common statements."""
+    """The facts of a text that shape_of() has accepted. Takes 10 to 50 µs for common statements."""
     try:
         statements = cast("list[Tree]", _decode(parse_sql_json(text))["stmts"])
     except (ParseError, msgspec.DecodeError, RecursionError):
@@ -125,7 +147,10 @@ def _several(parts: list[StatementFacts]) -> StatementFacts:
     return StatementFacts(
         kind="Several",
         write_reason="it holds several statements",
-        functions=frozenset().union(*(part.functions for part in parts)),
+        calls=frozenset().union(*(part.calls for part in parts)),
+        relations=frozenset().union(*(part.relations for part in parts)),
+        writes=frozenset().union(*(part.writes for part in parts)),
+        temporary=frozenset().union(*(part.temporary for part in parts)),
         session_state=", ".join(part.session_state for part in parts if part.session_state),
         copy_in=any(part.copy_in for part in parts),
         deallocates_all=any(part.deallocates_all for part in parts),
@@ -135,13 +160,27 @@ def _several(parts: list[StatementFacts]) -> StatementFacts:
 
 def _facts_of(statement: Tree) -> StatementFacts:
     (kind, body), *_ = statement.items()
+    fields = cast(Tree, body)
     found = _Found()
     found.walk(statement)
-    fields = cast(Tree, body)
+    if kind == "VariableShowStmt":
+        found.shows.add(cast(str, fields["name"]))
+    own_setting = _own_setting(kind, fields)
     return StatementFacts(
         kind=kind,
-        write_reason=found.write_reason if kind == "SelectStmt" else _named(kind),
-        functions=frozenset(found.functions),
+        write_reason=_structure(kind, fields, found),
+        calls=frozenset(found.calls),
+        relations=frozenset(found.relations),
+        queries=frozenset(found.queries),
+        writes=frozenset(found.writes),
+        operators=frozenset(found.operators),
+        types=frozenset(found.types),
+        fields=frozenset(found.fields),
+        shows=frozenset(found.shows),
+        transaction=_transaction(kind, fields),
+        own_setting=own_setting,
+        depends_on_constants=found.depends_on_constants or own_setting is not None,
+        temporary=frozenset(found.temporary_names),
         session_state=_session_state(kind, fields, found),
         copy_in=kind == "CopyStmt" and fields.get("is_from") is True and "filename" not in fields,
         deallocates_all=_deallocates_all(kind, fields),
@@ -149,21 +188,88 @@ def _facts_of(statement: Tree) -> StatementFacts:
     )
 
 
+def _structure(kind: str, fields: Tree, found: "_Found") -> str:
+    """Why a standby cannot run it, whatever its names mean; "" where that depends on them."""
+    if kind in ("SelectStmt", "VariableShowStmt"):
+        return found.write_reason
+    if kind == "CopyStmt" and not fields.get("is_from") and "filename" not in fields and not fields.get("is_program"):
+        return found.write_reason
+    if kind == "ExplainStmt":
+        (inner, _), *_ = cast(Tree, fields["query"]).items()
+        # Even without ANALYZE, planning takes the locks that the statement would take.
+        return found.write_reason if inner == "SelectStmt" else _named(inner).replace("it is", "it explains", 1)
+    return _named(kind)
+
+
 def _named(kind: str) -> str:
     return f"it is {DATA_CHANGING[kind]}" if kind in DATA_CHANGING else f"it is no plain query ({kind})"
+
+
+def _transaction(kind: str, fields: Tree) -> TransactionFacts | None:
+    if kind == "TransactionStmt":
+        return _modes(TRANSACTION_KINDS[cast(str, fields["kind"])], cast("list[Tree]", fields.get("options", [])))
+    if kind == "VariableSetStmt" and fields.get("name") == "TRANSACTION":
+        return _modes(SET_TRANSACTION, cast("list[Tree]", fields.get("args", [])))
+    return None
+
+
+TRANSACTION_KINDS: Final = {
+    "TRANS_STMT_BEGIN": BEGIN,
+    "TRANS_STMT_START": BEGIN,
+    "TRANS_STMT_COMMIT": END,
+    "TRANS_STMT_ROLLBACK": END,
+    "TRANS_STMT_SAVEPOINT": WITHIN,
+    "TRANS_STMT_RELEASE": WITHIN,
+    "TRANS_STMT_ROLLBACK_TO": WITHIN,
+    "TRANS_STMT_PREPARE": TWO_PHASE,
+    "TRANS_STMT_COMMIT_PREPARED": TWO_PHASE,
+    "TRANS_STMT_ROLLBACK_PREPARED": TWO_PHASE,
+}
+
+
+def _constant(node: Tree) -> str:
+    """A constant's text: {"sval": {"sval": "on"}, "location": 3}."""
+    for part in node.values():
+        if isinstance(part, dict):
+            return str(next(iter(part.values()), ""))
+    return ""
+
+
+def _own_setting(kind: str, fields: Tree) -> tuple[str, str] | None:
+    name = cast(str, fields.get("name", ""))
+    if kind != "VariableSetStmt" or not name.startswith(OWN_PREFIX):
+        return None
+    value = ""
+    for argument in cast("list[Tree]", fields.get("args", [])):
+        value = _constant(cast(Tree, argument.get("A_Const", {})))
+    return name.removeprefix(OWN_PREFIX), value.lower()
+
+
+def _modes(kind: str, options: list[Tree]) -> TransactionFacts:
+    read_only: bool | None = None
+    isolation = ""
+    for option in options:
+        element = cast(Tree, option["DefElem"])
+        constant = cast("dict[str, dict[str, dict[str, object]]]", element["arg"])["A_Const"]
+        if element["defname"] == "transaction_read_only":
+            # 0 is left out of the JSON.
+            read_only = constant.get("ival", {}).get("ival", 0) == 1
+        elif element["defname"] == "transaction_isolation":
+            isolation = str(constant["sval"]["sval"])
+    return TransactionFacts(kind, read_only, isolation)
 
 
 def _session_state(kind: str, fields: Tree, found: "_Found") -> str:
     """What the statement may leave on its session; "" for SET LOCAL and SET TRANSACTION, which end with theirs."""
     if kind == "VariableSetStmt" and (fields.get("is_local") is True or fields.get("name") == "TRANSACTION"):
         return ""
-    if kind in LEAVES_SESSION_STATE:
-        return LEAVES_SESSION_STATE[kind]
-    if kind == "DeclareCursorStmt" and cast(int, fields.get("options", 0)) & CURSOR_OPT_HOLD:
+    if kind in session_state.STATEMENTS:
+        return session_state.STATEMENTS[kind]
+    if kind == "DeclareCursorStmt" and cast(int, fields.get("options", 0)) & session_state.CURSOR_OPT_HOLD:
         return "WITH HOLD cursor"
     if found.temporary:
         return "temporary table"
-    state = sorted((found.functions & STATE_FUNCTIONS) - LIGHT_STATE_FUNCTIONS)
+    state = sorted({name for _, name, _ in found.calls} & session_state.FUNCTIONS)
     return f"{state[0]}()" if state else ""
 
 
@@ -176,12 +282,34 @@ def _deallocates_all(kind: str, fields: Tree) -> bool:
 class _Found:
     """What one pass over a statement's tree meets, at any depth."""
 
-    __slots__ = ("functions", "temporary", "write_reason")
+    __slots__ = (
+        "calls",
+        "depends_on_constants",
+        "fields",
+        "operators",
+        "queries",
+        "relations",
+        "shows",
+        "temporary",
+        "temporary_names",
+        "types",
+        "write_reason",
+        "writes",
+    )
 
     def __init__(self) -> None:
         self.write_reason = ""
-        self.functions: set[str] = set()
+        self.calls: set[Call] = set()
+        self.relations: set[Name] = set()
+        self.queries: set[str] = set()
+        self.writes: set[Name] = set()
+        self.operators: set[Name] = set()
+        self.types: set[Name] = set()
+        self.fields: set[str] = set()
+        self.shows: set[str] = set()
         self.temporary = False
+        self.temporary_names: set[str] = set()
+        self.depends_on_constants = False
 
     def walk(self, tree: Tree) -> None:
         """Visit every node. A stack of our own: the depth of a client's expression must not be our recursion."""
@@ -193,20 +321,131 @@ class _Found:
             elif isinstance(item, dict):
                 for key, value in item.items():
                     if isinstance(value, dict):
-                        self._visit(key, value)
+                        visit = _VISITORS.get(key)
+                        if visit is not None:
+                            visit(self, value)
+                        elif key in DATA_CHANGING:
+                            self.write_reason = f"it holds {DATA_CHANGING[key]} (data-modifying WITH)"
+                            self._write(value)
                         pending.append(value)
                     elif isinstance(value, list):
                         pending.append(value)
                     elif (key, value) in TEMPORARY:
                         self.temporary = True
+                        self.temporary_names.add(cast(str, item.get("relname", "")))
 
-    def _visit(self, key: str, value: Tree) -> None:
-        if key == "FuncCall":
-            name = cast("list[dict[str, dict[str, str]]]", value["funcname"])[-1]
-            self.functions.add(name["String"].get("sval", ""))
-        elif key in DATA_CHANGING:
-            self.write_reason = f"it holds {DATA_CHANGING[key]} (data-modifying WITH)"
-        elif key == "LockingClause":
-            self.write_reason = "it locks rows (FOR UPDATE or FOR SHARE)"
-        elif key == "intoClause":
-            self.write_reason = "it creates a table (SELECT INTO)"
+    def _call(self, node: Tree) -> None:
+        schema, name = _name(node["funcname"])
+        arguments = cast("list[Tree]", node.get("args", []))
+        count = len(arguments)
+        if node.get("agg_within_group") is True:
+            count += len(cast("list[object]", node.get("agg_order", [])))
+        self.calls.add((schema, name, ANY_NUMBER if node.get("func_variadic") is True else count))
+        if name == "current_setting":
+            self._setting(arguments)
+
+    def _setting(self, arguments: list[Tree]) -> None:
+        """The constant in current_setting('..')."""
+        constant = cast("dict[str, Tree]", arguments[0].get("A_Const", {}) if arguments else {})
+        text = constant.get("sval", {}).get("sval")
+        self.shows.add(text.lower() if isinstance(text, str) else ANY_SETTING)
+        self.depends_on_constants = True
+
+    def _relation(self, node: Tree) -> None:
+        self.relations.add(_relation_name(node))
+
+    def _write(self, node: Tree) -> None:
+        self.writes.add(_relation_name(cast(Tree, node["relation"])))
+
+    def _copy(self, node: Tree) -> None:
+        relation = cast("Tree | None", node.get("relation"))
+        if relation is not None:
+            (self.writes if node.get("is_from") else self.relations).add(_relation_name(relation))
+
+    def _truncate(self, node: Tree) -> None:
+        for relation in cast("list[dict[str, Tree]]", node["relations"]):
+            self.writes.add(_relation_name(relation["RangeVar"]))
+
+    def _with_query(self, node: Tree) -> None:
+        self.queries.add(cast(str, node["ctename"]))
+
+    def _lock(self, _node: Tree) -> None:
+        self.write_reason = "it locks rows (FOR UPDATE or FOR SHARE)"
+
+    def _into(self, _node: Tree) -> None:
+        self.write_reason = "it creates a table (SELECT INTO)"
+
+    def _expression(self, node: Tree) -> None:
+        implied = IMPLIED_OPERATORS.get(cast(str, node["kind"]))
+        if implied is not None:
+            self.operators.update(("", name) for name in implied)
+        else:
+            self.operators.add(_name(node["name"]))
+
+    def _sublink(self, node: Tree) -> None:
+        if "operName" in node:
+            self.operators.add(_name(node["operName"]))
+        elif node.get("subLinkType") == "ANY_SUBLINK":
+            self.operators.add(("", "="))
+
+    def _sort(self, node: Tree) -> None:
+        if "useOp" in node:
+            self.operators.add(_name(node["useOp"]))
+
+    def _case(self, node: Tree) -> None:
+        if "arg" in node:
+            self.operators.add(("", "="))
+
+    def _join(self, node: Tree) -> None:
+        if "usingClause" in node or node.get("isNatural") is True:
+            self.operators.add(("", "="))
+
+    def _type(self, node: Tree) -> None:
+        if "names" in node:
+            self.types.add(_name(node["names"]))
+
+    def _column(self, node: Tree) -> None:
+        fields = cast("list[dict[str, Tree]]", node["fields"])
+        if len(fields) > 1 and "String" in fields[-1]:
+            self.fields.add(cast(str, fields[-1]["String"].get("sval", "")))
+
+    def _indirection(self, node: Tree) -> None:
+        for step in cast("list[dict[str, Tree]]", node["indirection"]):
+            if "String" in step:
+                self.fields.add(cast(str, step["String"].get("sval", "")))
+
+    def _sample(self, node: Tree) -> None:
+        schema, name = _name(node["method"])
+        if schema not in ("", "pg_catalog") or name not in SAMPLING_METHODS:
+            self.write_reason = f"its sampling method {name} is not known"
+
+
+_VISITORS: Final = {
+    "FuncCall": _Found._call,  # noqa: SLF001 - the table of its own methods
+    "RangeVar": _Found._relation,  # noqa: SLF001
+    "CopyStmt": _Found._copy,  # noqa: SLF001
+    "TruncateStmt": _Found._truncate,  # noqa: SLF001
+    "CommonTableExpr": _Found._with_query,  # noqa: SLF001
+    "LockingClause": _Found._lock,  # noqa: SLF001
+    "intoClause": _Found._into,  # noqa: SLF001
+    "A_Expr": _Found._expression,  # noqa: SLF001
+    "SubLink": _Found._sublink,  # noqa: SLF001
+    "SortBy": _Found._sort,  # noqa: SLF001
+    "CaseExpr": _Found._case,  # noqa: SLF001
+    "JoinExpr": _Found._join,  # noqa: SLF001
+    "typeName": _Found._type,  # noqa: SLF001
+    "TypeName": _Found._type,  # noqa: SLF001
+    "ColumnRef": _Found._column,  # noqa: SLF001
+    "A_Indirection": _Found._indirection,  # noqa: SLF001
+    "RangeTableSample": _Found._sample,  # noqa: SLF001
+}
+
+
+def _name(parts: object) -> Name:
+    """A possibly qualified name: the last part, and the schema before it; a database in front is passed over."""
+    names = [part["String"].get("sval", "") for part in cast("list[dict[str, dict[str, str]]]", parts)]
+    return (names[-2] if len(names) > 1 else "", names[-1])
+
+
+def _relation_name(node: Tree) -> Name:
+    return cast(str, node.get("schemaname", "")), cast(str, node["relname"])

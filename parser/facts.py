@@ -1,12 +1,39 @@
 """What a statement's text says about it: the facts that routing and the session act on.
 
 A StatementFacts describes one *string* as a client sends it in a Query or a Parse message, so it may stand for no
-statement or for several. Facts say what the text does, never what should be done about it.
+statement or for several. Facts say what the text does, never what should be done about it. Names are given as written,
+folded as PostgreSQL folds identifiers; what they mean only a catalog tells.
 """
 
 from typing import Final
 
 import msgspec
+
+Name = tuple[str, str]
+"""A schema, "" where none is written, and a name in it."""
+
+Call = tuple[str, str, int]
+"""A function's schema, "" where none is written, its name, and how many arguments it gets: ANY_NUMBER for VARIADIC."""
+
+ANY_NUMBER: Final = -1
+
+BEGIN: Final = "begin"
+SET_TRANSACTION: Final = "set"
+WITHIN: Final = "within"
+"""SAVEPOINT, RELEASE, ROLLBACK TO."""
+END: Final = "end"
+"""COMMIT and ROLLBACK."""
+TWO_PHASE: Final = "two-phase"
+
+
+class TransactionFacts(msgspec.Struct, frozen=True):
+    """Transaction control, with the modes it asks for; None and "" where it says nothing of one."""
+
+    kind: str
+    """BEGIN, SET_TRANSACTION, WITHIN, END or TWO_PHASE."""
+    read_only: bool | None = None
+    isolation: str = ""
+    """"serializable", "repeatable read", .."""
 
 
 class StatementFacts(msgspec.Struct, frozen=True, eq=False):
@@ -15,9 +42,33 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
     kind: str
     """The statement's node in PostgreSQL's grammar ("SelectStmt"), "Empty", "Several" or "Unread"."""
     write_reason: str = ""
-    """Why a standby cannot run it, by its structure alone, in words for people; empty for a plain query."""
-    functions: frozenset[str] = frozenset()
-    """The functions it calls by name, without their schemas, folded as PostgreSQL folds identifiers."""
+    """Why a standby cannot run it, by its structure alone, in words for people; empty for what only reads."""
+    calls: frozenset[Call] = frozenset()
+    """The functions, aggregates and window functions it calls, at any depth."""
+    relations: frozenset[Name] = frozenset()
+    """The relations it reads, at any depth."""
+    queries: frozenset[str] = frozenset()
+    """The names of its WITH queries: a relation of such a name may be one of them."""
+    writes: frozenset[Name] = frozenset()
+    """The relations it writes with INSERT, UPDATE, DELETE, MERGE, COPY or TRUNCATE, at any depth."""
+    operators: frozenset[Name] = frozenset()
+    """The operators it applies, those included that its syntax implies (IN, BETWEEN, USING, CASE, NULLIF)."""
+    types: frozenset[Name] = frozenset()
+    """The types it casts to."""
+    fields: frozenset[str] = frozenset()
+    """The names behind a dot: columns, or functions in attribute notation."""
+    shows: frozenset[str] = frozenset()
+    """The settings it asks for, by SHOW or current_setting(); ANY_SETTING where it computes the name."""
+    transaction: TransactionFacts | None = None
+    """What it does to the transaction it stands in."""
+    own_setting: tuple[str, str] | None = None
+    """The setting of ours, without "pointsman.", that it sets, and to what; "" by RESET."""
+    depends_on_constants: bool = False
+    """These facts hold for this very text, not for others of its shape."""
+    hint: str = ""
+    """PRIMARY_HINT or STANDBY_HINT, from a comment."""
+    temporary: frozenset[str] = frozenset()
+    """The names of the temporary relations it creates."""
     session_state: str = ""
     """What it may leave behind on its session, in words for people; empty when nothing."""
     copy_in: bool = False
@@ -27,6 +78,10 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
     changes_catalog: bool = False
     """It may create, alter or drop a function or another thing of the catalog."""
 
+
+ANY_SETTING: Final = "*"
+PRIMARY_HINT: Final = "primary"
+STANDBY_HINT: Final = "standby"
 
 UNREAD: Final = StatementFacts(
     kind="Unread",

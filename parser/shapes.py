@@ -5,13 +5,16 @@ text is plain enough, one regular expression that blanks its constants (1 to 2 Â
 Âµs warm, several times that when other processes have the caches). Only a new shape is analysed. All tables are
 bounded, by entries and by the length of the texts they keep.
 
-No fact depends on a constant, so the facts of a shape hold for each of its texts.
+The facts of a shape hold for each of its texts, except where they say that they depend on constants: such a text is
+analysed for itself. Comments are no part of a shape, but a hint in one is.
 """
 
 import re
 from typing import Final, Generic, TypeVar
 
-from parser.analyse import analyse, shape_of
+import msgspec
+
+from parser.analyse import analyse, shape_of, without_comments
 from parser.facts import UNREAD, StatementFacts
 
 K = TypeVar("K")
@@ -89,7 +92,9 @@ class FactsTable:
         if facts is None:
             facts = self._read(text)
             self.by_blanked.put(blanked, facts)
-        if blanked == text:
+        elif facts.depends_on_constants:
+            facts = self._read(text)
+        if facts.depends_on_constants or blanked == text:
             # Without constants it will come again as it is; with them it may never.
             self.by_text.put(text, facts)
         return facts
@@ -99,11 +104,17 @@ class FactsTable:
             words = text.decode()
         except UnicodeDecodeError:
             return UNREAD
+        hint = ""
+        if "--" in words or "/*" in words:
+            words, hint = without_comments(words)
         shape = shape_of(words)
         if shape is None:
             return UNREAD
-        facts = self.by_shape.get(shape)
-        if facts is None:
+        key = f"{hint}:{shape}"
+        facts = self.by_shape.get(key)
+        if facts is None or facts.depends_on_constants:
             facts = analyse(words)
-            self.by_shape.put(shape, facts)
+            if hint:
+                facts = msgspec.structs.replace(facts, hint=hint)
+            self.by_shape.put(key, facts)
         return facts

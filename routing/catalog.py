@@ -1,19 +1,133 @@
-"""What routing knows of a database's catalog: an immutable snapshot, loaded by the control plane.
+"""What routing knows of a database's catalog: an immutable snapshot, assembled by the control plane.
 
-A name the snapshot does not hold is unknown, and unknown means primary.
+Every function, relation, operator and type is there by name, with its *hazard*: why a statement that uses it must not
+run on a standby, in words that follow the thing's name ("which is volatile"); empty where it may. What a view, a
+policy, an operator or a domain hides behind its name is already in its hazard (routing/assemble.py). A name the
+snapshot does not hold is unknown, and unknown means primary.
 """
+
+from typing import Final
 
 import msgspec
 
+from parser.facts import ANY_NUMBER, ANY_SETTING, StatementFacts
+from routing.functions import HARMLESS_SETTINGS
+
+ANY: Final = -1
+"""A function with VARIADIC arguments takes any number of them."""
+
+
+class Overload(msgspec.Struct, frozen=True, array_like=True):
+    """One function, or several that differ only in their arguments' types."""
+
+    schema: str
+    least: int
+    most: int
+    """How many arguments it takes; `most` may be ANY."""
+    hazard: str
+
+
+class Thing(msgspec.Struct, frozen=True, array_like=True):
+    """A relation, operator or type of some name."""
+
+    schema: str
+    hazard: str
+
 
 class Catalog(msgspec.Struct, frozen=True):
-    """The functions of one database, by volatility (`pg_proc.provolatile`).
-
-    A call names a function without telling its argument types, so a name counts as readable only when *every*
-    function of that name, in every schema, is stable or immutable.
-    """
+    """One database's names and their hazards."""
 
     database: str
     version: int
-    readable_functions: frozenset[str]
-    """Names, folded as PostgreSQL folds them, of which no overload in any schema is volatile."""
+    functions: dict[str, tuple[Overload, ...]] = {}
+    relations: dict[str, tuple[Thing, ...]] = {}
+    operators: dict[str, tuple[Thing, ...]] = {}
+    types: dict[str, tuple[Thing, ...]] = {}
+    attributes: dict[str, str] = {}
+    """Hazards of functions that can be called as `row.name`."""
+    hazard: str = ""
+    """What makes every statement unfit for a standby, such as an implicit cast over a volatile function."""
+
+
+SearchPath = frozenset[str]
+"""The schemas that unqualified names may mean, the implicit pg_catalog among them; empty for any, it is not known."""
+
+ANYWHERE: Final[SearchPath] = frozenset()
+
+
+def hazard_of(facts: StatementFacts, catalog: Catalog, path: SearchPath = ANYWHERE) -> str:
+    """Why a statement of these names must stay on the primary, as the end of "it goes there because ..."; or ""."""
+    if catalog.hazard:
+        return catalog.hazard
+    for setting in facts.shows:
+        if setting not in HARMLESS_SETTINGS:
+            what = "a setting whose name it computes" if setting == ANY_SETTING else setting
+            return f"it asks for {what}, which may differ between nodes"
+    for schema, name, count in facts.calls:
+        hazard = _function(catalog, path, schema, name, count)
+        if hazard:
+            return f"it calls {_written(schema, name)}(), which {hazard}"
+    for schema, name in facts.relations:
+        hazard = _relation(facts, catalog, path, schema, name)
+        if hazard:
+            return f"it reads {_written(schema, name)}, which {hazard}"
+    for schema, name in facts.operators:
+        hazard = _thing(catalog.operators, path, schema, name)
+        if hazard:
+            return f"it applies the operator {_written(schema, name)}, which {hazard}"
+    for schema, name in facts.types:
+        hazard = _thing(catalog.types, path, schema, name)
+        if hazard:
+            return f"it casts to {_written(schema, name)}, which {hazard}"
+    if catalog.attributes:
+        for name in facts.fields & catalog.attributes.keys():
+            return f"{name} may be the function {name}(), which {catalog.attributes[name]}"
+    return ""
+
+
+UNKNOWN: Final = "is not known"
+TEMPORARY: Final = "is temporary"
+
+
+def _function(catalog: Catalog, path: SearchPath, schema: str, name: str, count: int) -> str:
+    known = False
+    for one in catalog.functions.get(name, ()):
+        if not _visible(one.schema, schema, path):
+            continue
+        if count == ANY_NUMBER or (one.least <= count and (one.most == ANY or count <= one.most)):
+            if one.hazard:
+                return one.hazard
+            known = True
+    return "" if known else UNKNOWN
+
+
+def _relation(facts: StatementFacts, catalog: Catalog, path: SearchPath, schema: str, name: str) -> str:
+    if schema.startswith("pg_temp"):
+        return TEMPORARY
+    things = catalog.relations.get(name)
+    if not schema and name in facts.queries and things is None:
+        return ""
+    return _hazard(things or (), path, schema)
+
+
+def _thing(things: dict[str, tuple[Thing, ...]], path: SearchPath, schema: str, name: str) -> str:
+    return _hazard(things.get(name, ()), path, schema)
+
+
+def _hazard(things: tuple[Thing, ...], path: SearchPath, schema: str) -> str:
+    known = False
+    for one in things:
+        if _visible(one.schema, schema, path):
+            if one.hazard:
+                return one.hazard
+            known = True
+    return "" if known else UNKNOWN
+
+
+def _visible(schema: str, written: str, path: SearchPath) -> bool:
+    """Whether a name written so may mean something in `schema`."""
+    return schema == written if written else not path or schema in path
+
+
+def _written(schema: str, name: str) -> str:
+    return f"{schema}.{name}" if schema else name

@@ -1,7 +1,7 @@
 """Where a statement goes, and why: facts and catalog in, Decision out. When in doubt, the primary.
 
-The control plane publishes a Catalog per database; a worker keeps one Router per database and asks it for each
-statement it has not asked for yet under that catalog.
+The control plane publishes a Catalog per database; a worker keeps one Router per database and search_path, and asks it
+for each statement it has not asked for yet under that catalog.
 """
 
 from enum import Enum
@@ -9,9 +9,8 @@ from typing import Final
 
 import msgspec
 
-from parser.facts import StatementFacts
-from routing.catalog import Catalog
-from routing.functions import PRIMARY_ONLY
+from parser.facts import BEGIN, PRIMARY_HINT, STANDBY_HINT, TWO_PHASE, StatementFacts, TransactionFacts
+from routing.catalog import ANYWHERE, Catalog, SearchPath, hazard_of
 
 
 class Target(Enum):
@@ -26,50 +25,90 @@ class Decision(msgspec.Struct, frozen=True):
 
     target: Target
     reason: str
+    writes: bool = True
+    """It may have written something that its client must see in what it reads next."""
 
 
 NO_CATALOG: Final = Decision(Target.PRIMARY, "the catalog of its database is not loaded yet")
 IN_TRANSACTION: Final = Decision(Target.PRIMARY, "it is part of a transaction")
 INCOMPLETE: Final = Decision(Target.PRIMARY, "its batch goes on, and what follows is not known")
 FUNCTION_CALL: Final = Decision(Target.PRIMARY, "it is a FunctionCall message")
+READ_ONLY: Final = Decision(Target.STANDBY, "it begins a read-only transaction", writes=False)
+HINTED: Final = {
+    PRIMARY_HINT: Decision(Target.PRIMARY, "a comment in it asks for the primary"),
+    STANDBY_HINT: Decision(Target.STANDBY, "a comment in it asks for a standby"),
+}
+READS: Final = Decision(Target.STANDBY, "it only reads", writes=False)
+
+CHANGING: Final = "the catalog of its database has just changed and is being read again"
+"""The hazard of the empty catalog that stands in meanwhile."""
 
 
-def decide(facts: StatementFacts, catalog: Catalog | None) -> Decision:
+def decide(facts: StatementFacts, catalog: Catalog | None, path: SearchPath = ANYWHERE) -> Decision:
     """Route one string of SQL that stands outside a transaction."""
-    if facts.write_reason:
-        return Decision(Target.PRIMARY, facts.write_reason)
+    if facts.hint and facts.session_state == "":
+        return HINTED[facts.hint]
+    read_only = facts.transaction is not None and begins_read_only(facts.transaction)
+    if facts.write_reason and not read_only:
+        return Decision(Target.PRIMARY, facts.write_reason, writes=_may_write(facts))
     if catalog is None:
         return NO_CATALOG
-    for function in sorted(facts.functions):
-        if function in PRIMARY_ONLY:
-            return Decision(Target.PRIMARY, f"it calls {function}(), which {PRIMARY_ONLY[function]}")
-        if function not in catalog.readable_functions:
-            return Decision(Target.PRIMARY, f"it calls {function}(), which is volatile or not known")
-    return Decision(Target.STANDBY, "it only reads")
+    hazard = hazard_of(facts, catalog, path)
+    if hazard:
+        return Decision(Target.PRIMARY, hazard)
+    return READ_ONLY if read_only else READS
+
+
+def _may_write(facts: StatementFacts) -> bool:
+    """Whether what no standby runs may change data: what only frames a transaction, or moves in it, does not."""
+    if facts.transaction is not None:
+        return facts.transaction.kind == TWO_PHASE
+    return facts.kind not in FRAMES
+
+
+FRAMES: Final = frozenset({"VariableSetStmt", "ClosePortalStmt", "Empty"})
+
+
+def begins_read_only(transaction: TransactionFacts) -> bool:
+    """Whether a standby can run the transaction that this begins: hot standby has no SERIALIZABLE."""
+    return transaction.kind == BEGIN and transaction.read_only is True and transaction.isolation != "serializable"
 
 
 class Router:
-    """decide() for one database, remembered per statement until the catalog changes."""
+    """decide() for one database and search_path, remembered per statement until the catalog changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: SearchPath = ANYWHERE) -> None:
         self.catalog: Catalog | None = None
+        self.changed_at = 0.0
+        """A standby that was up to date at this time, or later, has the catalog that decisions are made by."""
+        self._path: Final = path
         self._decisions: dict[StatementFacts, Decision] = {}
+        self._suspended_at = 0.0
 
-    def set_catalog(self, catalog: Catalog) -> None:
-        """Use a new snapshot, and forget what was decided under the last."""
-        self.catalog = catalog
-        self._decisions = {}
+    def set_catalog(self, catalog: Catalog, read_at: float, changed_at: float) -> None:
+        """Use a new snapshot, and forget what was decided under the last. One from before a change is passed over."""
+        if read_at >= self._suspended_at:
+            self._use(catalog)
+            self.changed_at = changed_at
+
+    def suspend(self, now: float) -> None:
+        """A change of the catalog was seen: go by no snapshot that was begun before now."""
+        self._suspended_at = now
+        self._use(None)
 
     def retire(self) -> None:
         """There will be no more snapshots: whoever still asks is sent to the primary."""
-        self.catalog = None
+        self._use(None)
+
+    def _use(self, catalog: Catalog | None) -> None:
+        self.catalog = catalog
         self._decisions = {}
 
     def route(self, facts: StatementFacts) -> Decision:
         """The decision for `facts` under the present catalog."""
         decision = self._decisions.get(facts)
         if decision is None:
-            decision = decide(facts, self.catalog)
+            decision = decide(facts, self.catalog, self._path)
             if len(self._decisions) >= DECISIONS_MAX:
                 self._decisions = {}
             self._decisions[facts] = decision
@@ -77,4 +116,19 @@ class Router:
 
 
 DECISIONS_MAX: Final = 20_000
-"""Decisions remembered per database; beyond it all are forgotten and made again, a microsecond each."""
+"""Decisions remembered per database; beyond it all are forgotten and made again, a few microseconds each."""
+
+
+def search_path_of(value: str, user: str) -> SearchPath:
+    """The schemas that a search_path names, pg_catalog among them. Raises nothing: what cannot be read is ANYWHERE.
+
+    Settings come as text such as `"$user", public`; names in double quotes are taken as they are, others are folded.
+    """
+    schemas = {"pg_catalog"}
+    for part in value.split(","):
+        name = part.strip()
+        name = name[1:-1] if name.startswith('"') and name.endswith('"') and len(name) > 1 else name.lower()
+        if '"' in name:
+            return ANYWHERE
+        schemas.add(user if name == "$user" else name)
+    return frozenset(schemas - {""})

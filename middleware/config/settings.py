@@ -119,6 +119,13 @@ class Settings(BaseSettings):
     server_reset_query: Literal["DISCARD ALL", ""] = _setting(
         "DISCARD ALL", '"DISCARD ALL", or "" to close the connection instead'
     )
+    consistency: Literal["session", "eventual", "global", "primary"] = _setting(
+        "session", '"session", "eventual", "global" or "primary"'
+    )
+    consistency_wait: float = _seconds(0.0, zero=True)
+    max_replica_lag: float = _seconds(10.0)
+    max_replica_lag_bytes: int = _whole(0, 0, 2**62)
+    freshness_period: float = _seconds(1.0)
     log: LogSettings = _setting(LogSettings(), "a table")
     health_check: HealthCheckSettings = _setting(..., "a table [health_check]")
     nodes: dict[str, NodeSettings] = _setting(..., "at least one table [nodes.NAME]", min_length=1)
@@ -177,6 +184,10 @@ class Settings(BaseSettings):
             server_lifetime_s=self.server_lifetime,
             cancel_wait_timeout_s=self.cancel_wait_timeout,
             server_reset_query=self.server_reset_query,
+            consistency=self.consistency,
+            max_replica_lag_s=self.max_replica_lag,
+            max_replica_lag_bytes=self.max_replica_lag_bytes,
+            consistency_wait_s=self.consistency_wait,
             log_level=self.log.level,
             log_format=self.log.format,
         )

@@ -28,6 +28,13 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     server_lifetime_s: float
     cancel_wait_timeout_s: float
     server_reset_query: str
+    consistency: str
+    """What a read may miss, unless its client says otherwise: "session", "eventual", "global" or "primary"."""
+    max_replica_lag_s: float
+    max_replica_lag_bytes: int
+    """0 for no bound."""
+    consistency_wait_s: float
+    """How long a read waits for a standby to have what its client has seen, before it goes to the primary."""
     log_level: str
     log_format: str
 

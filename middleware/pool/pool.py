@@ -27,14 +27,18 @@ TroubleReport = Callable[[str, str], None]
 """Told a node's name and what went wrong with a connection to it."""
 
 
-class Counts:
-    """What one node has been given since the worker started, over all its pools."""
+class NodeState:
+    """What a worker knows of one node, over all its pools."""
 
-    __slots__ = ("reads", "writes")
+    __slots__ = ("fresh_as_of", "lag_bytes", "reads", "writes")
 
     def __init__(self) -> None:
         self.reads = 0
         self.writes = 0
+        """What it has been given since the worker started."""
+        self.fresh_as_of = float("-inf")
+        """A standby has replayed all that was committed by this moment (time.monotonic())."""
+        self.lag_bytes: int | None = None
 
 
 class Pool:
@@ -49,7 +53,7 @@ class Pool:
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
         trouble: TroubleReport,
-        counts: Counts,
+        state: NodeState,
     ) -> None:
         self.node: Final = node.name
         self.host: Final = node.host
@@ -60,7 +64,7 @@ class Pool:
         self._loop: Final = loop
         self._clock: Final = clock
         self._trouble: Final = trouble
-        self.counts: Final = counts
+        self.state: Final = state
         self.plan: Final[Plan[ServerConnection, Borrower]] = Plan(settings.pool_size)
         self._openings: Final[set[asyncio.Task[None]]] = set()
         self._on_the_way: Final[set[ServerConnection]] = set()

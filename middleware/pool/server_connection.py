@@ -35,9 +35,15 @@ SERVER_FULL: Final = 1
 class Borrower(ABC):
     """What a server and a pool need of the client that a server is lent to."""
 
-    __slots__ = ("transport",)
+    __slots__ = ("transport", "wrote")
 
     transport: asyncio.Transport
+    wrote: bool
+    """It was sent something that may write, and is to be noted before the answer is passed on."""
+
+    @abstractmethod
+    def note_write(self) -> None:
+        """The answer to a write is about to be passed on."""
 
     @abstractmethod
     def pause_reading(self, reason: int) -> None:
@@ -122,6 +128,8 @@ class ServerConnection:
             return
         client = self.client
         if client is not None:
+            if client.wrote:
+                client.note_write()
             if out:
                 client.transport.write(out)
             events = session.events

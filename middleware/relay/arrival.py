@@ -17,7 +17,8 @@ from middleware.errors import LoginRefused, PointsmanError, ShuttingDown, TooMan
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import Borrower, ServerConnection
 from middleware.relay.client_connection import ClientConnection
-from middleware.relay.relay import NO_PRIMARY, Relay
+from middleware.relay.own_settings import OwnSettings
+from middleware.relay.relay import NEVER, NO_PRIMARY, Relay
 from middleware.session.login import ClientLogin
 from middleware.session.parameters import NONE, StartupParameters, gucs_of
 from middleware.session.server import SETUP_FAILED
@@ -38,6 +39,7 @@ class Arrival(Borrower):
     __slots__ = (
         "_key",
         "_login",
+        "_own",
         "_parameters",
         "_pool",
         "_relay",
@@ -61,6 +63,8 @@ class Arrival(Borrower):
         self.secret = b""
         """Empty: until it is told its key nobody can cancel it."""
         self.server: ServerConnection | None = None
+        self.wrote = False
+        self._own: Final = OwnSettings(relay.settings.consistency)
         self._key = b""
         """The cancel key it will be told."""
         self._parameters: StartupParameters = NONE
@@ -134,11 +138,15 @@ class Arrival(Borrower):
             self._parameters = relay.parameters.of(gucs_of(login.startup))
         except ValueError as error:
             raise LoginRefused(str(error), sqlstate=SYNTAX_ERROR) from error
+        for name, value in self._parameters.own:
+            wrong = self._own.set(name, value)
+            if wrong is not None:
+                raise wrong
         if not relay.admit(self):
             raise TooManyConnections("sorry, too many clients already")
         self._key = relay.secret(long=login.protocol >= PROTOCOL_3_2)
         # Asks for the database's catalog where it is new: it is loaded while the client is welcomed.
-        relay.router(self.database.decode(errors="replace"))
+        relay.router(self.database.decode(errors="replace"), self._parameters.path_for(user))
         if login.rest:
             self._rest.append(login.rest)
         self.state = WELCOME
@@ -147,7 +155,7 @@ class Arrival(Borrower):
             self._welcome(known)
             return
         route = relay.route(self.database, user)
-        pool = route.primary or route.standby()
+        pool = route.primary or route.standby(NEVER, NEVER, None)
         if pool is None:
             raise NO_PRIMARY
         server = pool.lease(self)
@@ -181,7 +189,7 @@ class Arrival(Borrower):
         relay = self._relay
         self.state = CLOSED
         relay.logging_in.discard(self)
-        client = ClientConnection(relay, self.transport, self.user, self.database, self._parameters)
+        client = ClientConnection(relay, self.transport, self.user, self.database, self._parameters, self._own)
         client.process_id, client.secret = self.process_id, self._key
         relay.clients[self.process_id] = client
         self.transport.set_protocol(cast(asyncio.Protocol, client))
@@ -222,6 +230,9 @@ class Arrival(Borrower):
         """The server's connection is gone."""
         self.server = None
         self.refuse(error)
+
+    def note_write(self) -> None:
+        """It never writes."""
 
     # The end
 

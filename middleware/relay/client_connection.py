@@ -11,6 +11,7 @@ It gives its server back at a ReadyForQuery that leaves nothing due, no transact
 """
 
 import asyncio
+import time
 from typing import Final
 
 import structlog
@@ -19,7 +20,9 @@ from middleware.errors import Canceled, PointsmanError, ShuttingDown, TooManyCon
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import LENT, Borrower, ServerConnection
 from middleware.relay.cancel import send_cancel
-from middleware.relay.relay import NO_PRIMARY, Relay, Route
+from middleware.relay.freshness import GLOBAL, PRIMARY, SESSION, Marks
+from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
+from middleware.relay.relay import NEVER, NO_PRIMARY, NO_STANDBY, Relay, Route
 from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
 from middleware.session.client import ClientSession
 from middleware.session.parameters import StartupParameters
@@ -65,8 +68,10 @@ class ClientConnection(Borrower):
         "_held_data",
         "_leaving",
         "_left",
+        "_marks",
         "_need",
         "_on_primary",
+        "_own",
         "_pauses",
         "_pool",
         "_relay",
@@ -74,6 +79,9 @@ class ClientConnection(Borrower):
         "_router",
         "_sent_open",
         "_slow",
+        "_standby_transaction",
+        "_temporary",
+        "_wait_until",
         "database",
         "deadline",
         "process_id",
@@ -84,7 +92,13 @@ class ClientConnection(Borrower):
     )
 
     def __init__(
-        self, relay: Relay, transport: asyncio.Transport, user: bytes, database: bytes, parameters: StartupParameters
+        self,
+        relay: Relay,
+        transport: asyncio.Transport,
+        user: bytes,
+        database: bytes,
+        parameters: StartupParameters,
+        own: OwnSettings,
     ) -> None:
         self._relay: Final = relay
         self.transport = transport
@@ -98,7 +112,16 @@ class ClientConnection(Borrower):
         self.deadline = 0.0
         """When it is closed, if it is leaving."""
         self._closed = False
-        self._router: Final = relay.router(database.decode(errors="replace"))
+        self.wrote = False
+        self._router: Final = relay.router(database.decode(errors="replace"), parameters.path_for(user))
+        self._marks: Final = Marks()
+        self._own: Final = own
+        self._temporary = False
+        """It has created temporary tables: what it reads may be one of them."""
+        self._standby_transaction = False
+        """A read-only transaction was begun on the standby it has."""
+        self._wait_until = 0.0
+        """When the read it holds goes to the primary, if no standby is fresh enough by then; 0 while none is held."""
         self._route: Route | None = None
         self._on_primary = False
         """Its server was lent as the primary's."""
@@ -237,9 +260,18 @@ class ClientConnection(Borrower):
         if server is None:
             route = self._nodes()
             pool = route.primary
-            reads = self._router.route(facts).target is Target.STANDBY
+            decision = self._router.route(facts)
+            reads = decision.target is Target.STANDBY and not self._temporary and self._own.route == AUTO
             if reads:
-                pool = route.standby() or pool
+                standby = self._standby(route)
+                if standby is not None:
+                    pool = standby
+                    if facts.transaction is not None:
+                        self._standby_transaction = True
+                elif self._waits(route):
+                    return False
+            elif facts.own_setting is not None or self._own.route == STANDBY_ONLY:
+                return False
             if pool is None or pool.plan.waiting or not pool.plan.idle:
                 return False
             server = pool.lease(self)
@@ -252,17 +284,21 @@ class ClientConnection(Borrower):
                 return True
             prefix = self._take(server, pool is route.primary)
             if reads:
-                pool.counts.reads += 1
+                pool.state.reads += 1
             else:
-                pool.counts.writes += 1
-        elif not self._on_primary:
+                pool.state.writes += 1
+                self.wrote = self.wrote or decision.writes
+        elif not self._on_primary or facts.own_setting is not None:
             return False
         else:
-            server.pool.counts.writes += 1
+            server.pool.state.writes += 1
+            self.wrote = self.wrote or self._router.route(facts).writes
         session.statements.unnamed = None
         peer = server.session
         peer.unnamed = None
         peer.expected.append(SYNC)
+        if facts.temporary:
+            self._temporary = True
         if facts.session_state:
             peer.dirty = facts.session_state
             peer.watch_deallocate = peer.watch_deallocate or facts.deallocates_all
@@ -294,16 +330,20 @@ class ClientConnection(Borrower):
                 self.close()
             return False
         server = self.server
+        error = self._set_own(batch)
         if server is None:
             if self._draining:
                 self.terminate()
                 return False
+            if error is not None:
+                self._fail_batch(batch, error)
+                return True
             if batch.substance:
                 return self._choose(batch, data)
             if batch.state == COMPLETE:
                 self.transport.write(READY_IDLE)
             return True
-        if not self._on_primary and self._target(batch) is not Target.STANDBY:
+        if not self._on_primary and not self._standby_transaction and self._target(batch) is not Target.STANDBY:
             if self._sent_open:
                 # Only statements were prepared there: a Sync ends that, and the primary will parse what it lacks.
                 self._sent_open = False
@@ -313,6 +353,16 @@ class ClientConnection(Borrower):
             return False
         self._send(server, batch, data)
         return batch.state != HELD
+
+    def _set_own(self, batch: Batch) -> PointsmanError | None:
+        """Take note of what it does to settings of ours; what is wrong with that, if anything is."""
+        for facts in batch.facts:
+            if facts.own_setting is not None:
+                name, value = facts.own_setting
+                error = self._own.set(name, value)
+                if error is not None:
+                    return error
+        return None
 
     def _nodes(self) -> Route:
         """Where it may go under the present topology."""
@@ -326,17 +376,79 @@ class ClientConnection(Borrower):
         if batch.state != COMPLETE and (batch.executes or batch.binds):
             # It goes on, and what follows is not known.
             return Target.PRIMARY
+        if self._own.route != AUTO:
+            return Target.PRIMARY if self._own.route == PRIMARY_ONLY else Target.STANDBY
+        if self._temporary:
+            return Target.PRIMARY
         for facts in batch.facts:
             if self._router.route(facts).target is Target.PRIMARY:
                 return Target.PRIMARY
         return Target.STANDBY
 
+    def _standby(self, route: Route) -> Pool | None:
+        """The standby that may serve its next read now, as its level of consistency has it; None for the primary."""
+        marks = self._marks
+        relay = self._relay
+        level = self._own.level
+        if self._own.route == STANDBY_ONLY:
+            return route.standby(NEVER, NEVER, marks.last)
+        if level == PRIMARY:
+            return None
+        need = max(self._router.changed_at, relay.clock.now - relay.settings.max_replica_lag_s)
+        seen = NEVER
+        if level == SESSION:
+            need = max(need, marks.written)
+            seen = marks.seen
+        elif level == GLOBAL:
+            need = max(need, relay.commits.latest())
+        return route.standby(need, seen, marks.last)
+
+    def _waits(self, route: Route) -> bool:
+        """No standby is fresh enough for its read: ask for newer samples. Whether the read is to wait for one."""
+        relay = self._relay
+        if not route.standbys or self._own.level == PRIMARY or self._own.route == STANDBY_ONLY:
+            return False
+        relay.want_freshness()
+        return relay.settings.consistency_wait_s > 0 and not self._wait_until
+
+    def freshness_arrived(self) -> None:
+        """There is a new sample: try again what is held."""
+        if self._wait_until and not self._closed:
+            self._retry()
+
+    def _wait_is_over(self) -> None:
+        if self._wait_until and self._relay.loop.time() >= self._wait_until:
+            self._retry()
+
+    def _retry(self) -> None:
+        """Choose again for the read that was held for a fresher standby."""
+        batch, data = self._held, self._held_data
+        if batch is None:
+            self._wait_until = 0.0
+            return
+        self._held, self._held_data = None, b""
+        try:
+            if self._choose(batch, data):
+                self._unblock()
+                self._leave()
+        except Exception:
+            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
+            self.close()
+
     def _choose(self, batch: Batch, data: bytes) -> bool:
         """Choose a node for a batch and send it there when a server is free. False: blocked."""
         route = self._nodes()
         pool = route.primary
-        if route.standbys and self._target(batch) is Target.STANDBY:
-            pool = route.standby()
+        if self._target(batch) is Target.STANDBY:
+            standby = self._standby(route)
+            if standby is not None:
+                pool = standby
+            elif self._own.route == STANDBY_ONLY:
+                self._fail_batch(batch, NO_STANDBY)
+                return True
+            elif self._waits(route) or self._relay.loop.time() < self._wait_until:
+                return self._wait_for_freshness(batch, data)
+        self._wait_until = 0.0
         if pool is None:
             self._fail_batch(batch, NO_PRIMARY)
             return True
@@ -347,6 +459,16 @@ class ClientConnection(Borrower):
         prefix = self._take(server, pool is route.primary)
         self._send(server, batch, data, prefix)
         return batch.state != HELD
+
+    def _wait_for_freshness(self, batch: Batch, data: bytes) -> bool:
+        """Hold a read until a standby is fresh enough for it, or its time is over. False: blocked."""
+        relay = self._relay
+        self._held, self._held_data = batch, data
+        if not self._wait_until:
+            self._wait_until = relay.loop.time() + relay.settings.consistency_wait_s
+            relay.loop.call_later(relay.settings.consistency_wait_s, self._wait_is_over)
+        relay.waiting_for_freshness.append(self)
+        return False
 
     def _hold(self, batch: Batch, data: bytes, pool: Pool) -> None:
         """Keep a batch until `pool` has a server for it."""
@@ -366,14 +488,20 @@ class ClientConnection(Borrower):
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
         if batch.facts:
-            counts = server.pool.counts
+            state = server.pool.state
             if self._on_primary:
-                counts.writes += 1
+                state.writes += 1
             else:
-                counts.reads += 1
+                state.reads += 1
             for facts in batch.facts:
                 if facts.changes_catalog:
                     self._changes_catalog = True
+                if facts.temporary:
+                    self._temporary = True
+                if facts.transaction is not None and not self._on_primary:
+                    self._standby_transaction = True
+                if self._on_primary and not self.wrote:
+                    self.wrote = self._router.route(facts).writes
         out = self.session.emit(batch, data, server.session)
         self._left = batch.left
         self._sent_open = self.session.batch_open
@@ -483,10 +611,7 @@ class ClientConnection(Borrower):
 
     def _release(self, server: ServerConnection) -> None:
         """Give the server back, and go on with what waited for that."""
-        self.server = None
-        if self._changes_catalog:
-            self._changes_catalog = False
-            self._relay.control.catalog_wanted(self.database.decode(errors="replace"), stale=True)
+        self._leave_server(server)
         server.pool.give_back(server)
         batch, data = self._held, self._held_data
         if batch is None:
@@ -498,14 +623,35 @@ class ClientConnection(Borrower):
         if self._dispatch(batch, data):
             self._unblock()
 
+    def _leave_server(self, server: ServerConnection) -> None:
+        """Have no server any more, and keep in mind what was seen and done on it."""
+        self.server = None
+        self._standby_transaction = False
+        now = time.monotonic()
+        if self.wrote:
+            self.wrote = False
+            self._marks.wrote(now)
+            self._relay.commits.note(now)
+        else:
+            self._marks.read(None if self._on_primary else server.pool, now)
+        if self._changes_catalog:
+            self._changes_catalog = False
+            if not self._on_primary:
+                return  # It can only have failed.
+            self._relay.catalog_changed(self.database.decode(errors="replace"))
+
+    def note_write(self) -> None:
+        """The answer to a write is about to be passed on: who hears of it must find it."""
+        self._relay.commits.note(time.monotonic())
+
     def _drop_server(self, server: ServerConnection) -> None:
         """Have nothing more to do with a server that cannot be lent again."""
-        self.server = None
+        self._leave_server(server)
         server.discard()
 
     def server_lost(self, server: ServerConnection, error: PointsmanError) -> None:
         """The server's connection is gone. Outside a transaction the client is told, and goes on."""
-        self.server = None
+        self._leave_server(server)
         peer = server.session
         if self._closed or peer.mid_message() or peer.status != IDLE:
             # Within a transaction its next statements would run, and commit, without the ones before.
@@ -559,10 +705,15 @@ class ClientConnection(Borrower):
         """A CancelRequest with its key has come."""
         if self.server is not None:
             send_cancel(self._relay, self.server)
-        elif self._held is not None and self._pool is not None and self._pool.withdraw(self):
-            batch, self._held, self._held_data = self._held, None, b""
-            self._fail_batch(batch, Canceled())
-            self._unblock()
+        elif (self._held is not None and self._pool is not None and self._pool.withdraw(self)) or (
+            self._held is not None and self._wait_until
+        ):
+            self._cancel_held(self._held)
+
+    def _cancel_held(self, batch: Batch) -> None:
+        self._held, self._held_data, self._wait_until = None, b"", 0.0
+        self._fail_batch(batch, Canceled())
+        self._unblock()
 
     def drain(self) -> None:
         """Go when nothing is under way."""
@@ -604,7 +755,7 @@ class ClientConnection(Borrower):
 
     def _abandon(self, server: ServerConnection) -> None:
         """The client is gone, its server may be busy."""
-        self.server = None
+        self._leave_server(server)
         session = server.session
         if self._sent_open or self._left or session.expected or session.copy_in or session.mid_message():
             if server.state == LENT:

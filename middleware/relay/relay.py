@@ -5,6 +5,7 @@ Reads the control plane's snapshots as they stand; never waits for them.
 
 import asyncio
 import secrets
+import time
 from typing import Final, Protocol
 
 import cachetools
@@ -14,15 +15,19 @@ from middleware.config import WorkerSettings
 from middleware.control import Counters, NodeCounters, process_id_of, worker_of
 from middleware.errors import ConnectionLost, NoNode
 from middleware.pool.plan import Clock
-from middleware.pool.pool import Counts, Pool
+from middleware.pool.pool import NodeState, Pool
+from middleware.relay.freshness import Commits
 from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2, Users
 from middleware.session.parameters import Interned, StartupParameters
 from middleware.session.prepared import StatementRegistry
 from parser.shapes import FactsTable
-from routing.catalog import Catalog
+from routing.catalog import ANYWHERE, Catalog, SearchPath
 from routing.router import Router
 
 WELCOMES_MAX: Final = 1000
+NEVER: Final = float("-inf")
+PATHS_MAX: Final = 100
+"""Search paths of one database that names are looked up by; clients with others have names looked up in all schemas."""
 DATABASES_MAX: Final = 1000
 """Databases whose catalogs are kept; the clients of others are served by the primary alone."""
 KNOCKING_MAX: Final = 500
@@ -33,6 +38,7 @@ class ControlPlane(Protocol):
     """What the data plane tells the control plane; none of it is answered."""
 
     def catalog_wanted(self, database: str, stale: bool) -> None: ...
+    def freshness_wanted(self) -> None: ...
     def node_trouble(self, node: str, message: str) -> None: ...
     def forward_cancel(self, process_id: int, secret: bytes) -> None: ...
 
@@ -57,6 +63,13 @@ class Client(Protocol):
         """Go now, without a word."""
 
 
+class Reader(Protocol):
+    """A client whose read is held until a standby is fresh enough."""
+
+    def freshness_arrived(self) -> None:
+        """There is a new sample."""
+
+
 class Route:
     """Where the clients of one database and user go, under one topology."""
 
@@ -68,10 +81,11 @@ class Route:
         self.standbys: Final = standbys
         self._turn = 0
 
-    def standby(self) -> Pool | None:
-        """The standby with the fewest servers lent or waited for, those with as few taking turns; None without one.
+    def standby(self, need: float, seen: float, last: Pool | None) -> Pool | None:
+        """The standby for a read: fresh as of `need`, and of `seen` unless it is `last`; None where there is none.
 
-        Turns, not totals: a standby that has just come back must not be given all that it has missed.
+        Of several the one with the fewest servers lent or waited for; those with as few take turns. Turns, not totals:
+        a standby that has just come back must not be given all that it has missed.
         """
         best: Pool | None = None
         fewest = 0
@@ -79,9 +93,12 @@ class Route:
         index = turn = self._turn
         for _ in range(count):
             pool = self.standbys[index]
+            index = index + 1 if index + 1 < count else 0
+            fresh = pool.state.fresh_as_of
+            if fresh < need or (fresh < seen and pool is not last):
+                continue
             plan = pool.plan
             outstanding = len(plan.lent) + len(plan.waiting)
-            index = index + 1 if index + 1 < count else 0
             if best is None or outstanding < fewest:
                 best = pool
                 fewest = outstanding
@@ -94,7 +111,12 @@ class Relay:
     """The data plane of one worker."""
 
     def __init__(
-        self, worker: int, settings: WorkerSettings, loop: asyncio.AbstractEventLoop, control: ControlPlane
+        self,
+        worker: int,
+        settings: WorkerSettings,
+        loop: asyncio.AbstractEventLoop,
+        control: ControlPlane,
+        commits: Commits,
     ) -> None:
         self.worker: Final = worker
         self.settings: Final = settings
@@ -118,11 +140,16 @@ class Relay:
             WELCOMES_MAX
         )
         """The ParameterStatus messages for a client's login, as a server told them."""
-        self._routers: Final[dict[str, Router]] = {}
+        self._routers: Final[dict[str, dict[SearchPath, Router]]] = {}
+        self.waiting_for_freshness: list[Reader] = []
+        """Clients whose reads are held until a standby is fresh enough."""
+        self._freshness_wanted = False
+        """The control plane was asked for a sample that has not come yet."""
+        self.commits: Final = commits
         self._routes: dict[tuple[bytes, bytes], Route] = {}
         self._pools: Final[dict[tuple[str, bytes, bytes], Pool]] = {}
         self._retired: list[Pool] = []
-        self._counts: Final[dict[str, Counts]] = {}
+        self._nodes: Final[dict[str, NodeState]] = {}
         self._serial = 0
 
     # Snapshots
@@ -139,19 +166,53 @@ class Relay:
                 pool.close(ConnectionLost(f'node "{pool.node}" is down'))
                 self._retired.append(self._pools.pop(key))
 
-    def set_catalog(self, catalog: Catalog) -> None:
-        self.router(catalog.database).set_catalog(catalog)
+    def set_catalog(self, catalog: Catalog, read_at: float, changed_at: float) -> None:
+        for router in self._routers.get(catalog.database, {}).values():
+            router.set_catalog(catalog, read_at, changed_at)
 
-    def router(self, database: str) -> Router:
-        """The router for a database; asks for its catalog where it is new."""
-        router = self._routers.get(database)
-        if router is None:
+    def catalog_changed(self, database: str) -> None:
+        """A client has changed it: nothing is decided by what is known of it until it was read again."""
+        now = time.monotonic()
+        for router in self._routers.get(database, {}).values():
+            router.suspend(now)
+        self.control.catalog_wanted(database, stale=True)
+
+    def set_freshness(self, standbys: tuple[tuple[str, float, int | None], ...]) -> None:
+        """A sample of how far the standbys have come."""
+        bound = self.settings.max_replica_lag_bytes
+        for name, fresh_as_of, lag_bytes in standbys:
+            state = self._nodes.setdefault(name, NodeState())
+            state.lag_bytes = lag_bytes
+            too_far = bound > 0 and (lag_bytes is None or lag_bytes > bound)
+            state.fresh_as_of = NEVER if too_far else fresh_as_of
+        self._freshness_wanted = False
+        waiting, self.waiting_for_freshness = self.waiting_for_freshness, []
+        for client in waiting:
+            client.freshness_arrived()
+
+    def want_freshness(self) -> None:
+        """A read could not go to a standby for want of a newer sample."""
+        if not self._freshness_wanted:
+            self._freshness_wanted = True
+            self.control.freshness_wanted()
+
+    def router(self, database: str, path: SearchPath = ANYWHERE) -> Router:
+        """The router for a database and search_path; asks for the catalog of a database that is new."""
+        routers = self._routers.get(database)
+        if routers is None:
             if len(self._routers) >= DATABASES_MAX:
                 oldest = next(iter(self._routers))
-                self._routers.pop(oldest).retire()
-            router = self._routers[database] = Router()
+                for router in self._routers.pop(oldest).values():
+                    router.retire()
+            routers = self._routers[database] = {}
+        found = routers.get(path)
+        if found is None and len(routers) >= PATHS_MAX:
+            path = ANYWHERE
+            found = routers.get(path)
+        if found is None:
+            found = routers[path] = Router(path)
             self.control.catalog_wanted(database, stale=False)
-        return router
+        return found
 
     def route(self, database: bytes, user: bytes) -> Route:
         """The pools for a database and user under the present topology."""
@@ -169,8 +230,8 @@ class Relay:
         key = node.name, database, user
         pool = self._pools.get(key)
         if pool is None:
-            counts = self._counts.setdefault(node.name, Counts())
-            pool = Pool(node, database, user, self.settings, self.loop, self.clock, self.control.node_trouble, counts)
+            state = self._nodes.setdefault(node.name, NodeState())
+            pool = Pool(node, database, user, self.settings, self.loop, self.clock, self.control.node_trouble, state)
             self._pools[key] = pool
         return pool
 
@@ -235,15 +296,20 @@ class Relay:
         """What the control plane shows of this worker."""
         waiting = sum(len(pool.plan.waiting) for pool in self._pools.values())
         nodes = []
-        for name, counts in self._counts.items():
+        for name, state in self._nodes.items():
             pools = [pool for pool in self._pools.values() if pool.node == name]
             leases = sum(len(pool.plan.lent) for pool in pools)
             servers = sum(pool.plan.size() for pool in pools)
-            nodes.append(NodeCounters(name, counts.reads, counts.writes, leases, servers))
+            nodes.append(NodeCounters(name, state.reads, state.writes, leases, servers))
         return Counters(self.worker, len(self.clients), waiting, tuple(nodes))
 
 
 NO_PRIMARY: Final = NoNode(
     "no primary is available",
     hint="Pointsman sees no node, or more than one, that takes writes; try again later.",
+)
+
+NO_STANDBY: Final = NoNode(
+    "no standby is available",
+    hint="The session has pointsman.route = 'standby', and Pointsman sees no standby that answers.",
 )

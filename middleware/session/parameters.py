@@ -8,6 +8,9 @@ message does (SET search_path TO 'a, b' would name one schema), and any name.
 
 from typing import Final
 
+from routing.catalog import ANYWHERE, SearchPath
+from routing.router import search_path_of
+
 NOT_GUCS: Final = frozenset({b"user", b"database", b"replication", b"options"})
 """Keys of a startup message that are no settings ("Message Formats", StartupMessage)."""
 
@@ -17,13 +20,15 @@ RESHAPES_STATEMENTS: Final = frozenset({b"search_path", b"role", b"session_autho
 NAMES_MAX: Final = 100
 """Settings in one startup message. PostgreSQL bounds them by the packet's 10 000 bytes alone."""
 
+OWN_PREFIX: Final = "pointsman."
+
 PLAIN_ENCODINGS: Final = frozenset({b"utf8", b"utf-8", b"unicode"})
 
 
 class StartupParameters:
     """The settings one client asked for. Equal ones are one object (see Interned), so `is` compares them."""
 
-    __slots__ = ("opaque_backslash", "opaque_encoding", "reshapes", "values")
+    __slots__ = ("_search_path", "opaque_backslash", "opaque_encoding", "own", "reshapes", "values")
 
     def __init__(self, values: tuple[tuple[bytes, bytes], ...]) -> None:
         self.values: Final = values
@@ -35,6 +40,19 @@ class StartupParameters:
         scs = known.get(b"standard_conforming_strings", b"on").lower()
         self.opaque_backslash: Final = scs not in (b"on", b"true", b"yes", b"1")
         """A backslash may escape a quote in plain strings: a text that has one is not read."""
+        self._search_path: Final = known.get(b"search_path")
+        self.own: Final = tuple(
+            (name.decode(errors="replace").removeprefix(OWN_PREFIX), value.decode(errors="replace").lower())
+            for name, value in values
+            if name.startswith(OWN_PREFIX.encode())
+        )
+        """Settings of ours, without the prefix."""
+
+    def path_for(self, user: bytes) -> SearchPath:
+        """The schemas that names may mean; any, where it was not said at login: a role's own setting is not known."""
+        if self._search_path is None:
+            return ANYWHERE
+        return search_path_of(self._search_path.decode(errors="replace"), user.decode(errors="replace"))
 
     def opaque(self, text: bytes) -> bool:
         """Whether the grammar we read with could take `text` for something else than the server does."""

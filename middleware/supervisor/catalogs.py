@@ -1,8 +1,10 @@
 """The catalogs of the databases clients use, loaded from a node and kept fresh.
 
 In: which databases workers ask for, and that DDL was seen on one. Out: `publish(catalog)` when one is new or has
-changed. Without a catalog routing knows no function and sends what calls one to the primary, so a database that cannot
+changed. Without a catalog routing knows no name and sends all that has one to the primary, so a database that cannot
 be read costs speed, not correctness: it is logged once and tried again with growing delays.
+
+A snapshot is put together in a thread: on a large database that takes seconds, and nobody is to wait for it.
 """
 
 import math
@@ -11,13 +13,19 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 import asyncpg
 import msgspec
 import structlog
 
-from healthcheck.probe import APPLICATION_NAME, Credentials, reason
+from healthcheck.line import APPLICATION_NAME, Credentials, reason
 from healthcheck.topology import Node, Topology
+from middleware.control import SetCatalog
+from middleware.supervisor.catalog_reader import read_rows
+from parser.shapes import FactsTable
+from routing.assemble import Rows, assemble
 from routing.catalog import Catalog
+from routing.router import CHANGING
 
 DATABASES_MAX: Final = 100
 """Beyond it the database asked for longest ago is forgotten: workers are told that nothing is known of it."""
@@ -27,22 +35,13 @@ DEBOUNCE_S: Final = 0.2
 RETRY_DELAY_FIRST_S: Final = 1.0
 RETRY_DELAY_MAX_S: Final = 60.0
 
-# A name is readable when all functions of that name are: a call does not tell which one it means. A procedure has no
-# business in a read, whatever it is marked as.
-_QUERY: Final = """
-SELECT proname
-  FROM pg_catalog.pg_proc
- GROUP BY proname
-HAVING bool_and(provolatile IN ('s', 'i') AND prokind IN ('f', 'w', 'a'))
-"""
-
 log = structlog.get_logger()
 
 
 class _Entry(msgspec.Struct):
     due: float
     """When to load next; infinite while it is being loaded."""
-    catalog: Catalog | None = None
+    snapshot: SetCatalog | None = None
     failures: int = 0
     stale: bool = False
     """DDL was seen while it was being loaded: what is read may be from before."""
@@ -55,7 +54,7 @@ class Catalogs:
         self,
         credentials: Credentials,
         topology: Callable[[], Topology],
-        publish: Callable[[Catalog], None],
+        publish: Callable[[SetCatalog], None],
         *,
         refresh_s: float,
         timeout_s: float,
@@ -69,12 +68,13 @@ class Catalogs:
         """By when they were last asked for, the longest ago first."""
         self._changed = anyio.Event()
         self._version = 0
+        self._texts = FactsTable()
 
-    def known(self) -> dict[str, Catalog]:
-        """The catalogs loaded so far, by database."""
-        return {name: entry.catalog for name, entry in self._entries.items() if entry.catalog is not None}
+    def snapshots(self) -> list[SetCatalog]:
+        """The catalogs known now."""
+        return [entry.snapshot for entry in self._entries.values() if entry.snapshot is not None]
 
-    def wanted(self, database: str, *, stale: bool) -> Catalog | None:
+    def wanted(self, database: str, *, stale: bool) -> SetCatalog | None:
         """A worker asks for a catalog, or saw DDL: the catalog known now, if any; a new one will be published."""
         entry = self._entries.pop(database, None)
         if entry is None:
@@ -83,17 +83,20 @@ class Catalogs:
                 self._forget(next(iter(self._entries)))
         elif stale and entry.due == math.inf:
             entry.stale = True
-        elif stale and entry.catalog is not None:
+        elif stale and entry.snapshot is not None:
             entry.due = min(entry.due, time.monotonic() + DEBOUNCE_S)
+        if stale and entry.snapshot is not None and entry.snapshot.catalog.hazard != CHANGING:
+            # Nobody is to decide by what may be wrong by now.
+            self._publish_as(entry, Catalog(database, 0, hazard=CHANGING), time.monotonic())
         self._entries[database] = entry
         self._changed.set()
-        return entry.catalog
+        return entry.snapshot
 
     def topology_changed(self) -> None:
         """Databases that could not be read may be readable now."""
         now = time.monotonic()
         for entry in self._entries.values():
-            if entry.catalog is None and entry.due != math.inf:
+            if entry.snapshot is None and entry.due != math.inf:
                 entry.due = now
         self._changed.set()
 
@@ -136,19 +139,21 @@ class Catalogs:
             return "no node is up"
         try:
             with anyio.fail_after(self._timeout_s):
-                readable = await self._read(node, database)
+                read_at = time.monotonic()
+                rows = await self._read(node, database)
+                read = await anyio.to_thread.run_sync(assemble, database, 0, rows, self._texts)
         except TimeoutError:
             return f'no answer from node "{node.name}" within {self._timeout_s:g} s'
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             return reason(error)
-        if self._entries.get(database) is entry and (
-            entry.catalog is None or entry.catalog.readable_functions != readable
-        ):
-            entry.catalog = self._next(database, readable)
-            self._publish(entry.catalog)
+        known = entry.snapshot
+        if entry.stale or self._entries.get(database) is not entry:
+            return ""
+        if known is None or msgspec.structs.replace(read, version=known.catalog.version) != known.catalog:
+            self._publish_as(entry, read, read_at)
         return ""
 
-    async def _read(self, node: Node, database: str) -> frozenset[str]:
+    async def _read(self, node: Node, database: str) -> Rows:
         connection: Any = await asyncpg.connect(
             host=node.host,
             port=node.port,
@@ -161,21 +166,23 @@ class Catalogs:
             server_settings={"application_name": APPLICATION_NAME},
         )
         try:
-            return frozenset(row["proname"] for row in await connection.fetch(_QUERY))
+            return await read_rows(connection)
         finally:
             connection.terminate()
 
-    def _next(self, database: str, readable: frozenset[str]) -> Catalog:
+    def _publish_as(self, entry: _Entry, catalog: Catalog, read_at: float) -> None:
         # One count for all: a database that is forgotten and comes back keeps growing.
         self._version += 1
-        return Catalog(database, self._version, readable)
+        numbered = msgspec.structs.replace(catalog, version=self._version)
+        entry.snapshot = SetCatalog(numbered, read_at, time.monotonic())
+        self._publish(entry.snapshot)
 
     def _forget(self, database: str) -> None:
         entry = self._entries.pop(database)
         log.info("catalog forgotten, too many databases", database=database, most=DATABASES_MAX)
-        if entry.catalog is not None:
+        if entry.snapshot is not None:
             # A worker would go by its last copy for ever.
-            self._publish(self._next(database, frozenset()))
+            self._publish_as(entry, Catalog(database, 0), time.monotonic())
 
 
 def _source(topology: Topology) -> Node | None:

@@ -7,7 +7,7 @@ the older one of its kind, and cancels beyond the bound are dropped, as PostgreS
 from collections import deque
 from typing import Final
 
-from middleware.control import Configure, Down, Drain, ForwardCancel, SetCatalog, SetTopology
+from middleware.control import Configure, Down, Drain, ForwardCancel, SetCatalog, SetFreshness, SetTopology
 
 CANCELS_MAX: Final = 1000
 
@@ -16,7 +16,7 @@ class Outbox:
     """The messages for one worker. Configure goes first, then Topology, so that both are known before the rest."""
 
     def __init__(self) -> None:
-        self._snapshots: dict[str, Configure | SetTopology | Drain] = {}
+        self._snapshots: dict[str, Configure | SetTopology | SetFreshness | Drain] = {}
         self._catalogs: dict[str, SetCatalog] = {}
         self._cancels: deque[ForwardCancel] = deque(maxlen=CANCELS_MAX)
 
@@ -38,4 +38,4 @@ class Outbox:
         return taken
 
 
-_ORDER: Final = tuple(kind.__name__ for kind in (Configure, SetTopology, Drain))
+_ORDER: Final = tuple(kind.__name__ for kind in (Configure, SetTopology, SetFreshness, Drain))

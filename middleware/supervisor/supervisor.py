@@ -5,6 +5,7 @@ In: Settings. Out: a proxy that serves, and what there is to know of it: address
 
 import contextlib
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -12,8 +13,8 @@ from typing import Final
 import anyio
 import structlog
 
+from healthcheck.line import Credentials
 from healthcheck.monitor import Monitor, Target
-from healthcheck.probe import Credentials
 from healthcheck.state import Rhythm
 from healthcheck.topology import Topology
 from middleware.config import Settings
@@ -24,16 +25,19 @@ from middleware.control import (
     Down,
     Drain,
     ForwardCancel,
+    FreshnessWanted,
     NodeTrouble,
     Ready,
-    SetCatalog,
+    SetFreshness,
     SetTopology,
     Up,
     worker_of,
 )
+from middleware.relay.freshness import BYTES_PER_WORKER
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.counters import CountersSnapshot, Totals
 from middleware.supervisor.listeners import Listeners, open_listeners
+from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker
 from routing.catalog import Catalog
 
@@ -63,8 +67,14 @@ class Supervisor:
         self._catalogs = Catalogs(
             credentials,
             lambda: self.topology,
-            self._catalog_changed,
+            self._tell_all,
             refresh_s=checks.catalog_refresh,
+            timeout_s=checks.timeout,
+        )
+        self._sampler = Sampler(
+            credentials,
+            lambda freshness: self._tell_all(SetFreshness(freshness)),
+            period_s=settings.freshness_period,
             timeout_s=checks.timeout,
         )
         self._workers = [
@@ -72,6 +82,9 @@ class Supervisor:
             for index in range(settings.workers)
         ]
         self._workers_scope = anyio.CancelScope()
+        self._shared = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of run()
+        """Memory that the workers share, as a file without a name."""
+        self._shared.truncate(settings.workers * BYTES_PER_WORKER)
         self._stopping = anyio.Event()
         self.ready = anyio.Event()
         """Set once every worker has said that it accepts clients."""
@@ -87,7 +100,7 @@ class Supervisor:
     @property
     def catalogs(self) -> dict[str, Catalog]:
         """The catalogs loaded so far, by database."""
-        return self._catalogs.known()
+        return {message.catalog.database: message.catalog for message in self._catalogs.snapshots()}
 
     @property
     def worker_pids(self) -> tuple[int | None, ...]:
@@ -126,6 +139,7 @@ class Supervisor:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._monitor.run)
                 tasks.start_soon(self._catalogs.run)
+                tasks.start_soon(self._sampler.run)
                 tasks.start_soon(self._tell_ready)
                 tasks.start_soon(self._drain_when_stopped)
                 with self._workers_scope:
@@ -137,6 +151,7 @@ class Supervisor:
                 tasks.cancel_scope.cancel()
         finally:
             self._listeners.close()
+            self._shared.close()
         log.info("stopped")
 
     async def _tell_ready(self) -> None:
@@ -155,14 +170,22 @@ class Supervisor:
         self._workers_scope.deadline = anyio.current_time() + timeout_s + DRAIN_GRACE_S
 
     def _inherited(self) -> tuple[int, ...]:
-        return self._listeners.filenos()
+        return (*self._listeners.filenos(), self._shared.fileno())
 
     def _greeting(self, index: int) -> list[Down]:
         """What a new process must know."""
-        messages: list[Down] = [Configure(index, self._settings.worker_settings(index), self._inherited())]
+        messages: list[Down] = [
+            Configure(
+                index,
+                self._settings.workers,
+                self._settings.worker_settings(index),
+                self._listeners.filenos(),
+                self._shared.fileno(),
+            )
+        ]
         if self._published is not None:
             messages.append(SetTopology(self._published))
-        messages.extend(SetCatalog(catalog) for catalog in self.catalogs.values())
+        messages.extend(self._catalogs.snapshots())
         if self._stopping.is_set():
             messages.append(Drain(self._settings.shutdown_timeout))
         return messages
@@ -185,9 +208,7 @@ class Supervisor:
         self._published = topology
         self._tell_all(SetTopology(topology))
         self._catalogs.topology_changed()
-
-    def _catalog_changed(self, catalog: Catalog) -> None:
-        self._tell_all(SetCatalog(catalog))
+        self._sampler.topology_changed(topology)
 
     def _heard(self, index: int, message: Down | Up) -> None:
         """What worker `index` says."""
@@ -197,9 +218,11 @@ class Supervisor:
             case Counters():
                 self._totals.reported(message)
             case CatalogWanted(database=database, stale=stale):
-                catalog = self._catalogs.wanted(database, stale=stale)
-                if catalog is not None and not stale:
-                    self._workers[index].send(SetCatalog(catalog))
+                snapshot = self._catalogs.wanted(database, stale=stale)
+                if snapshot is not None and not stale:
+                    self._workers[index].send(snapshot)
+            case FreshnessWanted():
+                self._sampler.wanted()
             case NodeTrouble(node=node, message=text):
                 log.debug("node trouble", name=node, error=text, worker=index)
                 self._monitor.probe_now(node)

@@ -211,7 +211,9 @@ def test_trust_needs_no_password() -> None:
 def test_secrets_are_in_no_representation() -> None:
     settings = build_settings(tomllib.loads(GOOD))
     worker = settings.worker_settings(0)
-    shown = f"{settings} {settings!r} {worker} {worker!r} {Configure(0, worker, ())!r} {settings.model_dump_json()}"
+    shown = (
+        f"{settings} {settings!r} {worker} {worker!r} {Configure(0, 1, worker, (), 3)!r} {settings.model_dump_json()}"
+    )
     assert SECRET not in shown
     assert SECRET in msgspec.json.encode(worker).decode()
 

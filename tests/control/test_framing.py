@@ -18,17 +18,19 @@ from middleware.control import (
     Drained,
     ForwardCancel,
     FrameReader,
+    FreshnessWanted,
     NodeCounters,
     NodeTrouble,
     Ready,
     SetCatalog,
+    SetFreshness,
     SetTopology,
     Up,
     encode,
     process_id_of,
     worker_of,
 )
-from routing.catalog import Catalog
+from routing.catalog import Catalog, Overload, Thing
 
 SETTINGS = WorkerSettings(
     pool_mode="transaction",
@@ -47,14 +49,21 @@ SETTINGS = WorkerSettings(
     server_lifetime_s=1.0,
     cancel_wait_timeout_s=1.0,
     server_reset_query="",
+    consistency="session",
+    max_replica_lag_s=1.0,
+    max_replica_lag_bytes=5,
+    consistency_wait_s=0.0,
     log_level="info",
     log_format="text",
 )
 NODES = (Node("db1", "::1", 5432, Role.PRIMARY, True), Node("db2", "h", 1, Role.STANDBY, False, 7, "why"))
+CATALOG = Catalog("d", 2, {"ÄÖ": (Overload("s", 0, 1, "is volatile"),)}, {"t": (Thing("s", ""),)})
 EVERY_MESSAGE: list[Down | Up] = [
-    Configure(1, SETTINGS, (5, 6)),
+    Configure(1, 2, SETTINGS, (5, 6), 7),
     SetTopology(Topology(3, NODES, 2**62, 4)),
-    SetCatalog(Catalog("d", 2, frozenset({"now", "ÄÖ"}))),
+    SetCatalog(CATALOG, 1.5, 2.5),
+    SetFreshness((("db2", 1.5, None), ("db3", float("-inf"), 7))),
+    FreshnessWanted(),
     Drain(1.5),
     ForwardCancel(1 << 20 | 5, b"\x00\xff"),
     Ready(0),

@@ -8,8 +8,9 @@ import anyio
 import msgspec
 import pytest
 
+from healthcheck.line import APPLICATION_NAME, Credentials, ProbeError
 from healthcheck.monitor import Monitor, Target
-from healthcheck.probe import APPLICATION_NAME, Credentials, Probe, ProbeError
+from healthcheck.probe import Probe
 from healthcheck.state import Rhythm
 from healthcheck.topology import Role, Topology
 from middleware.sandbox import Sandbox

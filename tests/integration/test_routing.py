@@ -1,5 +1,9 @@
 """Reads are served by standbys, all else by the primary: asked of PostgreSQL itself."""
 
+import contextlib
+from collections.abc import Callable
+from functools import partial
+
 import psycopg
 import pytest
 
@@ -11,22 +15,119 @@ pytestmark = pytest.mark.integration
 
 WHO = "SELECT current_setting('cluster_name')"
 
+Who = Callable[[str], str]
+
+
+def asking(client: psycopg.Connection) -> Who:
+    def who(sql: str) -> str:
+        row = client.execute(sql).fetchone()
+        assert row is not None
+        return str(row[0])
+
+    return who
+
+
+def reads_on_a_standby(client: psycopg.Connection) -> bool:
+    return asking(client)(WHO) != "db1"
+
 
 def test_reads_go_to_standbys_and_all_else_to_the_primary(cluster: Sandbox, endpoint: Endpoint) -> None:
     with psycopg.connect(endpoint.conninfo(), autocommit=True) as client:
-
-        def who(sql: str) -> str:
-            row = client.execute(sql).fetchone()
-            assert row is not None
-            return str(row[0])
-
-        # The catalog of a database is loaded when its first client comes; until then all goes to the primary.
-        eventually(lambda: who(WHO) != "db1")
-        assert {who(WHO) for _ in range(20)} == {"db2", "db3"}
+        who = asking(client)
         client.execute("CREATE TABLE IF NOT EXISTS routing (a int)")
+        # The catalog is loaded when a database's first client comes, and again after DDL; until then all goes to the
+        # primary, as do reads that no standby is fresh enough for.
+        eventually(lambda: who(f"{WHO} FROM (SELECT count(*) FROM routing) AS x") != "db1")
         assert who("INSERT INTO routing VALUES (1) RETURNING current_setting('cluster_name')") == "db1"
         assert who(f"{WHO} FROM routing FOR UPDATE") == "db1"
-        assert who("SELECT current_setting('cluster_name') || random()").startswith("db1")
+        assert who("SELECT current_setting('cluster_name') || pg_backend_pid() || pg_is_in_recovery()").startswith(
+            "db1"
+        )
         with client.transaction():
             assert who(WHO) == "db1"
+        eventually(lambda: who(WHO) != "db1")
     cluster.query("DROP TABLE routing")
+
+
+def test_clients_are_spread_over_the_standbys(endpoint: Endpoint) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(psycopg.connect(endpoint.conninfo(), autocommit=True)) for _ in range(8)]
+        for client in clients:
+            eventually(partial(reads_on_a_standby, client))
+        assert {asking(client)(WHO) for client in clients} == {"db2", "db3"}
+
+
+def test_a_read_only_transaction_stays_on_a_standby(endpoint: Endpoint) -> None:
+    with psycopg.connect(endpoint.conninfo(), autocommit=True) as client:
+        client.read_only = True
+        eventually(lambda: asking(client)(WHO) != "db1")
+        for _ in range(3):
+            with client.transaction():
+                first = asking(client)(WHO)
+                assert first != "db1"
+                client.execute("DECLARE c CURSOR FOR SELECT generate_series(1, 10)")
+                assert client.execute("FETCH 3 FROM c").fetchall() == [(1,), (2,), (3,)]
+                assert asking(client)(WHO) == first
+                with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), client.transaction():
+                    client.execute("CREATE TABLE never (a int)")
+                assert asking(client)(WHO) == first
+
+
+def test_serializable_transactions_stay_on_the_primary(endpoint: Endpoint) -> None:
+    with psycopg.connect(endpoint.conninfo(), autocommit=True) as client:
+        eventually(lambda: asking(client)(WHO) != "db1")
+        client.execute("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY")
+        assert asking(client)(WHO) == "db1"
+        client.execute("COMMIT")
+
+
+def test_a_client_that_has_a_temporary_table_reads_on_the_primary(endpoint: Endpoint) -> None:
+    with psycopg.connect(endpoint.conninfo(), autocommit=True) as client:
+        eventually(lambda: asking(client)(WHO) != "db1")
+        client.execute("CREATE TEMP TABLE mine (a int)")
+        assert {asking(client)(WHO) for _ in range(5)} == {"db1"}
+
+
+def test_a_client_can_ask_for_the_primary_and_say_what_its_reads_may_miss(endpoint: Endpoint) -> None:
+    with psycopg.connect(endpoint.conninfo(), autocommit=True) as client:
+        who = asking(client)
+        eventually(lambda: who(WHO) != "db1")
+        assert who(f"/* pointsman: primary */ {WHO}") == "db1"
+        client.execute("SET pointsman.route = 'primary'")
+        assert who(WHO) == "db1"
+        client.execute("RESET pointsman.route")
+        eventually(lambda: who(WHO) != "db1")
+        client.execute("SET pointsman.consistency = 'primary'")
+        assert who(WHO) == "db1"
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match=r'invalid value for .*consistency": "x"'):
+            client.execute("SET pointsman.consistency = x")
+        with pytest.raises(psycopg.errors.UndefinedObject, match=r'parameter "pointsman\.color"'):
+            client.execute("SET pointsman.color = x")
+    with pytest.raises(psycopg.OperationalError, match=r'parameter "pointsman\.consistency": "none"'):
+        psycopg.connect(endpoint.conninfo(), options="-c pointsman.consistency=none")
+    with psycopg.connect(endpoint.conninfo(), options="-c pointsman.route=primary", autocommit=True) as client:
+        assert asking(client)(WHO) == "db1"
+
+
+def test_a_client_that_asks_for_a_standby_gets_one_for_all_it_does(endpoint: Endpoint) -> None:
+    with psycopg.connect(endpoint.conninfo(), autocommit=True, options="-c pointsman.route=standby") as client:
+        assert asking(client)(WHO) != "db1"
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            client.execute("CREATE TABLE never (a int)")
+        with client.transaction():
+            assert asking(client)(WHO) != "db1"
+        client.execute("SET pointsman.route = 'auto'")
+        with client.transaction():
+            assert asking(client)(WHO) == "db1"
+
+
+def test_a_view_that_turns_volatile_is_not_read_on_a_standby_again(endpoint: Endpoint) -> None:
+    with psycopg.connect(endpoint.conninfo(), autocommit=True) as client:
+        client.execute("CREATE SEQUENCE turning_seq")
+        client.execute("CREATE VIEW turning AS SELECT 1::bigint AS a")
+        with psycopg.connect(endpoint.conninfo(), autocommit=True) as reader:
+            eventually(lambda: asking(reader)("SELECT current_setting('cluster_name') FROM turning") != "db1")
+            client.execute("CREATE OR REPLACE VIEW turning AS SELECT nextval('turning_seq') AS a")
+            for _ in range(50):
+                reader.execute("SELECT a FROM turning")
+        client.execute("DROP VIEW turning; DROP SEQUENCE turning_seq")

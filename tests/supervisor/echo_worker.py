@@ -26,6 +26,7 @@ from middleware.control import (
     NodeTrouble,
     Ready,
     SetCatalog,
+    SetFreshness,
     SetTopology,
     Up,
     encode,
@@ -42,6 +43,7 @@ class EchoWorker:
         self.servers: list[asyncio.Server] = []
         self.topologies: list[int] = []
         self.catalogs: dict[str, int] = {}
+        self.samples = 0
         self.readable: dict[str, list[str]] = {}
         self.cancels: list[int] = []
         self.users: dict[str, str | None] = {}
@@ -69,9 +71,13 @@ class EchoWorker:
                 self.topologies.append(topology.version)
             case SetCatalog(catalog=catalog):
                 self.catalogs[catalog.database] = catalog.version
-                self.readable[catalog.database] = sorted(catalog.readable_functions)
+                self.readable[catalog.database] = sorted(
+                    name for name, ones in catalog.functions.items() if not any(one.hazard for one in ones)
+                )
             case ForwardCancel(process_id=process_id):
                 self.cancels.append(process_id)
+            case SetFreshness():
+                self.samples += 1
             case Drain() if not self.deaf:
                 self.tell(Drained(self.index))
             case _:

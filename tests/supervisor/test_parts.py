@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from healthcheck.probe import Credentials
+from healthcheck.line import Credentials
 from healthcheck.topology import Node, Role, Topology
 from middleware.control import Counters, Drain, ForwardCancel, NodeCounters, SetCatalog, SetTopology
 from middleware.supervisor import ListenError, catalogs
@@ -30,12 +30,12 @@ def test_the_outbox_keeps_the_newest_of_each_snapshot() -> None:
     outbox = Outbox()
     for version in range(3):
         outbox.put(SetTopology(Topology(version)))
-        outbox.put(SetCatalog(Catalog("a", version, frozenset())))
-        outbox.put(SetCatalog(Catalog("b", version, frozenset())))
+        outbox.put(SetCatalog(Catalog("a", version), 0.0, 0.0))
+        outbox.put(SetCatalog(Catalog("b", version), 0.0, 0.0))
     assert outbox.take() == [
         SetTopology(Topology(2)),
-        SetCatalog(Catalog("a", 2, frozenset())),
-        SetCatalog(Catalog("b", 2, frozenset())),
+        SetCatalog(Catalog("a", 2), 0.0, 0.0),
+        SetCatalog(Catalog("b", 2), 0.0, 0.0),
     ]
     assert outbox.take() == []
 
@@ -134,7 +134,7 @@ def test_a_name_that_does_not_resolve_is_one_line() -> None:
 
 def test_what_was_asked_for_last_is_kept_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogs, "DATABASES_MAX", 2)
-    published: list[Catalog] = []
+    published: list[SetCatalog] = []
     node = Node("db1", "127.0.0.1", 1, Role.PRIMARY, True)
     credentials = Credentials("m", None, "postgres")
     known = Catalogs(credentials, lambda: Topology(1, (node,)), published.append, refresh_s=1.0, timeout_s=1.0)

@@ -1,0 +1,82 @@
+"""A connection to one node that is kept open between questions (asyncpg), and the reasons why there is no answer."""
+
+import errno
+import os
+from typing import Any, Final
+
+import anyio
+import asyncpg
+import msgspec
+
+APPLICATION_NAME: Final = "pointsman-monitor"
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """Who asks, and in which database."""
+
+    user: str
+    password: str | None
+    database: str
+
+    def __repr__(self) -> str:
+        # The generated one would print the password.
+        return f"Credentials(user={self.user!r}, database={self.database!r})"
+
+
+class ProbeError(Exception):
+    """The node did not answer as a PostgreSQL node in service does. The text says why, for people."""
+
+
+class Line:
+    """A line to one node. Not for concurrent use."""
+
+    def __init__(self, host: str, port: int, credentials: Credentials, timeout_s: float) -> None:
+        self._host, self._port = host, port
+        self._credentials = credentials
+        self._timeout_s = timeout_s
+        self._connection: Any = None
+
+    async def ask(self, query: str) -> Any:
+        """The first row of the answer. Raises ProbeError; the connection is then dropped, and opened anew next time."""
+        try:
+            with anyio.fail_after(self._timeout_s):
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await self._open()
+                return await self._connection.fetchrow(query)
+        except TimeoutError:
+            self.close()
+            raise ProbeError(f"no answer within {self._timeout_s:g} s") from None
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            self.close()
+            raise ProbeError(reason(error)) from None
+        except BaseException:
+            self.close()
+            raise
+
+    async def _open(self) -> Any:
+        return await asyncpg.connect(
+            host=self._host,
+            port=self._port,
+            user=self._credentials.user,
+            password=self._credentials.password,
+            database=self._credentials.database,
+            # One timeout, ours, covers connecting and asking.
+            timeout=self._timeout_s * 2,
+            # Enough for the one query of each line, which is then prepared once.
+            statement_cache_size=10,
+            server_settings={"application_name": APPLICATION_NAME},
+        )
+
+    def close(self) -> None:
+        """Drop the connection at once, without a word to the node: it may not be listening."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+def reason(error: BaseException) -> str:
+    """An error of asyncpg or the network in one line."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
+        # asyncio's own text names the address in Python's notation.
+        return os.strerror(error.errno).lower()
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,41 @@
+"""The settings a client has of us rather than of PostgreSQL: `SET pointsman.name = value`, or `options` at login.
+
+To PostgreSQL they are custom settings, so the statement is passed on and answered by it; here is what they mean.
+"""
+
+from typing import Final
+
+from middleware.errors import InvalidSetting, PointsmanError, UnknownSetting
+from middleware.relay.freshness import LEVELS
+
+AUTO: Final = 0
+PRIMARY_ONLY: Final = 1
+STANDBY_ONLY: Final = 2
+"""Whatever it is: PostgreSQL refuses what a standby cannot do."""
+ROUTES: Final = {"auto": AUTO, "primary": PRIMARY_ONLY, "standby": STANDBY_ONLY}
+
+
+class OwnSettings:
+    """One client's."""
+
+    __slots__ = ("_default_level", "level", "route")
+
+    def __init__(self, consistency: str) -> None:
+        self._default_level: Final = LEVELS[consistency]
+        self.level = self._default_level
+        """What its reads may miss: see relay/freshness.py."""
+        self.route = AUTO
+
+    def set(self, name: str, value: str) -> PointsmanError | None:
+        """Set one, or with "" put it back to its default; what is wrong with that, if anything is."""
+        if name == "consistency":
+            if value and value not in LEVELS:
+                return InvalidSetting(name, value, LEVELS)
+            self.level = LEVELS[value] if value else self._default_level
+        elif name == "route":
+            if value and value not in ROUTES:
+                return InvalidSetting(name, value, ROUTES)
+            self.route = ROUTES[value] if value else AUTO
+        else:
+            return UnknownSetting(name)
+        return None

@@ -1,0 +1,116 @@
+"""Reading what routing must know of a database from its system catalogs.
+
+In: an asyncpg connection. Out: the Rows of routing/assemble.py.
+
+Only catalogs are read that everybody may read. The search_path is empty meanwhile, so that PostgreSQL qualifies every
+name outside pg_catalog in the texts it gives back.
+"""
+
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from routing.assemble import Cast, Function, Operator, Relation, Rows, Type
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+
+FIRST_NORMAL_OID: Final = 16384
+"""Below it are the objects that initdb made (access/transam.h, FirstNormalObjectId)."""
+
+_FUNCTIONS: Final = """
+SELECT p.oid::int8 AS oid, n.nspname AS schema, p.proname AS name,
+       p.pronargs - p.pronargdefaults - (p.provariadic <> 0)::int AS least,
+       CASE WHEN p.provariadic <> 0 THEN -1 ELSE p.pronargs END AS most,
+       p.provolatile::text AS volatility, p.prokind::text AS kind, p.oid < {first} AS builtin,
+       CASE WHEN p.proname = 'age' THEN oidvectortypes(p.proargtypes) ELSE '' END AS arguments, l.lanname AS language,
+       CASE WHEN p.oid >= {first} AND l.lanname NOT IN ('c', 'internal')
+            THEN coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) ELSE '' END AS body,
+       p.oid >= {first} AND p.pronargs - p.pronargdefaults <= 1 AND p.pronargs >= 1
+           AND (a.typtype IN ('c', 'p') OR a.typtype = 'd') AS attribute,
+       CASE WHEN p.prokind = 'a' AND p.oid >= {first} THEN
+            (SELECT ARRAY(SELECT f::oid::int8 FROM unnest(ARRAY[g.aggtransfn, g.aggfinalfn, g.aggcombinefn,
+                g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn]) AS f WHERE f <> 0)
+             FROM pg_aggregate g WHERE g.aggfnoid = p.oid) ELSE '{{}}' END AS parts
+  FROM pg_proc p
+  JOIN pg_namespace n ON n.oid = p.pronamespace
+  JOIN pg_language l ON l.oid = p.prolang
+  LEFT JOIN pg_type a ON p.pronargs > 0 AND a.oid = p.proargtypes[0]
+"""
+
+_RELATIONS: Final = """
+SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+       c.relpersistence::text AS persistence,
+       CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) ELSE '' END AS definition,
+       CASE WHEN c.relrowsecurity THEN ARRAY(
+            SELECT pg_get_expr(p.polqual, p.polrelid) FROM pg_policy p
+             WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL) ELSE '{}' END AS policies,
+       CASE WHEN c.relhassubclass THEN ARRAY(
+            SELECT i.inhrelid::int8 FROM pg_inherits i WHERE i.inhparent = c.oid) ELSE '{}' END AS children
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'
+"""
+
+_TYPES: Final = """
+SELECT t.oid::int8 AS oid, n.nspname AS schema, t.typname AS name,
+       CASE WHEN t.oid >= {first} THEN ARRAY(
+            SELECT f::oid::int8 FROM unnest(ARRAY[t.typinput, t.typoutput, t.typreceive, t.typsend]) AS f
+             WHERE f::oid >= {first}) ELSE '{{}}' END AS functions,
+       CASE WHEN t.typtype = 'd' THEN ARRAY(
+            SELECT pg_get_constraintdef(k.oid) FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')
+            ELSE '{{}}' END AS checks,
+       CASE WHEN t.oid < {first} THEN '{{}}' ELSE ARRAY(
+            SELECT part::int8 FROM (
+                SELECT t.typbasetype WHERE t.typbasetype <> 0
+                UNION ALL SELECT t.typelem WHERE t.typelem <> 0
+                UNION ALL SELECT a.atttypid FROM pg_attribute a
+                           WHERE t.typrelid <> 0 AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+                UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)
+            ) AS parts(part)) END AS parts
+  FROM pg_type t
+  JOIN pg_namespace n ON n.oid = t.typnamespace
+  LEFT JOIN pg_class c ON c.oid = t.typrelid
+ WHERE n.nspname NOT LIKE 'pg\\_toast%' AND n.nspname NOT LIKE 'pg\\_temp%' AND coalesce(c.relpersistence, 'p') <> 't'
+"""
+
+_OPERATORS: Final = """
+SELECT n.nspname AS schema, o.oprname AS name, o.oprcode::oid::int8 AS function
+  FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
+"""
+
+_CASTS: Final = """
+SELECT casttarget::int8 AS target, castfunc::int8 AS function, castcontext = 'i' AS implicit
+  FROM pg_cast WHERE castfunc >= {first}
+"""
+
+_SUPPORT: Final = """
+SELECT amproc::oid::int8 AS function FROM pg_amproc WHERE amproc::oid >= {first}
+UNION SELECT o.oprcode::oid::int8 FROM pg_amop m JOIN pg_operator o ON o.oid = m.amopopr WHERE o.oprcode::oid >= {first}
+"""
+
+_SERIALIZABLE: Final = """
+SELECT EXISTS (SELECT FROM pg_db_role_setting
+                WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+                  AND 'default_transaction_isolation=serializable' = ANY (setconfig))
+    OR current_setting('default_transaction_isolation') = 'serializable' AS serializable
+"""
+
+
+async def read_rows(connection: Any) -> Rows:
+    """All that routing asks of the database that `connection`, an asyncpg.Connection of its own, is for."""
+    await connection.execute("SET search_path = ''")
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        support = await connection.fetch(_SUPPORT.format(first=FIRST_NORMAL_OID))
+        return Rows(
+            functions=await _all(connection, _FUNCTIONS.format(first=FIRST_NORMAL_OID), Function),
+            relations=await _all(connection, _RELATIONS, Relation),
+            types=await _all(connection, _TYPES.format(first=FIRST_NORMAL_OID), Type),
+            operators=await _all(connection, _OPERATORS, Operator),
+            casts=await _all(connection, _CASTS.format(first=FIRST_NORMAL_OID), Cast),
+            support=[row["function"] for row in support],
+            serializable=await connection.fetchval(_SERIALIZABLE),
+        )
+
+
+async def _all(connection: Any, query: str, kind: type[Row]) -> list[Row]:
+    return [msgspec.convert(dict(row), kind) for row in await connection.fetch(query)]
