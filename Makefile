@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 COMPILED := build/compiled
 
-.PHONY: help demo tour test lint unit format compiled test-compiled bench soak clean
+.PHONY: help demo tour test lint unit format compiled test-compiled bench soak consistency clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -53,6 +53,9 @@ bench: $(READY) ## CPU per transaction against PostgreSQL, PgBouncer and pgpool-
 
 soak: $(READY) ## 10^5 transactions per mode over few servers, 1 GB results and COPY: the long loads
 	$(BIN)/python -m tests.soak $(ARGS)
+
+consistency: $(READY) ## Read-your-writes while standbys' replay is paused at random (ARGS="--level global")
+	$(BIN)/python -m tests.consistency $(ARGS)
 
 clean: ## Remove what make made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
