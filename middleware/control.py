@@ -77,6 +77,8 @@ class CatalogWanted(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
     database: str
     stale: bool = False
+    suspected: bool = False
+    """Something ran of which nobody can see whether it changed it."""
 
 
 class FreshnessWanted(msgspec.Struct, frozen=True, tag=True, array_like=True):

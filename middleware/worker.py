@@ -105,6 +105,9 @@ class Worker(asyncio.Protocol):
     def catalog_wanted(self, database: str, stale: bool) -> None:
         self._tell(CatalogWanted(database, stale))
 
+    def catalog_suspected(self, database: str) -> None:
+        self._tell(CatalogWanted(database, suspected=True))
+
     def freshness_wanted(self) -> None:
         self._tell(FreshnessWanted())
 

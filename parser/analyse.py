@@ -20,12 +20,15 @@ from parser.facts import (
     ANY_NUMBER,
     ANY_SETTING,
     BEGIN,
+    CHANGES,
     EMPTY,
     END,
+    MAY_CHANGE,
     PRIMARY_HINT,
     SET_TRANSACTION,
     STANDBY_HINT,
     TWO_PHASE,
+    UNCHANGED,
     UNREAD,
     WITHIN,
     Call,
@@ -71,6 +74,13 @@ PLAIN_UTILITY: Final = frozenset(
         "TruncateStmt",
         "ConstraintsSetStmt",
         "LoadStmt",
+        "RefreshMatViewStmt",
+        "ReindexStmt",
+        "ClusterStmt",
+        "CommentStmt",
+        "GrantStmt",
+        "GrantRoleStmt",
+        "CreateRoleStmt",
     }
 )
 """Statements that are no query and change nothing in the catalog that routing reads."""
@@ -89,6 +99,7 @@ IMPLIED_OPERATORS: Final = {
 """What BETWEEN stands for (parser/parse_expr.c, transformAExprBetween)."""
 
 _POINTSMAN_HINT: Final = re.compile(r"/\*\s*pointsman\s*:\s*(primary|standby)\s*\*/", re.IGNORECASE)
+_DDL: Final = re.compile(r"\b(create|alter|drop|execute)\b", re.IGNORECASE)
 _PGPOOL_HINT: Final = re.compile(r"/\*\s*NO\s+LOAD\s+BALANCE\s*\*/", re.IGNORECASE)
 
 
@@ -154,7 +165,7 @@ def _several(parts: list[StatementFacts]) -> StatementFacts:
         session_state=", ".join(part.session_state for part in parts if part.session_state),
         copy_in=any(part.copy_in for part in parts),
         deallocates_all=any(part.deallocates_all for part in parts),
-        changes_catalog=any(part.changes_catalog for part in parts),
+        changes_catalog=max(part.changes_catalog for part in parts),
     )
 
 
@@ -184,7 +195,7 @@ def _facts_of(statement: Tree) -> StatementFacts:
         session_state=_session_state(kind, fields, found),
         copy_in=kind == "CopyStmt" and fields.get("is_from") is True and "filename" not in fields,
         deallocates_all=_deallocates_all(kind, fields),
-        changes_catalog=kind not in PLAIN_UTILITY and kind != "SelectStmt" and kind not in DATA_CHANGING,
+        changes_catalog=_changes_catalog(kind, found),
     )
 
 
@@ -273,6 +284,17 @@ def _session_state(kind: str, fields: Tree, found: "_Found") -> str:
     return f"{state[0]}()" if state else ""
 
 
+def _changes_catalog(kind: str, found: "_Found") -> int:
+    if kind == "SelectStmt" or kind in DATA_CHANGING or kind in PLAIN_UTILITY:
+        return CHANGES if found.creates else UNCHANGED
+    if kind == "DoStmt":
+        return CHANGES if found.creates else MAY_CHANGE
+    if kind == "CallStmt":
+        return MAY_CHANGE
+    # A temporary relation shadows others for its own session alone, which knows of it.
+    return UNCHANGED if found.temporary and kind in ("CreateStmt", "CreateTableAsStmt") else CHANGES
+
+
 def _deallocates_all(kind: str, fields: Tree) -> bool:
     if kind == "DeallocateStmt":
         return fields.get("isall") is True
@@ -284,6 +306,7 @@ class _Found:
 
     __slots__ = (
         "calls",
+        "creates",
         "depends_on_constants",
         "fields",
         "operators",
@@ -308,6 +331,7 @@ class _Found:
         self.fields: set[str] = set()
         self.shows: set[str] = set()
         self.temporary = False
+        self.creates = False
         self.temporary_names: set[str] = set()
         self.depends_on_constants = False
 
@@ -372,8 +396,16 @@ class _Found:
     def _lock(self, _node: Tree) -> None:
         self.write_reason = "it locks rows (FOR UPDATE or FOR SHARE)"
 
-    def _into(self, _node: Tree) -> None:
+    def _into(self, node: Tree) -> None:
         self.write_reason = "it creates a table (SELECT INTO)"
+        self.creates = cast(Tree, node.get("rel", {})).get("relpersistence") != "t"
+
+    def _do(self, node: Tree) -> None:
+        """A DO block: its text is a constant to the grammar."""
+        self.depends_on_constants = True
+        for argument in cast("list[dict[str, Tree]]", node.get("args", [])):
+            text = cast("dict[str, Tree]", argument["DefElem"].get("arg", {})).get("String", {}).get("sval", "")
+            self.creates = self.creates or _DDL.search(str(text)) is not None
 
     def _expression(self, node: Tree) -> None:
         implied = IMPLIED_OPERATORS.get(cast(str, node["kind"]))
@@ -426,6 +458,7 @@ _VISITORS: Final = {
     "CopyStmt": _Found._copy,  # noqa: SLF001
     "TruncateStmt": _Found._truncate,  # noqa: SLF001
     "CommonTableExpr": _Found._with_query,  # noqa: SLF001
+    "DoStmt": _Found._do,  # noqa: SLF001
     "LockingClause": _Found._lock,  # noqa: SLF001
     "intoClause": _Found._into,  # noqa: SLF001
     "A_Expr": _Found._expression,  # noqa: SLF001

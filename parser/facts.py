@@ -26,6 +26,12 @@ END: Final = "end"
 TWO_PHASE: Final = "two-phase"
 
 
+UNCHANGED: Final = 0
+MAY_CHANGE: Final = 1
+"""What it does cannot be seen."""
+CHANGES: Final = 2
+
+
 class TransactionFacts(msgspec.Struct, frozen=True):
     """Transaction control, with the modes it asks for; None and "" where it says nothing of one."""
 
@@ -75,8 +81,8 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
     """It may put the connection into copy-in mode."""
     deallocates_all: bool = False
     """It drops every prepared statement of its session."""
-    changes_catalog: bool = False
-    """It may create, alter or drop a function or another thing of the catalog."""
+    changes_catalog: int = UNCHANGED
+    """Whether it creates, alters or drops something that routing reads of the catalog."""
 
 
 ANY_SETTING: Final = "*"
@@ -89,7 +95,7 @@ UNREAD: Final = StatementFacts(
     session_state="unread text",
     copy_in=True,
     deallocates_all=True,
-    changes_catalog=True,
+    changes_catalog=MAY_CHANGE,
 )
 """Text beyond PostgreSQL's grammar as we know it, or too long to read: it may do anything. The server will judge."""
 

@@ -43,6 +43,7 @@ from middleware.session.server import (
 )
 from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response
 from middleware.wire.codes import QUERY
+from parser.facts import CHANGES, UNCHANGED
 from routing.router import Target
 
 log: Final = structlog.get_logger("client")
@@ -139,7 +140,7 @@ class ClientConnection(Borrower):
         """Bytes of a message that are passed on, or dropped, unseen."""
         self._sent_open = False
         """The server has got a part of a batch, and not its end."""
-        self._changes_catalog = False
+        self._changes_catalog = UNCHANGED
         self._pauses = 0
         self._slow = False
         self._draining = False
@@ -302,8 +303,8 @@ class ClientConnection(Borrower):
         if facts.session_state:
             peer.dirty = facts.session_state
             peer.watch_deallocate = peer.watch_deallocate or facts.deallocates_all
-        if facts.changes_catalog:
-            self._changes_catalog = True
+        if facts.changes_catalog > self._changes_catalog:
+            self._changes_catalog = facts.changes_catalog
         server.transport.write(prefix + data if prefix else data)
         return True
 
@@ -494,8 +495,8 @@ class ClientConnection(Borrower):
             else:
                 state.reads += 1
             for facts in batch.facts:
-                if facts.changes_catalog:
-                    self._changes_catalog = True
+                if facts.changes_catalog > self._changes_catalog:
+                    self._changes_catalog = facts.changes_catalog
                 if facts.temporary:
                     self._temporary = True
                 if facts.transaction is not None and not self._on_primary:
@@ -634,11 +635,10 @@ class ClientConnection(Borrower):
             self._relay.commits.note(now)
         else:
             self._marks.read(None if self._on_primary else server.pool, now)
-        if self._changes_catalog:
-            self._changes_catalog = False
-            if not self._on_primary:
-                return  # It can only have failed.
-            self._relay.catalog_changed(self.database.decode(errors="replace"))
+        changes, self._changes_catalog = self._changes_catalog, UNCHANGED
+        # On a standby it can only have failed.
+        if changes and self._on_primary:
+            self._relay.catalog_changed(self.database.decode(errors="replace"), certain=changes == CHANGES)
 
     def note_write(self) -> None:
         """The answer to a write is about to be passed on: who hears of it must find it."""

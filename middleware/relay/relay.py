@@ -38,6 +38,7 @@ class ControlPlane(Protocol):
     """What the data plane tells the control plane; none of it is answered."""
 
     def catalog_wanted(self, database: str, stale: bool) -> None: ...
+    def catalog_suspected(self, database: str) -> None: ...
     def freshness_wanted(self) -> None: ...
     def node_trouble(self, node: str, message: str) -> None: ...
     def forward_cancel(self, process_id: int, secret: bytes) -> None: ...
@@ -143,6 +144,8 @@ class Relay:
         self._routers: Final[dict[str, dict[SearchPath, Router]]] = {}
         self.waiting_for_freshness: list[Reader] = []
         """Clients whose reads are held until a standby is fresh enough."""
+        self._suspected: Final[set[str]] = set()
+        """Databases whose catalogs may have changed since the last tick."""
         self._freshness_wanted = False
         """The control plane was asked for a sample that has not come yet."""
         self.commits: Final = commits
@@ -170,12 +173,18 @@ class Relay:
         for router in self._routers.get(catalog.database, {}).values():
             router.set_catalog(catalog, read_at, changed_at)
 
-    def catalog_changed(self, database: str) -> None:
-        """A client has changed it: nothing is decided by what is known of it until it was read again."""
+    def catalog_changed(self, database: str, certain: bool) -> None:
+        """A client has changed it: nothing is decided by what is known of it until it was read again.
+
+        Or (not `certain`) it may have, which happens too often to stop for.
+        """
+        if not certain:
+            self._suspected.add(database)
+            return
         now = time.monotonic()
         for router in self._routers.get(database, {}).values():
             router.suspend(now)
-        self.control.catalog_wanted(database, stale=True)
+        self.control.catalog_wanted(database, True)
 
     def set_freshness(self, standbys: tuple[tuple[str, float, int | None], ...]) -> None:
         """A sample of how far the standbys have come."""
@@ -211,7 +220,7 @@ class Relay:
             found = routers.get(path)
         if found is None:
             found = routers[path] = Router(path)
-            self.control.catalog_wanted(database, stale=False)
+            self.control.catalog_wanted(database, False)
         return found
 
     def route(self, database: bytes, user: bytes) -> Route:
@@ -288,6 +297,9 @@ class Relay:
             pool.tick(now)
         for pool in self._retired:
             pool.tick(now)
+        for database in self._suspected:
+            self.control.catalog_suspected(database)
+        self._suspected.clear()
         self._retired = [pool for pool in self._retired if not pool.empty()]
         for client in [client for client in self.logging_in | self.leaving if client.deadline <= now]:
             client.close()

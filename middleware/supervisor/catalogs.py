@@ -32,6 +32,8 @@ DATABASES_MAX: Final = 100
 LOADS_AT_ONCE_MAX: Final = 4
 DEBOUNCE_S: Final = 0.2
 """DDL comes in bursts: wait this long for more of it before reading the catalog."""
+SUSPECTED_S: Final = 2.0
+"""Blocks of code and bulk loads too long to be read come in their thousands: read the catalog this often at most."""
 RETRY_DELAY_FIRST_S: Final = 1.0
 RETRY_DELAY_MAX_S: Final = 60.0
 
@@ -91,6 +93,13 @@ class Catalogs:
         self._entries[database] = entry
         self._changed.set()
         return entry.snapshot
+
+    def suspected(self, database: str) -> None:
+        """Something ran of which nobody can see whether it changed the catalog: look sooner than usual."""
+        entry = self._entries.get(database)
+        if entry is not None and entry.due != math.inf and entry.snapshot is not None:
+            entry.due = min(entry.due, time.monotonic() + SUSPECTED_S)
+            self._changed.set()
 
     def topology_changed(self) -> None:
         """Databases that could not be read may be readable now."""

@@ -217,6 +217,8 @@ class Supervisor:
                 log.info("worker ready", worker=index, pid=self._workers[index].pid)
             case Counters():
                 self._totals.reported(message)
+            case CatalogWanted(database=database, suspected=True):
+                self._catalogs.suspected(database)
             case CatalogWanted(database=database, stale=stale):
                 snapshot = self._catalogs.wanted(database, stale=stale)
                 if snapshot is not None and not stale:

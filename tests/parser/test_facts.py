@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parser.facts import EMPTY, UNREAD, StatementFacts
+from parser.facts import CHANGES, EMPTY, MAY_CHANGE, UNCHANGED, UNREAD, StatementFacts
 from parser.shapes import KEPT_BYTES_MAX, READ_BYTES_MAX, FactsTable, Generations
 
 
@@ -35,7 +35,7 @@ def test_plain_queries_have_nothing_to_write(text: str) -> None:
     assert facts.write_reason == ""
     assert facts.session_state == ""
     assert not facts.copy_in
-    assert not facts.changes_catalog
+    assert facts.changes_catalog == UNCHANGED
 
 
 WRITES = [
@@ -115,11 +115,16 @@ def test_deallocating_everything_is_told_from_one_statement() -> None:
 
 
 def test_ddl_changes_the_catalog() -> None:
-    assert facts_of("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'").changes_catalog
-    assert facts_of("ALTER FUNCTION f() STABLE").changes_catalog
-    assert facts_of("DROP TABLE t").changes_catalog
-    assert not facts_of("TRUNCATE t").changes_catalog
-    assert not facts_of("INSERT INTO t VALUES (1)").changes_catalog
+    assert facts_of("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'").changes_catalog == CHANGES
+    assert facts_of("ALTER FUNCTION f() STABLE").changes_catalog == CHANGES
+    assert facts_of("DROP TABLE t").changes_catalog == CHANGES
+    assert facts_of("SELECT 1 INTO t").changes_catalog == CHANGES
+    assert facts_of("CREATE TEMP TABLE t (a int)").changes_catalog == UNCHANGED
+    assert facts_of("DO $$BEGIN CREATE VIEW v AS SELECT 1; END$$").changes_catalog == CHANGES
+    assert facts_of("DO $$BEGIN PERFORM 1; END$$").changes_catalog == MAY_CHANGE
+    assert facts_of("CALL p()").changes_catalog == MAY_CHANGE
+    assert facts_of("TRUNCATE t").changes_catalog == UNCHANGED
+    assert facts_of("INSERT INTO t VALUES (1)").changes_catalog == UNCHANGED
 
 
 @pytest.mark.parametrize(
