@@ -1,0 +1,71 @@
+"""The command line of `make oracle`."""
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from middleware.sandbox import Sandbox
+from tests.oracle.corpus import corpus
+from tests.oracle.judge import Nodes
+from tests.oracle.report import show_figures, show_findings
+from tests.oracle.routed import Judge
+from tests.oracle.schema import oracle_database
+from tests.oracle.statement import Statement
+from tests.oracle.trial import Tally, try_all
+
+VERSIONS: Final = {"16": (16,), "18": (18,), "both": (16, 18)}
+PLAIN_WIDTH: Final = 130
+
+
+def main(
+    version: Annotated[str, typer.Option(help="PostgreSQL's major version: 16, 18 or both.")] = "both",
+    generated: Annotated[int, typer.Option(min=0, help="How many statements to compose at random.")] = 3000,
+    seed: Annotated[int | None, typer.Option(help="Of the composition; printed, to run it again.")] = None,
+    most: Annotated[int, typer.Option(min=1, help="How many statements to show for each reason.")] = 4,
+) -> None:
+    """A real standby judges the routing: no statement may go there that fails there, answers otherwise or leaves a trace.
+
+    Prints the misroutes, and the share of statements that a standby could have had and the primary kept.
+
+    Exit status 1 on any misroute, or when the nodes contradict what the corpus says of a statement.
+    """
+    if version not in VERSIONS:
+        raise typer.BadParameter(f"{version!r} is none of {', '.join(VERSIONS)}", param_hint="--version")
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PLAIN_WIDTH)
+    seed = random.randrange(2**32) if seed is None else seed
+    console.print(f"seed {seed}")
+    passed = [run(console, number, generated, seed, most) for number in VERSIONS[version]]
+    raise typer.Exit(0 if all(passed) else 1)
+
+
+def run(console: Console, version: int, generated: int, seed: int, most: int) -> bool:
+    """All parts against one version; whether it passed."""
+    with Sandbox(standbys=1, version=version) as cluster, oracle_database(cluster) as database:
+        judge = Judge(cluster, database)
+        parts: dict[str, Tally] = {}
+        with Nodes(cluster, database) as nodes:
+            parts["corpus"] = watched(console, "corpus", corpus(), judge, nodes)
+    for tally in parts.values():
+        show_findings(console, tally, most)
+    show_figures(console, cluster.version, parts)
+    return all(tally.passed() for tally in parts.values())
+
+
+def watched(console: Console, name: str, statements: Iterable[Statement], judge: Judge, nodes: Nodes) -> Tally:
+    """Try them all, with a bar that tells how far it is."""
+    chosen = list(statements)
+    bar = Progress(TextColumn(name), BarColumn(), MofNCompleteColumn(), console=console, transient=True)
+    with bar:
+        task = bar.add_task(name, total=len(chosen))
+        tick: Callable[[], None] = lambda: bar.advance(task)  # noqa: E731
+        return try_all(judge.decide, nodes, chosen, tick)
+
+
+if __name__ == "__main__":
+    typer.run(main)
