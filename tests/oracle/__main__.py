@@ -1,7 +1,8 @@
 """The command line of `make oracle`."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Final
 
 import typer
@@ -10,12 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from middleware.sandbox import Sandbox
 from tests.oracle.corpus import corpus
+from tests.oracle.functions import calls, functions
+from tests.oracle.generate import Generator
 from tests.oracle.judge import Nodes
-from tests.oracle.report import show_figures, show_findings
+from tests.oracle.relations import reads
+from tests.oracle.report import show_doubts, show_figures, show_findings
 from tests.oracle.routed import Judge
 from tests.oracle.schema import oracle_database
 from tests.oracle.statement import Statement
-from tests.oracle.trial import Tally, try_all
+from tests.oracle.trial import Tally, doubts, try_all
 
 VERSIONS: Final = {"16": (16,), "18": (18,), "both": (16, 18)}
 PLAIN_WIDTH: Final = 130
@@ -25,9 +29,12 @@ def main(
     version: Annotated[str, typer.Option(help="PostgreSQL's major version: 16, 18 or both.")] = "both",
     generated: Annotated[int, typer.Option(min=0, help="How many statements to compose at random.")] = 3000,
     seed: Annotated[int | None, typer.Option(help="Of the composition; printed, to run it again.")] = None,
+    doubt: Annotated[
+        bool, typer.Option("--doubt", help="Also run what must stay, and show where the nodes do not see why.")
+    ] = False,
     most: Annotated[int, typer.Option(min=1, help="How many statements to show for each reason.")] = 4,
 ) -> None:
-    """A real standby judges the routing: no statement may go there that fails there, answers otherwise or leaves a trace.
+    """A real standby judges the routing: what goes there must not fail there, answer otherwise, or lack a trace.
 
     Prints the misroutes, and the share of statements that a standby could have had and the primary kept.
 
@@ -40,31 +47,45 @@ def main(
         console = Console(highlight=False, width=PLAIN_WIDTH)
     seed = random.randrange(2**32) if seed is None else seed
     console.print(f"seed {seed}")
-    passed = [run(console, number, generated, seed, most) for number in VERSIONS[version]]
+    passed = [run(console, number, generated, seed, doubt, most) for number in VERSIONS[version]]
     raise typer.Exit(0 if all(passed) else 1)
 
 
-def run(console: Console, version: int, generated: int, seed: int, most: int) -> bool:
+def run(console: Console, version: int, generated: int, seed: int, doubt: bool, most: int) -> bool:
     """All parts against one version; whether it passed."""
     with Sandbox(standbys=1, version=version) as cluster, oracle_database(cluster) as database:
         judge = Judge(cluster, database)
         parts: dict[str, Tally] = {}
         with Nodes(cluster, database) as nodes:
-            parts["corpus"] = watched(console, "corpus", corpus(), judge, nodes)
-    for tally in parts.values():
+            for name, statements in asked(cluster, database, generated, seed).items():
+                with progress(console, name, len(statements)) as tick:
+                    parts[name] = try_all(judge.decide, nodes, statements, tick)
+            if doubt:
+                with progress(console, "doubts", len(hand_written := corpus())) as tick:
+                    show_doubts(console, doubts(nodes, hand_written, tick), most)
+    for name, tally in parts.items():
+        console.rule(name, align="left")
         show_findings(console, tally, most)
     show_figures(console, cluster.version, parts)
     return all(tally.passed() for tally in parts.values())
 
 
-def watched(console: Console, name: str, statements: Iterable[Statement], judge: Judge, nodes: Nodes) -> Tally:
-    """Try them all, with a bar that tells how far it is."""
-    chosen = list(statements)
-    bar = Progress(TextColumn(name), BarColumn(), MofNCompleteColumn(), console=console, transient=True)
-    with bar:
-        task = bar.add_task(name, total=len(chosen))
-        tick: Callable[[], None] = lambda: bar.advance(task)  # noqa: E731
-        return try_all(judge.decide, nodes, chosen, tick)
+def asked(cluster: Sandbox, database: str, generated: int, seed: int) -> dict[str, list[Statement]]:
+    """All statements, by the part they belong to."""
+    return {
+        "corpus": corpus(),
+        "relations": reads(cluster, database),
+        "functions": calls(functions(cluster, database)),
+        "generated": list(Generator(seed).statements(generated)),
+    }
+
+
+@contextmanager
+def progress(console: Console, name: str, count: int) -> Iterator[Callable[[], None]]:
+    """A bar that tells how far it is; yields what moves it on."""
+    with Progress(TextColumn(name), BarColumn(), MofNCompleteColumn(), console=console, transient=True) as bar:
+        task = bar.add_task(name, total=count)
+        yield lambda: bar.advance(task)
 
 
 if __name__ == "__main__":

@@ -32,3 +32,17 @@ def placed(expressions: Iterable[str], places: Iterable[str], where: Where, grou
         for expression in expressions:
             varies = any(name in expression for name in VARYING)
             yield Statement(place.replace("{x}", expression), where, group, varies=varies)
+
+
+def sample() -> list[Statement]:
+    """A smaller corpus: each expression in a few places, and one of them in every place."""
+    return [
+        *WRITES,
+        *READS,
+        *INTROSPECTION,
+        *placed(CALLS + HIDDEN, FEW, Where.PRIMARY, "calls"),
+        *placed(CALLS[:1] + HIDDEN[:1], MORE, Where.PRIMARY, "calls"),
+        *placed(SLY, FEW, Where.PRIMARY, "declared stable, but writes"),
+        *placed(ORDINARY + UNUSUAL, FEW, Where.STANDBY, "harmless expressions"),
+        *placed(ORDINARY[:1], MORE, Where.STANDBY, "harmless expressions"),
+    ]

@@ -52,7 +52,8 @@ _TEXTS: Final = (
     "LEFT JOIN pg_range r ON t.oid = r.rngtypid WHERE t.typname IN ('int4', 'text')",
     "SELECT a.attname, format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid), a.attnotnull, "
     "a.atttypid, a.atttypmod, c.collname, col_description(a.attrelid, a.attnum) AS comment, attidentity, attgenerated "
-    "FROM pg_attribute a LEFT JOIN pg_attrdef d ON a.attrelid = d.adrelid AND a.attnum = d.adnum LEFT JOIN pg_type t ON "
+    "FROM pg_attribute a LEFT JOIN pg_attrdef d ON a.attrelid = d.adrelid AND a.attnum = d.adnum LEFT JOIN pg_type t "
+    "ON "
     "a.atttypid = t.oid LEFT JOIN pg_collation c ON a.attcollation = c.oid AND a.attcollation <> t.typcollation "
     "WHERE a.attrelid = '\"plain\"'::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
     "SELECT a.attname FROM (SELECT indrelid, indkey, generate_subscripts(indkey, 1) idx FROM pg_index "
@@ -77,13 +78,17 @@ _TEXTS: Final = (
     "GROUP BY indexname, indisunique, amname",
     # pgjdbc, Npgsql, asyncpg, psycopg
     "SELECT e.typdelim FROM pg_catalog.pg_type t, pg_catalog.pg_type e WHERE t.typname = '_int4' AND t.typelem = e.oid",
-    "SELECT result.TABLE_CAT, result.COLUMN_NAME FROM (SELECT current_database() AS TABLE_CAT, a.attname AS COLUMN_NAME, "
-    "(information_schema._pg_expandarray(i.indkey)).n AS KEY_SEQ, information_schema._pg_expandarray(i.indkey) AS keys, "
+    "SELECT result.TABLE_CAT, result.COLUMN_NAME FROM (SELECT current_database() AS TABLE_CAT, a.attname AS "
+    "COLUMN_NAME, "
+    "(information_schema._pg_expandarray(i.indkey)).n AS KEY_SEQ, information_schema._pg_expandarray(i.indkey) AS "
+    "keys, "
     "a.attnum AS a_attnum FROM pg_catalog.pg_class ct JOIN pg_catalog.pg_attribute a ON ct.oid = a.attrelid JOIN "
     "pg_catalog.pg_index i ON a.attrelid = i.indrelid WHERE ct.relname = 'plain' AND i.indisprimary) result "
     "WHERE result.A_ATTNUM = (result.KEYS).x",
-    "SELECT ns.nspname, t.oid, t.typname, t.typtype, t.typnotnull, t.elemtypoid FROM (SELECT typ.oid, typ.typnamespace, "
-    "typ.typname, typ.typtype, typ.typnotnull, elemtyp.oid AS elemtypoid FROM pg_type AS typ LEFT JOIN pg_type AS elemtyp "
+    "SELECT ns.nspname, t.oid, t.typname, t.typtype, t.typnotnull, t.elemtypoid FROM (SELECT typ.oid, "
+    "typ.typnamespace, "
+    "typ.typname, typ.typtype, typ.typnotnull, elemtyp.oid AS elemtypoid FROM pg_type AS typ LEFT JOIN pg_type AS "
+    "elemtyp "
     "ON elemtyp.oid = typ.typelem) AS t JOIN pg_namespace AS ns ON (ns.oid = t.typnamespace) WHERE t.typtype IN "
     "('b', 'r', 'm', 'e', 'd') ORDER BY t.oid",
     "WITH RECURSIVE typeinfo_tree(oid, typelem, depth) AS (SELECT t.oid, t.typelem, 0 FROM pg_catalog.pg_type t WHERE "
@@ -109,13 +114,13 @@ _TEXTS: Final = (
     "SELECT d.datname, pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.array_to_string(d.datacl, E'\\n') FROM "
     "pg_catalog.pg_database d ORDER BY 1",
     "SELECT to_regclass('public.plain'), 'plain'::regclass::oid > 0, to_regtype('int')",
-    "SELECT has_table_privilege('plain', 'SELECT'), has_schema_privilege('public', 'USAGE'), pg_has_role('app', 'MEMBER')",
-    "SELECT pg_relation_size('plain'), pg_total_relation_size('plain'), pg_size_pretty(pg_database_size('postgres'))",
+    "SELECT has_table_privilege('plain', 'SELECT'), has_schema_privilege('public', 'USAGE'), pg_has_role('app', "
+    "'MEMBER')",
     "SELECT reltuples::bigint FROM pg_class WHERE relname = 'plain'",
     "SELECT pg_get_functiondef('honest_stable(int)'::regprocedure)",
     "SELECT * FROM pg_stats WHERE tablename = 'plain' AND attname = 'id'",
     "SELECT attname, n_distinct FROM pg_catalog.pg_stats WHERE tablename = 'plain'",
-    "SELECT sequencename, last_value FROM pg_sequences ORDER BY 1",
+    "SELECT sequencename, increment_by FROM pg_sequences ORDER BY 1",
     "SELECT policyname, qual FROM pg_policies",
 )
 

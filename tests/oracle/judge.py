@@ -23,14 +23,13 @@ SHOWN_MAX: Final = 90
 DIFFERENT: Final = ("rows differ", "differs")
 """How a harm begins that a standby's delay may have caused."""
 
-# Locks stronger than a read's are a trace; so is what outlives a statement on its session.
+# What outlives a statement on its session is a trace, too. A lock on a row comes with a transaction id.
 _TRACES: Final = """
 SELECT pg_current_xact_id_if_assigned() IS NOT NULL,
        (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'),
-       (SELECT count(*) FROM pg_locks
-         WHERE pid = pg_backend_pid() AND locktype IN ('relation', 'tuple') AND mode <> 'AccessShareLock'),
        (SELECT md5(string_agg(sequencename || coalesce(last_value, 0), ',' ORDER BY sequencename)) FROM pg_sequences),
-       (SELECT md5(string_agg(name || coalesce(setting, ''), ',' ORDER BY name)) FROM pg_settings),
+       (SELECT md5(string_agg(name || coalesce(setting, ''), ',' ORDER BY name)) FROM pg_settings
+         WHERE source = 'session'),
        current_setting('oracle.probe', true),
        (SELECT count(*) FROM pg_prepared_statements),
        (SELECT count(*) FROM pg_cursors),
@@ -39,7 +38,6 @@ SELECT pg_current_xact_id_if_assigned() IS NOT NULL,
 _TRACE_NAMES: Final = (
     "a transaction id",
     "an advisory lock",
-    "a lock on a table or row",
     "a sequence's value",
     "a setting",
     "a setting",
@@ -68,8 +66,8 @@ class Verdict(NamedTuple):
 
     harm: str
     """Why a standby is the wrong place, or nothing."""
-    failed: bool
-    """It failed on the primary too: it proves nothing about where it may run."""
+    failure: str = ""
+    """How it failed on the primary, too: it proves nothing about where it may run."""
 
 
 class Nodes:
@@ -102,7 +100,7 @@ class Nodes:
     def _judge_once(self, statement: Statement) -> Verdict:
         there = self._on_standby(statement)
         here, traces = self._on_primary(statement)
-        return Verdict(difference(statement, there, here, traces), failed=bool(here.sqlstate))
+        return Verdict(difference(statement, there, here, traces), shown(here) if here.sqlstate else "")
 
     def _on_standby(self, statement: Statement) -> Outcome:
         connection = self._connection(self.standby, statement.user)

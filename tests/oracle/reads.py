@@ -42,7 +42,8 @@ READS: Final = [
         "WITH RECURSIVE t(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM t WHERE n < 5) SELECT sum(n) FROM t",
         "SELECT id FROM plain EXCEPT SELECT plain_id FROM detail WHERE id > 3",
         "SELECT id FROM plain UNION SELECT id FROM detail ORDER BY id LIMIT 5 OFFSET 2",
-        "SELECT * FROM plain CROSS JOIN LATERAL (SELECT note FROM detail WHERE plain_id = plain.id ORDER BY id LIMIT 1) d",
+        "SELECT * FROM plain CROSS JOIN LATERAL (SELECT note FROM detail WHERE plain_id = plain.id ORDER BY id LIMIT "
+        "1) d",
         "SELECT * FROM plain LEFT JOIN detail USING (id) WHERE detail.id IS NULL",
         "SELECT CASE WHEN amount > 5 THEN 'much' WHEN amount IS NULL THEN 'none' ELSE 'little' END FROM plain",
         "SELECT id FROM plain WHERE owner LIKE 'own%' AND owner ILIKE '%1' AND owner ~ '^o' AND owner SIMILAR TO 'o%'",
@@ -51,7 +52,8 @@ READS: Final = [
         "SELECT doc -> 'list' -> 0, doc ->> 'n', doc #>> '{list,1}', doc @> '{\"n\": 1}', doc ? 'n' FROM plain",
         "SELECT jsonb_path_query(doc, '$.list[*]'), jsonb_array_elements(doc -> 'list') FROM plain",
         "SELECT to_tsvector('english', owner) @@ to_tsquery('english', 'owner1') FROM plain",
-        "SELECT extract(epoch FROM made), date_trunc('month', made), made + interval '1 day', age(made, made) FROM plain",
+        "SELECT extract(epoch FROM made), date_trunc('month', made), made + interval '1 day', age(made, made) FROM "
+        "plain",
         "SELECT to_char(amount, '999D99'), round(amount), upper(owner), substring(owner FROM 2 FOR 3) FROM plain",
         "SELECT trim(both 'o' from owner), position('n' in owner), overlay(owner placing 'x' from 1) FROM plain",
         "SELECT id::text || '-' || owner, concat(id, owner), format('%s/%s', id, owner), md5(owner) FROM plain",
@@ -63,7 +65,8 @@ READS: Final = [
         "SELECT * FROM generate_series('2024-01-01'::timestamptz, '2024-01-03', '1 day')",
         "SELECT count(*) FROM plain TABLESAMPLE system (100)",
         "SELECT GROUPING(owner), count(*) FROM plain GROUP BY CUBE (owner, active)",
-        "SELECT '2024-01-01'::date, CAST('1' AS numeric(10, 2)), B'101', X'FF', E'a\\nb', U&'\\0041', $$quoted ; text$$",
+        "SELECT '2024-01-01'::date, CAST('1' AS numeric(10, 2)), B'101', X'FF', E'a\\nb', U&'\\0041', $$quoted ; "
+        "text$$",
         'SELECT "Id", "select" FROM "Odd Table" AS "INSERT INTO"',
         "SELECT 'INSERT INTO marks VALUES (1)' AS \"DELETE\"",
         "SELECT 'nextval(''mark'')', $a$SELECT vol_sql(1)$a$",
@@ -74,7 +77,6 @@ READS: Final = [
         "SELECT * FROM stored WHERE id = 3",
         "SELECT * FROM parts WHERE kind = 'a'",
         "SELECT * FROM numbered",
-        "SELECT last_value, is_called FROM mark",
     ),
     *_of(
         "comments",
@@ -82,7 +84,8 @@ READS: Final = [
         "SELECT 1 /* INSERT INTO marks VALUES (1); */",
         "-- INSERT\nSELECT 1",
         "SELECT 1 -- ; DELETE FROM marks",
-        "SELECT id FROM plain /*action='index',controller='users',traceparent='00-5bd66ef5095369c7b0d1f8f4bd33716a-01'*/",
+        "SELECT id FROM plain "
+        "/*action='index',controller='users',traceparent='00-5bd66ef5095369c7b0d1f8f4bd33716a-01'*/",
         "/* /* nested */ still */ SELECT 1",
         "SELECT/**/id/**/FROM/**/plain",
         "/*NO LOAD BALANCE*/ SELECT 1",
@@ -143,6 +146,8 @@ READS: Final = [
         "SELECT 1; SELECT 2",
         "",
         ";",
+        "SELECT pg_relation_size('plain'), pg_total_relation_size('plain'), "
+        "pg_size_pretty(pg_database_size('postgres'))",
         "SHOW cluster_name",
         "SHOW port",
         "SHOW default_transaction_read_only",
@@ -187,7 +192,8 @@ READS: Final = [
             ("1",),
         ),
         (
-            "SELECT count(*) AS count_1 \nFROM (SELECT plain.id AS id FROM plain WHERE plain.owner = $1::VARCHAR) AS anon_1",
+            "SELECT count(*) AS count_1 \nFROM (SELECT plain.id AS id FROM plain WHERE plain.owner = $1::VARCHAR) AS "
+            "anon_1",
             ("owner1",),
         ),
         (
@@ -196,7 +202,8 @@ READS: Final = [
             ("1", "2"),
         ),
         (
-            "SELECT anon_1.plain_id, detail_1.id FROM (SELECT plain.id AS plain_id FROM plain LIMIT $1::INTEGER) AS anon_1 "
+            "SELECT anon_1.plain_id, detail_1.id FROM (SELECT plain.id AS plain_id FROM plain LIMIT $1::INTEGER) AS "
+            "anon_1 "
             "LEFT OUTER JOIN detail AS detail_1 ON anon_1.plain_id = detail_1.plain_id ORDER BY detail_1.id",
             ("20",),
         ),
@@ -236,7 +243,8 @@ READS: Final = [
             ("owner2",),
         ),
         (
-            'SELECT DISTINCT "distinctAlias"."P_id" AS "ids_P_id" FROM (SELECT "P"."id" AS "P_id" FROM "plain" "P" WHERE '
+            'SELECT DISTINCT "distinctAlias"."P_id" AS "ids_P_id" FROM (SELECT "P"."id" AS "P_id" FROM "plain" "P" '
+            "WHERE "
             '"P"."id" IN ($1)) "distinctAlias" ORDER BY "P_id" ASC LIMIT 1',
             ("1",),
         ),

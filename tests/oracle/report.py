@@ -1,7 +1,7 @@
 """Findings as tables for people."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,7 +16,7 @@ STATEMENT_WIDTH = 150
 def show_figures(console: Console, version: int, parts: Mapping[str, Tally]) -> None:
     """The two figures of each part, and of all."""
     table = Table(title=f"PostgreSQL {version}", title_justify="left")
-    for name in ("", "statements", "misroutes", "routed", "stayed", "share stayed", "kept", "disputed"):
+    for name in ("", "statements", "misroutes", "routed", "stayed", "share stayed", "kept", "failed", "disputed"):
         table.add_column(name, justify="right" if name else "left")
     everything = Tally(finding for tally in parts.values() for finding in tally.findings)
     for name, tally in {**parts, "all": everything}.items():
@@ -28,6 +28,7 @@ def show_figures(console: Console, version: int, parts: Mapping[str, Tally]) -> 
             str(tally.count(Kind.STAYED)),
             f"{tally.share_stayed():.1%}",
             str(tally.count(Kind.KEPT)),
+            str(tally.count(Kind.FAILED)),
             str(tally.count(Kind.DISPUTED)),
         )
     console.print(table)
@@ -40,8 +41,12 @@ def show_findings(console: Console, tally: Tally, most: int = SHOWN_PER_REASON) 
     _show(console, "stayed", tally.of(Kind.STAYED), lambda finding: finding.reason, most)
 
 
-def _show(console: Console, title: str, findings: list[Finding], key: object, most: int) -> None:
-    assert callable(key)
+def show_doubts(console: Console, findings: list[Finding], most: int = SHOWN_PER_REASON) -> None:
+    """What is said to be for the primary without a sign of it."""
+    _show(console, "in doubt", findings, lambda finding: finding.statement.group, most)
+
+
+def _show(console: Console, title: str, findings: list[Finding], key: Callable[[Finding], str], most: int) -> None:
     groups: defaultdict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
         groups[key(finding)].append(finding)

@@ -105,7 +105,8 @@ CREATE FUNCTION sly_atomic(n int) RETURNS int LANGUAGE sql STABLE
 CREATE FUNCTION sly_immutable(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
     $$BEGIN PERFORM nextval('public.mark'); RETURN n; END$$;
 CREATE FUNCTION sly_wrapper(n int) RETURNS int LANGUAGE sql STABLE AS $$SELECT public.vol_sql(n)$$;
-CREATE FUNCTION sly_operator(n int) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN RETURN n OPERATOR(public.@~) n; END$$;
+CREATE FUNCTION sly_operator(n int) RETURNS int LANGUAGE plpgsql STABLE AS
+    $$BEGIN RETURN n OPERATOR(public.@~) n; END$$;
 CREATE FUNCTION sly_fleeting(n int) RETURNS int LANGUAGE sql STABLE AS
     $$SELECT n + count(*)::int FROM public.fleeting$$;
 CREATE FUNCTION sly_dynamic(n int) RETURNS int LANGUAGE plpgsql STABLE AS
@@ -137,7 +138,8 @@ CREATE OPERATOR @! (LEFTARG = int, RIGHTARG = int, FUNCTION = honest_pair);
 CREATE OPERATOR other.@! (LEFTARG = int, RIGHTARG = int, FUNCTION = vol_pair);
 
 CREATE TYPE marked AS (v int);
-CREATE FUNCTION vol_to_marked(n int) RETURNS marked LANGUAGE sql VOLATILE AS $$SELECT ROW(public.vol_sql(n))::public.marked$$;
+CREATE FUNCTION vol_to_marked(n int) RETURNS marked LANGUAGE sql VOLATILE AS
+    $$SELECT ROW(public.vol_sql(n))::public.marked$$;
 CREATE CAST (int AS marked) WITH FUNCTION vol_to_marked(int) AS IMPLICIT;
 CREATE FUNCTION takes_marked(m marked) RETURNS int LANGUAGE sql STABLE AS $$SELECT m.v$$;
 CREATE TYPE paired AS (v int);
@@ -158,8 +160,8 @@ CREATE TYPE holder AS (v tight);
 CREATE TYPE span AS RANGE (subtype = int);
 CREATE TABLE domained (id int, v tight);
 INSERT INTO domained VALUES (1, 1);
-CREATE FUNCTION takes_tight(n tight) RETURNS int LANGUAGE sql STABLE AS $$SELECT 1$$;
-CREATE FUNCTION takes_loose(n loose) RETURNS int LANGUAGE sql STABLE AS $$SELECT 1$$;
+CREATE FUNCTION takes_tight(n tight) RETURNS int LANGUAGE sql STABLE AS $$SELECT n::int$$;
+CREATE FUNCTION takes_loose(n loose) RETURNS int LANGUAGE sql STABLE AS $$SELECT n::int$$;
 
 CREATE TABLE guarded (id int, owner text);
 INSERT INTO guarded VALUES (1, 'a'), (2, 'b');

@@ -17,6 +17,7 @@ class Kind(Enum):
     MISROUTED = "routed to a standby, wrongly"
     STAYED = "stayed on the primary, needlessly"
     KEPT = "stayed on the primary, rightly"
+    FAILED = "failed alike on both nodes"
     DISPUTED = "said to be for a standby, and the nodes say otherwise"
 
 
@@ -72,17 +73,36 @@ def try_one(decide: Decide, nodes: Nodes, statement: Statement) -> Finding:
         return Finding(Kind.KEPT, statement, reason)
     verdict = nodes.judge(statement)
     if statement.where is Where.STANDBY:
-        return Finding(Kind.DISPUTED if verdict.harm else Kind.STAYED, statement, reason, verdict.harm)
-    # What fails on the primary too is no loss there.
-    kept = verdict.harm or verdict.failed
-    return Finding(Kind.KEPT if kept else Kind.STAYED, statement, reason, verdict.harm)
+        doubt = verdict.harm or verdict.failure
+        return Finding(Kind.DISPUTED if doubt else Kind.STAYED, statement, reason, doubt)
+    if verdict.harm:
+        return Finding(Kind.KEPT, statement, reason, verdict.harm)
+    return Finding(Kind.FAILED if verdict.failure else Kind.STAYED, statement, reason, verdict.failure)
 
 
 def _routed(nodes: Nodes, statement: Statement, reason: str) -> Finding:
+    """What became of a statement that went to a standby."""
     if not statement.callable:
         return Finding(Kind.MISROUTED, statement, reason, "it is for the primary, and was not run")
     verdict = nodes.judge(statement)
     harm = verdict.harm
     if not harm and statement.where is Where.PRIMARY:
         harm = "it is for the primary, though nothing went wrong this time"
-    return Finding(Kind.MISROUTED if harm else Kind.ROUTED, statement, reason, harm)
+    if harm:
+        return Finding(Kind.MISROUTED, statement, reason, harm)
+    if verdict.failure:
+        expected = statement.where is not Where.STANDBY
+        return Finding(Kind.FAILED if expected else Kind.DISPUTED, statement, reason, verdict.failure)
+    return Finding(Kind.ROUTED, statement, reason)
+
+
+def doubts(nodes: Nodes, statements: Iterable[Statement], tick: Callable[[], None]) -> list[Finding]:
+    """Statements said to be for the primary of which the nodes do not see why."""
+    found = []
+    for statement in statements:
+        if statement.where is Where.PRIMARY and statement.callable:
+            verdict = nodes.judge(statement)
+            if not verdict.harm:
+                found.append(Finding(Kind.KEPT, statement, statement.group, verdict.failure or "no difference"))
+        tick()
+    return found
