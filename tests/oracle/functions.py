@@ -7,6 +7,7 @@ either routed to the primary, or called on both nodes with equal outcome, or nam
 from typing import Final, NamedTuple
 
 from middleware.sandbox import Sandbox
+from tests.oracle.examples import EXAMPLES
 from tests.oracle.known_functions import DEPENDS, DIFFERS, STAYS
 from tests.oracle.literals import literal
 from tests.oracle.statement import Statement, Where
@@ -29,30 +30,6 @@ SELECT n.nspname, p.proname, p.prokind, p.provolatile, coalesce(a.aggkind, ''), 
  WHERE p.prokind IN ('f', 'a', 'w')
  ORDER BY n.nspname, p.proname, p.oid
 """
-
-_ARGUMENTS: Final = {
-    "has_table_privilege": "'public.plain', 'SELECT'",
-    "has_any_column_privilege": "'public.plain', 'SELECT'",
-    "has_column_privilege": "'public.plain', 'id', 'SELECT'",
-    "has_schema_privilege": "'public', 'USAGE'",
-    "has_sequence_privilege": "'public.mark', 'USAGE'",
-    "has_function_privilege": "'abs(int)', 'EXECUTE'",
-    "pg_get_viewdef": "'public.honest_view'::regclass",
-    "pg_get_indexdef": "'public.plain_pkey'::regclass",
-    "pg_get_functiondef": "'public.honest_stable(int)'::regprocedure",
-    "pg_get_serial_sequence": "'public.serially', 'id'",
-    "pg_partition_tree": "'public.parts'::regclass",
-    "pg_partition_ancestors": "'public.parts_a'::regclass",
-    "json_populate_record": "NULL::public.paired, '{\"v\": 1}'",
-    "jsonb_populate_record": "NULL::public.paired, '{\"v\": 1}'",
-    "format": "'%s', 1",
-    "to_regclass": "'public.plain'",
-    "timezone": "'UTC', '2024-01-01 00:00:00+00'::timestamptz",
-    "pg_char_to_encoding": "'UTF8'",
-    "convert_from": "'\\x61', 'UTF8'",
-    "convert_to": "'a', 'UTF8'",
-}
-"""Where values by type would say nothing. Written for one overload of the name: the others are called by type."""
 
 
 class Function(NamedTuple):
@@ -99,7 +76,7 @@ def functions(cluster: Sandbox, database: str) -> list[Function]:
 
 
 def calls(known: list[Function]) -> list[Statement]:
-    """A call of each; of a name with arguments of its own, one call more."""
+    """A call of each; then the examples."""
     statements = []
     for function in known:
         variadic = "VARIADIC " if function.variadic and function.argument_types[-1] != '"any"' else ""
@@ -107,10 +84,11 @@ def calls(known: list[Function]) -> list[Statement]:
         if variadic:
             arguments[-1] = variadic + arguments[-1]
         statements.append(_asked(function, function.call(arguments)))
-    for name, written in _ARGUMENTS.items():
-        example = next((function for function in known if function.name == name), None)
-        if example is not None:
-            statements.append(_asked(example, f"SELECT {name}({written})"))
+    for example in EXAMPLES:
+        name = example.partition("(")[0]
+        function = next((one for one in known if one.name == name), None)
+        if function is not None:
+            statements.append(_asked(function, f"SELECT {example}"))
     return statements
 
 

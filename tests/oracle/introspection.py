@@ -29,7 +29,7 @@ _TEXTS: Final = (
     "SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user",
     "SELECT usename FROM pg_user",
     "SELECT datname, pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = current_database()",
-    "SELECT name, abbrev FROM pg_timezone_abbrevs ORDER BY 1, 2",
+    "SELECT abbrev, utc_offset FROM pg_timezone_abbrevs ORDER BY 1, 2",
     # SQLAlchemy
     "select pg_catalog.version()",
     "select current_schema()",

@@ -18,7 +18,7 @@ SELECT n.nspname, c.relname, c.relkind, quote_ident(n.nspname) || '.' || quote_i
 
 _STAYS: Final = Table(
     {
-        r"pg_statio?_(all|sys|user|xact|activity|archiver|bgwriter|checkpointer|database|gssapi|io|progress|recovery|"
+        r"pg_stat(io)?_(all|sys|user|xact|activity|archiver|bgwriter|checkpointer|database|gssapi|io|progress|recovery|"
         r"replication|slru|ssl|subscription|wal)\w*": "a node counts for itself",
         r"pg_locks|pg_replication_(slots|origin_status)|pg_prepared_xacts": "it is about the node",
         r"pg_settings|pg_(file_settings|hba_file_rules|ident_file_mappings)": "settings and files of the node",
