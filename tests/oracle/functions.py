@@ -84,11 +84,11 @@ def calls(known: list[Function]) -> list[Statement]:
         if variadic:
             arguments[-1] = variadic + arguments[-1]
         statements.append(_asked(function, function.call(arguments)))
+    by_name = {function.name: function for function in known}
     for example in EXAMPLES:
-        name = example.partition("(")[0]
-        function = next((one for one in known if one.name == name), None)
-        if function is not None:
-            statements.append(_asked(function, f"SELECT {example}"))
+        named = by_name.get(example.partition("(")[0])
+        if named is not None:
+            statements.append(_asked(named, f"SELECT {example}"))
     return statements
 
 

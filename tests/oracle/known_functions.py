@@ -13,7 +13,7 @@ _STAYS: Final = {
     r"pg_logical_emit_message|pg_current_xact_id|txid_current": "it writes WAL or assigns a transaction id",
     r"pg_(create|copy|drop)_\w*replication_slot|pg_replication_slot_advance": "it moves a slot",
     r"pg_sync_replication_slots": "it moves slots",
-    r"pg_logical_slot_\w+|pg_replication_origin_(?!oid)\w+": "it is about the node's slots",
+    r"pg_logical_slot_\w+|pg_replication_origin_\w+": "it is about the node's slots",
     r"pg_show_replication_origin_status": "it is about the node's slots",
     r"pg_get_replication_slots": "slots belong to a node",
     r"pg_stat_\w*reset\w*|pg_stat_force_next_flush|pg_stat_clear_snapshot|pg_stat_file": "it acts on the node's own",
