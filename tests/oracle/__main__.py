@@ -13,6 +13,7 @@ from middleware.sandbox import Sandbox
 from tests.oracle.corpus import corpus
 from tests.oracle.functions import calls, functions
 from tests.oracle.generate import Generator
+from tests.oracle.hostile import change, hostile
 from tests.oracle.judge import Nodes
 from tests.oracle.relations import reads
 from tests.oracle.report import show_doubts, show_figures, show_findings
@@ -32,7 +33,7 @@ def main(
     doubt: Annotated[
         bool, typer.Option("--doubt", help="Also run what must stay, and show where the nodes do not see why.")
     ] = False,
-    most: Annotated[int, typer.Option(min=1, help="How many statements to show for each reason.")] = 4,
+    most: Annotated[int, typer.Option(min=1, help="How many statements to show for each reason.")] = 2,
 ) -> None:
     """A real standby judges the routing: what goes there must not fail there, answer otherwise, or lack a trace.
 
@@ -63,6 +64,11 @@ def run(console: Console, version: int, generated: int, seed: int, doubt: bool, 
             if doubt:
                 with progress(console, "doubts", len(hand_written := corpus())) as tick:
                     show_doubts(console, doubts(nodes, hand_written, tick), most)
+            change(cluster, database)
+            judge.reload()
+            nodes.forget()
+            with progress(console, "hostile", len(changed := hostile())) as tick:
+                parts["hostile"] = try_all(judge.decide, nodes, changed, tick)
     for name, tally in parts.items():
         console.rule(name, align="left")
         show_findings(console, tally, most)

@@ -31,7 +31,7 @@ def placed(expressions: Iterable[str], places: Iterable[str], where: Where, grou
     for place in places:
         for expression in expressions:
             varies = any(name in expression for name in VARYING)
-            yield Statement(place.replace("{x}", expression), where, group, varies=varies)
+            yield Statement(place.replace("{x}", expression), where, f"{group}: {expression}", varies=varies)
 
 
 def sample() -> list[Statement]:

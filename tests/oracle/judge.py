@@ -86,8 +86,14 @@ class Nodes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Close all connections: what a role or a database was given since is for new ones."""
         for connection in self._connections.values():
             connection.close()
+        self._connections = {}
+        self._at_rest = {}
 
     def judge(self, statement: Statement) -> Verdict:
         """Run it on both. A difference that waiting for the standby dissolves is none."""

@@ -5,6 +5,7 @@ from middleware.supervisor.catalogs import _QUERY
 from parser.shapes import FactsTable
 from routing.catalog import Catalog
 from routing.router import Target, decide
+from tests.oracle.statement import APP
 
 
 class Judge:
@@ -23,7 +24,7 @@ class Judge:
         names = frozenset(row[0] for row in self._cluster.query(_QUERY, database=self._database))
         self._catalog = Catalog(self._database, self._version, names)
 
-    def decide(self, sql: str) -> tuple[bool, str]:
-        """Whether `sql`, outside a transaction, goes to a standby, and why."""
+    def decide(self, sql: str, user: str = APP) -> tuple[bool, str]:
+        """Whether `sql`, outside a transaction of `user`, goes to a standby, and why."""
         decision = decide(self._facts.facts_of(sql.encode()), self._catalog)
         return decision.target is Target.STANDBY, decision.reason

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tests.oracle.judge import Nodes
 from tests.oracle.statement import Statement, Where
 
-Decide = Callable[[str], tuple[bool, str]]
+Decide = Callable[[str, str], tuple[bool, str]]
 
 
 class Kind(Enum):
@@ -66,7 +66,7 @@ def try_all(decide: Decide, nodes: Nodes, statements: Iterable[Statement], tick:
 
 def try_one(decide: Decide, nodes: Nodes, statement: Statement) -> Finding:
     """Route a statement and judge what was decided."""
-    to_standby, reason = decide(statement.sql)
+    to_standby, reason = decide(statement.sql, statement.user)
     if to_standby:
         return _routed(nodes, statement, reason)
     if statement.where in (Where.PRIMARY, Where.EITHER) or not statement.callable:
