@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 COMPILED := build/compiled
 
-.PHONY: help demo tour test lint unit format compiled test-compiled bench soak consistency clean
+.PHONY: help demo tour test lint unit format compiled test-compiled bench soak consistency oracle clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -56,6 +56,9 @@ soak: $(READY) ## 10^5 transactions per mode over few servers, 1 GB results and 
 
 consistency: $(READY) ## Read-your-writes while standbys' replay is paused at random (ARGS="--level global")
 	$(BIN)/python -m tests.consistency $(ARGS)
+
+oracle: $(READY) ## A real standby judges the routing: misroutes, and what stayed needlessly (ARGS="--help")
+	$(BIN)/python -m tests.oracle $(ARGS)
 
 clean: ## Remove what make made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

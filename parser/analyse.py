@@ -364,6 +364,9 @@ class _Found:
         count = len(arguments)
         if node.get("agg_within_group") is True:
             count += len(cast("list[object]", node.get("agg_order", [])))
+        if name == "unnest":
+            # Of several arrays it is one for each (parser/parse_clause.c, transformRangeFunction).
+            count = min(count, 1)
         self.calls.add((schema, name, ANY_NUMBER if node.get("func_variadic") is True else count))
         if name == "current_setting":
             self._setting(arguments)

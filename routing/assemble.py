@@ -5,14 +5,14 @@ policy or of a domain's CHECK is read with the same grammar as a client's statem
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from parser.facts import StatementFacts
 from parser.shapes import FactsTable
-from routing.catalog import ANY, Catalog, Overload, Thing, hazard_of
+from routing.catalog import Catalog, Overload, Thing, hazard_of
 from routing.functions import (
     PRIMARY_ONLY,
     PRIMARY_ONLY_OVERLOADS,
@@ -41,6 +41,8 @@ class Function(msgspec.Struct, frozen=True):
     """It can be called as `row.name`."""
     parts: tuple[int, ...]
     """An aggregate's functions: transition, final, combine, .."""
+    types: tuple[int, ...]
+    """The types it takes and returns that are not built in."""
 
 
 class Relation(msgspec.Struct, frozen=True):
@@ -57,6 +59,8 @@ class Relation(msgspec.Struct, frozen=True):
     """The conditions of its row security policies, where these are on."""
     children: tuple[int, ...]
     """What is read with it: its partitions, and what inherits from it."""
+    columns: tuple[int, ...]
+    """The types of its columns that are not built in."""
 
 
 class Type(msgspec.Struct, frozen=True):
@@ -69,6 +73,7 @@ class Type(msgspec.Struct, frozen=True):
     """Its input and output functions, where they are not built in."""
     checks: tuple[str, ...]
     """A domain's constraints, as conditions."""
+    builtin: bool
     parts: tuple[int, ...]
     """The types it is made of: a domain's base, an array's element, a row's columns, a range's subtype."""
 
@@ -84,9 +89,17 @@ class Operator(msgspec.Struct, frozen=True):
 class Cast(msgspec.Struct, frozen=True):
     """A row of pg_cast that is not built in."""
 
+    source: int
     target: int
     function: int
     implicit: bool
+
+
+class Support(msgspec.Struct, frozen=True):
+    """A function of an operator class that is not built in: ORDER BY, DISTINCT, GROUP BY and UNION call it."""
+
+    type: int
+    function: int
 
 
 class Rows(msgspec.Struct, frozen=True):
@@ -97,57 +110,132 @@ class Rows(msgspec.Struct, frozen=True):
     types: Sequence[Type] = ()
     operators: Sequence[Operator] = ()
     casts: Sequence[Cast] = ()
-    support: Sequence[int] = ()
-    """Functions behind operator classes that are not built in: ORDER BY, DISTINCT, GROUP BY and UNION call them."""
+    support: Sequence[Support] = ()
+    paths: dict[str, str] = {}
+    """Catalog.paths."""
     serializable: bool = False
     """A role or the database has `default_transaction_isolation = serializable`."""
 
 
 VOLATILE: Final = "is volatile"
+EXECUTES: Final = "executes text that cannot be seen beforehand"
 _WORD: Final = re.compile(r"[a-z_\x80-\U0010ffff][a-z0-9_$\x80-\U0010ffff]*")
 _CHECK: Final = re.compile(r"CHECK \((.*)\)( NOT VALID)?", re.DOTALL)
 
 
 def assemble(database: str, version: int, rows: Rows, texts: FactsTable) -> Catalog:
-    """The snapshot. `texts` remembers what was read before: give the same one each time."""
-    of_function = function_hazards(rows.functions)
-    catalog = Catalog(
-        database,
-        version,
-        functions=_functions(rows.functions, of_function),
-        operators=_things((one.schema, one.name, of_function.get(one.function, "")) for one in rows.operators),
-        attributes={
-            one.name: of_function[one.oid] for one in rows.functions if one.attribute and of_function.get(one.oid)
-        },
-        hazard=_everywhere(rows, of_function),
-    )
-    # Views and policies may cast, domains may call: each is judged with what is known by then.
-    catalog.types.update(_things(_types(rows, catalog, of_function, texts)))
-    catalog.relations.update(_things(_Relations(rows.relations, catalog, texts).all()))
-    return catalog
+    """The snapshot. `texts` remembers what was read before: give the same one each time.
+
+    Functions call functions and read relations, views call functions, functions take domains whose checks call
+    functions: hazards are spread until no more come up.
+    """
+    functions = Functions(rows.functions)
+    types: dict[int, str] = {}
+    tainted: dict[int, str] = {}
+    while True:
+        found = len(functions.hazards) + len(types)
+        tainted = _tainted(rows, functions.hazards)
+        functions.spread_types(tainted, types)
+        catalog = Catalog(
+            database,
+            version,
+            functions=functions.by_name(),
+            operators=_things(
+                (one.schema, one.name, functions.hazards.get(one.function, "")) for one in rows.operators
+            ),
+            attributes=functions.attributes(),
+            paths=rows.paths,
+            hazard=_everywhere(rows, tainted),
+        )
+        types = _types(rows, catalog, functions.hazards, tainted, texts)
+        catalog.types.update(_things((one.schema, one.name, types.get(one.oid, "")) for one in rows.types))
+        relations = _Relations(rows.relations, catalog, tainted, texts).all()
+        catalog.relations.update(_things(relations))
+        functions.spread_mentions(
+            {name: hazard for _, name, hazard in relations if hazard},
+            {one.name: hazard for one in rows.operators if (hazard := functions.hazards.get(one.function))},
+        )
+        if len(functions.hazards) + len(types) == found:
+            return catalog
 
 
 # Functions
 
 
-def function_hazards(functions: Sequence[Function]) -> dict[int, str]:
-    """The hazard of each function by oid; without an entry it has none."""
-    hazards = {one.oid: hazard for one in functions if (hazard := _declared(one))}
-    by_oid = {one.oid: one for one in functions}
-    by_name = _never_harmless(functions, hazards)
-    others = [one for one in functions if one.oid not in hazards and (one.parts or one.body)]
-    words = {one.oid: frozenset(_WORD.findall(one.body.lower())) for one in others}
-    found = True
-    while found:
-        found = False
-        for one in others:
-            if one.oid in hazards:
-                continue
-            hazard = _inside(one, words[one.oid], hazards, by_name, by_oid)
-            if hazard:
-                hazards[one.oid] = by_name[one.name.lower()] = hazard
-                found = True
-    return hazards
+class Functions:
+    """The functions, and the hazard of each by oid; without an entry it has none."""
+
+    def __init__(self, functions: Sequence[Function]) -> None:
+        self._all = functions
+        self._by_oid = {one.oid: one for one in functions}
+        self.hazards = {one.oid: hazard for one in functions if (hazard := _declared(one))}
+        harmless = {one.name for one in functions if one.builtin and one.oid not in self.hazards}
+        self._names = {
+            one.name.lower(): self.hazards[one.oid]
+            for one in functions
+            if one.oid in self.hazards and one.name not in harmless
+        }
+        """The names, in lower case, whose mention in a function's body is enough: no built-in of theirs is harmless."""
+        self._words = {
+            one.oid: frozenset(_WORD.findall(one.body.lower()))
+            for one in functions
+            if one.oid not in self.hazards and (one.parts or one.body)
+        }
+        """Of those whose declaration is not the last word."""
+
+    def spread_types(self, tainted: Mapping[int, str], types: Mapping[int, str]) -> None:
+        """What takes or returns a type takes over its hazard: a value is converted to a domain where it is passed."""
+        for one in self._all:
+            for of in one.types:
+                if of in tainted:
+                    self._add(one, f"is for {tainted[of]}")
+                elif of in types:
+                    self._add(one, f"is for a type that {types[of]}")
+
+    def spread_mentions(self, relations: Mapping[str, str], operators: Mapping[str, str]) -> None:
+        """What a function's body mentions, it may use, whatever it is declared as."""
+        names = {name.lower(): hazard for name, hazard in relations.items()}
+        more = True
+        while more:
+            more = False
+            for oid, words in self._words.items():
+                one = self._by_oid[oid]
+                hazard = self._inside(one, words, names, operators)
+                if hazard and oid not in self.hazards:
+                    self._add(one, hazard)
+                    more = True
+
+    def by_name(self) -> dict[str, tuple[Overload, ...]]:
+        names: dict[str, set[Overload]] = {}
+        for one in self._all:
+            overload = Overload(one.schema, one.least, one.most, self.hazards.get(one.oid, ""))
+            names.setdefault(one.name, set()).add(overload)
+        return {name: tuple(sorted(overloads, key=msgspec.structs.astuple)) for name, overloads in names.items()}
+
+    def attributes(self) -> dict[str, str]:
+        return {one.name: self.hazards[one.oid] for one in self._all if one.attribute and one.oid in self.hazards}
+
+    def _add(self, function: Function, hazard: str) -> None:
+        if function.oid not in self.hazards:
+            self.hazards[function.oid] = hazard
+            self._names.setdefault(function.name.lower(), hazard)
+
+    def _inside(
+        self, function: Function, words: frozenset[str], relations: Mapping[str, str], operators: Mapping[str, str]
+    ) -> str:
+        for part in function.parts:
+            if part in self.hazards:
+                return f"is an aggregate over {self._by_oid[part].name}(), which {self.hazards[part]}"
+        if "execute" in words and function.language != "sql":
+            return EXECUTES
+        for names in (self._names, relations):
+            for name in sorted(words & names.keys()):
+                if name != function.name.lower():
+                    return f"mentions {name}, which {names[name]}"
+        for name, hazard in operators.items():
+            if name in function.body:
+                return f"mentions the operator {name}, which {hazard}"
+        return ""
 
 
 def _declared(function: Function) -> str:
@@ -167,82 +255,73 @@ def _declared(function: Function) -> str:
     return VOLATILE if function.volatility == "v" else ""
 
 
-def _never_harmless(functions: Sequence[Function], hazards: Mapping[int, str]) -> dict[str, str]:
-    """The names, in lower case, whose mention in a function's body is enough: no built-in of that name is harmless."""
-    harmless = {one.name for one in functions if one.builtin and one.oid not in hazards}
-    return {one.name.lower(): hazards[one.oid] for one in functions if one.oid in hazards and one.name not in harmless}
-
-
-def _inside(
-    function: Function,
-    words: frozenset[str],
-    hazards: Mapping[int, str],
-    by_name: Mapping[str, str],
-    by_oid: Mapping[int, Function],
-) -> str:
-    """What it calls, whatever it is declared as."""
-    for part in function.parts:
-        if part in hazards:
-            return f"is an aggregate over {by_oid[part].name}(), which {hazards[part]}"
-    for name in sorted(words & by_name.keys()):
-        if name != function.name.lower():
-            return f"mentions {name}, which {by_name[name]}"
-    return ""
-
-
-def _functions(functions: Sequence[Function], hazards: Mapping[int, str]) -> dict[str, tuple[Overload, ...]]:
-    names: dict[str, set[Overload]] = {}
-    for one in functions:
-        overload = Overload(one.schema, one.least, one.most, hazards.get(one.oid, ""))
-        names.setdefault(one.name, set()).add(overload)
-    return {name: tuple(sorted(overloads, key=msgspec.structs.astuple)) for name, overloads in names.items()}
-
-
-# What no statement shows
-
-
-def _everywhere(rows: Rows, of_function: Mapping[int, str]) -> str:
-    if rows.serializable:
-        return "default_transaction_isolation is serializable for a role or the database, which a standby cannot do"
-    for cast in rows.casts:
-        if cast.implicit and cast.function in of_function:
-            return "the database has an implicit cast over a volatile function, which may hide in any expression"
-    for function in rows.support:
-        if function in of_function:
-            return "the database has an operator class over a volatile function, which may hide in any sort or grouping"
-    for one in rows.types:
-        if any(function in of_function for function in one.functions):
-            return f"the input or output of type {one.name} is volatile, which may hide in any expression"
-    return ""
-
-
 # Types
 
 
+def _tainted(rows: Rows, of_function: Mapping[int, str]) -> dict[int, str]:
+    """The types a mere value of which may call a volatile function: when it is shown, sorted, grouped or converted.
+
+    A cast needs both its types to be there; so where one is built in, it is the other that tells.
+    """
+    builtin = {one.oid for one in rows.types if one.builtin}
+    names = {one.oid: f"the type {one.name}" for one in rows.types}
+    found: dict[int, str] = {}
+    for cast in rows.casts:
+        if cast.implicit and cast.function in of_function:
+            which = cast.target if cast.source in builtin else cast.source
+            found[which] = f"{names.get(which)}, which has an implicit cast over a volatile function"
+    for support in rows.support:
+        if support.function in of_function:
+            found[support.type] = f"{names.get(support.type)}, which has an operator class over a volatile function"
+    for one in rows.types:
+        if any(function in of_function for function in one.functions):
+            found[one.oid] = f"{names[one.oid]}, whose input or output is volatile"
+    return _spread(rows.types, found, lambda one, part: f"{names[one]}, which is made of {part}")
+
+
+def _spread(types: Sequence[Type], found: dict[int, str], say: Callable[[int, str], str]) -> dict[int, str]:
+    """What is true of a type is true of those made of it."""
+    more = True
+    while more:
+        more = False
+        for one in types:
+            part = next((part for part in one.parts if part in found), None)
+            if part is not None and one.oid not in found:
+                found[one.oid] = say(one.oid, found[part])
+                more = True
+    return found
+
+
+def _everywhere(rows: Rows, tainted: Mapping[int, str]) -> str:
+    """What no statement shows."""
+    if rows.serializable:
+        return "default_transaction_isolation is serializable for a role or the database, which a standby cannot do"
+    for one in rows.types:
+        if one.oid in tainted and one.builtin:
+            return f"the database has {tainted[one.oid]}, which any expression may use"
+    return ""
+
+
 def _types(
-    rows: Rows, catalog: Catalog, of_function: Mapping[int, str], texts: FactsTable
-) -> list[tuple[str, str, str]]:
+    rows: Rows, catalog: Catalog, of_function: Mapping[int, str], tainted: Mapping[int, str], texts: FactsTable
+) -> dict[int, str]:
+    """What a cast to each type may call."""
     hazards: dict[int, str] = {}
-    names = {one.oid: one.name for one in rows.types}
     # While domains are judged, the types they mention count as harmless: what is wrong with those is found below.
     lenient = msgspec.structs.replace(catalog, types=_things((one.schema, one.name, "") for one in rows.types))
     for one in rows.types:
         for check in one.checks:
-            hazard = hazard_of(_condition(_CHECK.sub(r"\1", check), texts), lenient)
+            hazard = hazard_of(_condition(_CHECK.sub(r"\1", check), texts), lenient, _QUALIFIED)
             if hazard:
                 hazards[one.oid] = f"has a CHECK: {hazard}"
     for cast in rows.casts:
         if cast.function in of_function:
             hazards[cast.target] = f"has a cast that {of_function[cast.function]}"
-    found = True
-    while found:
-        found = False
-        for one in rows.types:
-            part = next((part for part in one.parts if part in hazards), None)
-            if part is not None and one.oid not in hazards:
-                hazards[one.oid] = f"is made of {names.get(part, 'a type')}, which {hazards[part]}"
-                found = True
-    return [(one.schema, one.name, hazards.get(one.oid, "")) for one in rows.types]
+    names = {one.oid: one.name for one in rows.types}
+    _spread(rows.types, hazards, lambda _one, part: f"is made of a type that {part}")
+    for oid, hazard in tainted.items():
+        hazards.setdefault(oid, hazard.removeprefix(f"the type {names.get(oid)}, which "))
+    return hazards
 
 
 # Relations
@@ -256,8 +335,11 @@ _BY_KIND: Final = {
 class _Relations:
     """The hazards of relations, each worked out when first asked for."""
 
-    def __init__(self, relations: Sequence[Relation], catalog: Catalog, texts: FactsTable) -> None:
+    def __init__(
+        self, relations: Sequence[Relation], catalog: Catalog, tainted: Mapping[int, str], texts: FactsTable
+    ) -> None:
         self._relations = relations
+        self._tainted = tainted
         self._by_oid = {one.oid: one for one in relations}
         self._by_name = {(one.schema, one.name): one for one in relations}
         self._catalog = msgspec.structs.replace(catalog, relations={})
@@ -265,7 +347,7 @@ class _Relations:
         self._hazards: dict[int, str | None] = {}
         """None while it is being worked out."""
 
-    def all(self) -> Iterable[tuple[str, str, str]]:
+    def all(self) -> list[tuple[str, str, str]]:
         return [(one.schema, one.name, self._hazard(one)) for one in self._relations]
 
     def _hazard(self, relation: Relation) -> str:
@@ -308,6 +390,9 @@ class _Relations:
             return "is unlogged" if relation.persistence == "u" else "is temporary"
         if relation.kind in _BY_KIND:
             return _BY_KIND[relation.kind]
+        for column in relation.columns:
+            if column in self._tainted:
+                return f"has a column of {self._tainted[column]}"
         for child in relation.children:
             hazard = self._hazards.get(child)
             if hazard:
@@ -325,7 +410,7 @@ class _Relations:
         return ""
 
 
-_QUALIFIED: Final = frozenset({"pg_catalog"})
+_QUALIFIED: Final = ("pg_catalog",)
 """Texts from the catalog are read under an empty search_path: what is not qualified is built in."""
 
 
@@ -339,6 +424,3 @@ def _things(rows: Iterable[tuple[str, str, str]]) -> dict[str, tuple[Thing, ...]
     for schema, name, hazard in rows:
         names.setdefault(name, set()).add(Thing(schema, hazard))
     return {name: tuple(sorted(things, key=msgspec.structs.astuple)) for name, things in names.items()}
-
-
-__all__ = ["ANY", "Cast", "Function", "Operator", "Relation", "Rows", "Type", "assemble", "function_hazards"]

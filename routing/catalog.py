@@ -45,14 +45,16 @@ class Catalog(msgspec.Struct, frozen=True):
     types: dict[str, tuple[Thing, ...]] = {}
     attributes: dict[str, str] = {}
     """Hazards of functions that can be called as `row.name`."""
+    paths: dict[str, str] = {}
+    """The search_path of each role that has one of its own; that of all others under ""."""
     hazard: str = ""
     """What makes every statement unfit for a standby, such as an implicit cast over a volatile function."""
 
 
-SearchPath = frozenset[str]
-"""The schemas that unqualified names may mean, the implicit pg_catalog among them; empty for any, it is not known."""
+SearchPath = tuple[str, ...]
+"""The schemas that unqualified names may mean, in order, the implicit pg_catalog first; ANYWHERE if it is not known."""
 
-ANYWHERE: Final[SearchPath] = frozenset()
+ANYWHERE: Final[SearchPath] = ()
 
 
 def hazard_of(facts: StatementFacts, catalog: Catalog, path: SearchPath = ANYWHERE) -> str:
@@ -72,11 +74,11 @@ def hazard_of(facts: StatementFacts, catalog: Catalog, path: SearchPath = ANYWHE
         if hazard:
             return f"it reads {_written(schema, name)}, which {hazard}"
     for schema, name in facts.operators:
-        hazard = _thing(catalog.operators, path, schema, name)
+        hazard = _hazard(catalog.operators.get(name, ()), path, schema)
         if hazard:
             return f"it applies the operator {_written(schema, name)}, which {hazard}"
     for schema, name in facts.types:
-        hazard = _thing(catalog.types, path, schema, name)
+        hazard = _first(catalog.types.get(name, ()), path, schema)
         if hazard:
             return f"it casts to {_written(schema, name)}, which {hazard}"
     if catalog.attributes:
@@ -94,6 +96,9 @@ def _function(catalog: Catalog, path: SearchPath, schema: str, name: str, count:
     for one in catalog.functions.get(name, ()):
         if not _visible(one.schema, schema, path):
             continue
+        if count == 0 and one.most == 0 and path and one.schema == path[0]:
+            # No other can be a better match.
+            return one.hazard
         if count == ANY_NUMBER or (one.least <= count and (one.most == ANY or count <= one.most)):
             if one.hazard:
                 return one.hazard
@@ -107,14 +112,21 @@ def _relation(facts: StatementFacts, catalog: Catalog, path: SearchPath, schema:
     things = catalog.relations.get(name)
     if not schema and name in facts.queries and things is None:
         return ""
-    return _hazard(things or (), path, schema)
+    return _first(things or (), path, schema)
 
 
-def _thing(things: dict[str, tuple[Thing, ...]], path: SearchPath, schema: str, name: str) -> str:
-    return _hazard(things.get(name, ()), path, schema)
+def _first(things: tuple[Thing, ...], path: SearchPath, schema: str) -> str:
+    """Of a relation or type: the first along the search_path is meant."""
+    if not schema:
+        for candidate in path:
+            for one in things:
+                if one.schema == candidate:
+                    return one.hazard
+    return _hazard(things, path, schema)
 
 
 def _hazard(things: tuple[Thing, ...], path: SearchPath, schema: str) -> str:
+    """Of operators, whose arguments choose among all that can be seen."""
     known = False
     for one in things:
         if _visible(one.schema, schema, path):

@@ -27,6 +27,7 @@ SAFE_VOLATILE: Final = {
 TRANSACTION: Final = "is about transactions of the primary"
 STATISTICS: Final = "tells statistics that each node keeps for itself"
 NODE: Final = "tells of the node that answers, not of the data"
+ANY_TYPE: Final = "converts to a type that its text does not name"
 SESSION: Final = "depends on what its session did before"
 
 PRIMARY_ONLY: Final = {
@@ -54,8 +55,6 @@ PRIMARY_ONLY: Final = {
     "pg_cursor": SESSION,
     "pg_prepared_statement": SESSION,
     "pg_listening_channels": SESSION,
-    "pg_my_temp_schema": SESSION,
-    "pg_is_other_temp_schema": SESSION,
     "database_to_xml": "reads relations that its text does not name",
     "database_to_xmlschema": "reads relations that its text does not name",
     "database_to_xml_and_xmlschema": "reads relations that its text does not name",
@@ -65,6 +64,19 @@ PRIMARY_ONLY: Final = {
     "table_to_xml": "reads relations that its text does not name",
     "table_to_xmlschema": "reads relations that its text does not name",
     "table_to_xml_and_xmlschema": "reads relations that its text does not name",
+    "pg_replication_origin_oid": NODE,
+    "pg_input_is_valid": ANY_TYPE,
+    "pg_input_error_info": ANY_TYPE,
+    "array_in": ANY_TYPE,
+    "array_recv": ANY_TYPE,
+    "domain_in": ANY_TYPE,
+    "domain_recv": ANY_TYPE,
+    "multirange_in": ANY_TYPE,
+    "multirange_recv": ANY_TYPE,
+    "range_in": ANY_TYPE,
+    "range_recv": ANY_TYPE,
+    "record_in": ANY_TYPE,
+    "record_recv": ANY_TYPE,
     "cursor_to_xml": SESSION,
     "cursor_to_xmlschema": SESSION,
 }
@@ -79,6 +91,9 @@ PRIMARY_ONLY_OVERLOADS: Final = {("age", "xid"): TRANSACTION}
 LANGUAGES_TRUSTED: Final = frozenset({"c", "internal"})
 """Functions in these have no body to look into: they are what they are declared as."""
 
+# pg_my_temp_schema and pg_is_other_temp_schema depend on the session's temporary tables: a session that has some reads
+# on the primary altogether.
+#
 # Identity: inet_server_addr, inet_server_port and pg_backend_pid tell which node and process answers. That is what they
 # are asked for, so they run wherever the statement goes; so does cluster_name among the settings.
 

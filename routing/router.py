@@ -75,19 +75,26 @@ def begins_read_only(transaction: TransactionFacts) -> bool:
 
 
 class Router:
-    """decide() for one database and search_path, remembered per statement until the catalog changes."""
+    """decide() for one database, role and search_path, remembered per statement until the catalog changes."""
 
-    def __init__(self, path: SearchPath = ANYWHERE) -> None:
+    def __init__(self, user: str = "", path: SearchPath | None = ANYWHERE) -> None:
+        """`path` is the client's own search_path; None for what its role, the database or the server has."""
         self.catalog: Catalog | None = None
         self.changed_at = 0.0
         """A standby that was up to date at this time, or later, has the catalog that decisions are made by."""
-        self._path: Final = path
+        self._user: Final = user
+        self._own_path: Final = path
+        self._path = path
         self._decisions: dict[StatementFacts, Decision] = {}
         self._suspended_at = 0.0
 
     def set_catalog(self, catalog: Catalog, read_at: float, changed_at: float) -> None:
         """Use a new snapshot, and forget what was decided under the last. One from before a change is passed over."""
         if read_at >= self._suspended_at:
+            if self._own_path is None and catalog.paths:
+                default = _default_path(catalog, self._user)
+                # Connections that were opened before keep the path they have.
+                self._path = default if self._path in (None, default) else ANYWHERE
             self._use(catalog)
             self.changed_at = changed_at
 
@@ -108,7 +115,7 @@ class Router:
         """The decision for `facts` under the present catalog."""
         decision = self._decisions.get(facts)
         if decision is None:
-            decision = decide(facts, self.catalog, self._path)
+            decision = decide(facts, self.catalog, self._path or ANYWHERE)
             if len(self._decisions) >= DECISIONS_MAX:
                 self._decisions = {}
             self._decisions[facts] = decision
@@ -119,16 +126,23 @@ DECISIONS_MAX: Final = 20_000
 """Decisions remembered per database; beyond it all are forgotten and made again, a few microseconds each."""
 
 
+def _default_path(catalog: Catalog, user: str) -> SearchPath:
+    value = catalog.paths.get(user, catalog.paths.get(""))
+    return ANYWHERE if value is None else search_path_of(value, user)
+
+
 def search_path_of(value: str, user: str) -> SearchPath:
-    """The schemas that a search_path names, pg_catalog among them. Raises nothing: what cannot be read is ANYWHERE.
+    """The schemas that a search_path names, pg_catalog first where it does not say otherwise.
 
     Settings come as text such as `"$user", public`; names in double quotes are taken as they are, others are folded.
+    Raises nothing: what cannot be read is ANYWHERE.
     """
-    schemas = {"pg_catalog"}
+    schemas: list[str] = []
     for part in value.split(","):
         name = part.strip()
         name = name[1:-1] if name.startswith('"') and name.endswith('"') and len(name) > 1 else name.lower()
         if '"' in name:
             return ANYWHERE
-        schemas.add(user if name == "$user" else name)
-    return frozenset(schemas - {""})
+        if name:
+            schemas.append(user if name == "$user" else name)
+    return tuple(schemas) if "pg_catalog" in schemas else ("pg_catalog", *schemas)

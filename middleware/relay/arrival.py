@@ -146,7 +146,9 @@ class Arrival(Borrower):
             raise TooManyConnections("sorry, too many clients already")
         self._key = relay.secret(long=login.protocol >= PROTOCOL_3_2)
         # Asks for the database's catalog where it is new: it is loaded while the client is welcomed.
-        relay.router(self.database.decode(errors="replace"), self._parameters.path_for(user))
+        relay.router(
+            self.database.decode(errors="replace"), user.decode(errors="replace"), self._parameters.path_for(user)
+        )
         if login.rest:
             self._rest.append(login.rest)
         self.state = WELCOME

@@ -114,7 +114,9 @@ class ClientConnection(Borrower):
         """When it is closed, if it is leaving."""
         self._closed = False
         self.wrote = False
-        self._router: Final = relay.router(database.decode(errors="replace"), parameters.path_for(user))
+        self._router: Final = relay.router(
+            database.decode(errors="replace"), user.decode(errors="replace"), parameters.path_for(user)
+        )
         self._marks: Final = Marks()
         self._own: Final = own
         self._temporary = False

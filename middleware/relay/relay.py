@@ -26,8 +26,8 @@ from routing.router import Router
 
 WELCOMES_MAX: Final = 1000
 NEVER: Final = float("-inf")
-PATHS_MAX: Final = 100
-"""Search paths of one database that names are looked up by; clients with others have names looked up in all schemas."""
+PATHS_MAX: Final = 1000
+"""Roles and search paths of one database; beyond them, names are looked up in all schemas."""
 DATABASES_MAX: Final = 1000
 """Databases whose catalogs are kept; the clients of others are served by the primary alone."""
 KNOCKING_MAX: Final = 500
@@ -141,7 +141,7 @@ class Relay:
             WELCOMES_MAX
         )
         """The ParameterStatus messages for a client's login, as a server told them."""
-        self._routers: Final[dict[str, dict[SearchPath, Router]]] = {}
+        self._routers: Final[dict[str, dict[tuple[str, SearchPath | None], Router]]] = {}
         self.waiting_for_freshness: list[Reader] = []
         """Clients whose reads are held until a standby is fresh enough."""
         self._suspected: Final[set[str]] = set()
@@ -205,8 +205,8 @@ class Relay:
             self._freshness_wanted = True
             self.control.freshness_wanted()
 
-    def router(self, database: str, path: SearchPath = ANYWHERE) -> Router:
-        """The router for a database and search_path; asks for the catalog of a database that is new."""
+    def router(self, database: str, user: str, path: SearchPath | None) -> Router:
+        """The router for a database, role and search_path; asks for the catalog of a database that is new."""
         routers = self._routers.get(database)
         if routers is None:
             if len(self._routers) >= DATABASES_MAX:
@@ -214,12 +214,12 @@ class Relay:
                 for router in self._routers.pop(oldest).values():
                     router.retire()
             routers = self._routers[database] = {}
-        found = routers.get(path)
+        found = routers.get((user, path))
         if found is None and len(routers) >= PATHS_MAX:
-            path = ANYWHERE
-            found = routers.get(path)
+            user, path = "", ANYWHERE
+            found = routers.get((user, path))
         if found is None:
-            found = routers[path] = Router(path)
+            found = routers[user, path] = Router(user, path)
             self.control.catalog_wanted(database, False)
         return found
 

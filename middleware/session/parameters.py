@@ -28,7 +28,7 @@ PLAIN_ENCODINGS: Final = frozenset({b"utf8", b"utf-8", b"unicode"})
 class StartupParameters:
     """The settings one client asked for. Equal ones are one object (see Interned), so `is` compares them."""
 
-    __slots__ = ("_search_path", "opaque_backslash", "opaque_encoding", "own", "reshapes", "values")
+    __slots__ = ("_becomes_another", "_search_path", "opaque_backslash", "opaque_encoding", "own", "reshapes", "values")
 
     def __init__(self, values: tuple[tuple[bytes, bytes], ...]) -> None:
         self.values: Final = values
@@ -41,6 +41,7 @@ class StartupParameters:
         self.opaque_backslash: Final = scs not in (b"on", b"true", b"yes", b"1")
         """A backslash may escape a quote in plain strings: a text that has one is not read."""
         self._search_path: Final = known.get(b"search_path")
+        self._becomes_another: Final = b"role" in known or b"session_authorization" in known
         self.own: Final = tuple(
             (name.decode(errors="replace").removeprefix(OWN_PREFIX), value.decode(errors="replace").lower())
             for name, value in values
@@ -48,10 +49,12 @@ class StartupParameters:
         )
         """Settings of ours, without the prefix."""
 
-    def path_for(self, user: bytes) -> SearchPath:
-        """The schemas that names may mean; any, where it was not said at login: a role's own setting is not known."""
-        if self._search_path is None:
+    def path_for(self, user: bytes) -> SearchPath | None:
+        """The schemas that names may mean; None where the client has not said so at login."""
+        if self._becomes_another:
             return ANYWHERE
+        if self._search_path is None:
+            return None
         return search_path_of(self._search_path.decode(errors="replace"), user.decode(errors="replace"))
 
     def opaque(self, text: bytes) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from routing.assemble import Cast, Function, Operator, Relation, Rows, Type
+from routing.assemble import Cast, Function, Operator, Relation, Rows, Support, Type
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 
@@ -30,7 +30,10 @@ SELECT p.oid::int8 AS oid, n.nspname AS schema, p.proname AS name,
        CASE WHEN p.prokind = 'a' AND p.oid >= {first} THEN
             (SELECT ARRAY(SELECT f::oid::int8 FROM unnest(ARRAY[g.aggtransfn, g.aggfinalfn, g.aggcombinefn,
                 g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn]) AS f WHERE f <> 0)
-             FROM pg_aggregate g WHERE g.aggfnoid = p.oid) ELSE '{{}}' END AS parts
+             FROM pg_aggregate g WHERE g.aggfnoid = p.oid) ELSE '{{}}' END AS parts,
+       CASE WHEN p.oid >= {first} THEN ARRAY(
+            SELECT DISTINCT t::int8 FROM unnest(p.proargtypes::oid[] || p.proallargtypes || p.prorettype) AS t
+             WHERE t >= {first}) ELSE '{{}}' END AS types
   FROM pg_proc p
   JOIN pg_namespace n ON n.oid = p.pronamespace
   JOIN pg_language l ON l.oid = p.prolang
@@ -43,9 +46,12 @@ SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::te
        CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) ELSE '' END AS definition,
        CASE WHEN c.relrowsecurity THEN ARRAY(
             SELECT pg_get_expr(p.polqual, p.polrelid) FROM pg_policy p
-             WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL) ELSE '{}' END AS policies,
+             WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL) ELSE '{{}}' END AS policies,
        CASE WHEN c.relhassubclass THEN ARRAY(
-            SELECT i.inhrelid::int8 FROM pg_inherits i WHERE i.inhparent = c.oid) ELSE '{}' END AS children
+            SELECT i.inhrelid::int8 FROM pg_inherits i WHERE i.inhparent = c.oid) ELSE '{{}}' END AS children,
+       CASE WHEN c.oid >= {first} THEN ARRAY(
+            SELECT a.atttypid::int8 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
+               AND NOT a.attisdropped AND a.atttypid >= {first}) ELSE '{{}}' END AS columns
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'
@@ -59,6 +65,7 @@ SELECT t.oid::int8 AS oid, n.nspname AS schema, t.typname AS name,
        CASE WHEN t.typtype = 'd' THEN ARRAY(
             SELECT pg_get_constraintdef(k.oid) FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')
             ELSE '{{}}' END AS checks,
+       t.oid < {first} AS builtin,
        CASE WHEN t.oid < {first} THEN '{{}}' ELSE ARRAY(
             SELECT part::int8 FROM (
                 SELECT t.typbasetype WHERE t.typbasetype <> 0
@@ -79,13 +86,33 @@ SELECT n.nspname AS schema, o.oprname AS name, o.oprcode::oid::int8 AS function
 """
 
 _CASTS: Final = """
-SELECT casttarget::int8 AS target, castfunc::int8 AS function, castcontext = 'i' AS implicit
+SELECT castsource::int8 AS source, casttarget::int8 AS target, castfunc::int8 AS function, castcontext = 'i' AS implicit
   FROM pg_cast WHERE castfunc >= {first}
 """
 
 _SUPPORT: Final = """
-SELECT amproc::oid::int8 AS function FROM pg_amproc WHERE amproc::oid >= {first}
-UNION SELECT o.oprcode::oid::int8 FROM pg_amop m JOIN pg_operator o ON o.oid = m.amopopr WHERE o.oprcode::oid >= {first}
+SELECT amproclefttype::int8 AS type, amproc::oid::int8 AS function FROM pg_amproc
+ WHERE amproc::oid >= {first}
+UNION SELECT m.amoplefttype::int8, o.oprcode::oid::int8
+  FROM pg_amop m JOIN pg_operator o ON o.oid = m.amopopr
+ WHERE o.oprcode::oid >= {first}
+"""
+
+# A setting for the role in this database, else for the role, else for the database, else the server's. What the server
+# has is not seen if the one who asks has a setting of its own.
+_PATHS: Final = """
+WITH database AS (SELECT oid FROM pg_database WHERE datname = current_database()),
+     settings AS (
+         SELECT setrole, setdatabase, substr(setting, length('search_path=') + 1) AS path
+           FROM pg_db_role_setting, unnest(setconfig) AS setting
+          WHERE setting LIKE 'search_path=%' AND setdatabase IN (0, (SELECT oid FROM database))),
+     ranked AS (
+         SELECT DISTINCT ON (setrole) setrole, path FROM settings ORDER BY setrole, setdatabase DESC)
+SELECT coalesce(r.rolname, '') AS role, path FROM ranked LEFT JOIN pg_roles r ON r.oid = setrole
+UNION ALL
+SELECT '', reset_val FROM pg_settings
+ WHERE name = 'search_path' AND NOT EXISTS (
+       SELECT FROM ranked WHERE setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user)))
 """
 
 _SERIALIZABLE: Final = """
@@ -100,14 +127,14 @@ async def read_rows(connection: Any) -> Rows:
     """All that routing asks of the database that `connection`, an asyncpg.Connection of its own, is for."""
     await connection.execute("SET search_path = ''")
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        support = await connection.fetch(_SUPPORT.format(first=FIRST_NORMAL_OID))
         return Rows(
             functions=await _all(connection, _FUNCTIONS.format(first=FIRST_NORMAL_OID), Function),
-            relations=await _all(connection, _RELATIONS, Relation),
+            relations=await _all(connection, _RELATIONS.format(first=FIRST_NORMAL_OID), Relation),
             types=await _all(connection, _TYPES.format(first=FIRST_NORMAL_OID), Type),
             operators=await _all(connection, _OPERATORS, Operator),
             casts=await _all(connection, _CASTS.format(first=FIRST_NORMAL_OID), Cast),
-            support=[row["function"] for row in support],
+            support=await _all(connection, _SUPPORT.format(first=FIRST_NORMAL_OID), Support),
+            paths={row["role"]: row["path"] for row in await connection.fetch(_PATHS)},
             serializable=await connection.fetchval(_SERIALIZABLE),
         )
 

@@ -140,8 +140,8 @@ def test_names_are_looked_up_along_the_search_path() -> None:
 
 
 def test_a_search_path_as_postgresql_writes_it() -> None:
-    assert search_path_of('"$user", Public, "Odd Name"', "joe") == {"pg_catalog", "joe", "public", "Odd Name"}
-    assert search_path_of("", "joe") == {"pg_catalog"}
+    assert search_path_of('"$user", Public, "Odd Name"', "joe") == ("pg_catalog", "joe", "public", "Odd Name")
+    assert search_path_of("", "joe") == ("pg_catalog",)
     assert search_path_of('"a""b"', "joe") is ANYWHERE
 
 
