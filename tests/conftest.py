@@ -80,7 +80,12 @@ class pointsman:  # noqa: N801 - reads as the command it runs
             [sys.executable, "-m", "middleware", "serve", "-c", str(config)], stdout=log, stderr=subprocess.STDOUT
         )
         log.close()
-        port = self._wait_until_ready()
+        try:
+            port = self._wait_until_ready()
+        except BaseException:
+            # No __exit__ follows: a signal or a start that takes too long would leave the process behind.
+            self.__exit__()
+            raise
         return Endpoint(
             "127.0.0.1", port, cluster.user, cluster.passwords[cluster.user], cluster.database, self._process
         )

@@ -41,7 +41,12 @@ def summary(tally: Tally, lag: Lag) -> RenderableType:
     from_standbys = sum(tally.reads[name] for name in lag.paused_s)
     rows = [
         ("pairs of a write and a read of it", f"{tally.pairs:,}", ""),
-        ("stale reads", f"{tally.stale.total():,}", "of one's own acknowledged write"),
+        ("stale reads", f"{tally.late:,}", "of these"),
+        (
+            "stale reads of one's own writes",
+            f"{tally.stale.total():,}",
+            f"of {tally.own_reads.total():,}, later ones, too",
+        ),
         ("reads that went backwards", f"{tally.backwards.total():,}", f"of {tally.monotonic.total():,}"),
         ("stale reads of another's write", f"{tally.others_stale:,}", f"of {tally.others:,}"),
         ("reads served by standbys", f"{from_standbys / max(1, reads):.1%}", f"of {reads:,}"),
@@ -56,8 +61,8 @@ def summary(tally: Tally, lag: Lag) -> RenderableType:
     parts: list[RenderableType] = [figures]
     if tally.violations():
         parts += [
-            _shares("written by way of", "stale", tally.stale, tally.written),
-            _shares("client", "stale", tally.stale_styles, tally.styles),
+            _shares("written by way of", "stale", tally.stale, tally.own_reads),
+            _shares("client", "stale", tally.stale_styles, tally.own_styles),
             _shares("row that only grows", "backwards", tally.backwards, tally.monotonic),
             Text("\n".join(tally.examples)),
         ]

@@ -21,14 +21,16 @@ class Tally:
 
     pairs: int = 0
     """Writes, each with a read of what it wrote right behind it."""
+    late: int = 0
+    """Of these, the reads that did not find it."""
     reads: Counter[str] = field(default_factory=Counter)
     """Reads of any kind, by the node that served them."""
-    written: Counter[str] = field(default_factory=Counter)
-    """Pairs by the way of writing."""
+    own_reads: Counter[str] = field(default_factory=Counter)
+    """Reads of what the same client wrote, right behind it or later, by the way it was written."""
     stale: Counter[str] = field(default_factory=Counter)
-    """Reads that did not find the client's own acknowledged write, by the way it was written."""
-    styles: Counter[str] = field(default_factory=Counter)
-    """Pairs by driver and protocol."""
+    """Those that did not find it."""
+    own_styles: Counter[str] = field(default_factory=Counter)
+    """The same reads by driver and protocol."""
     stale_styles: Counter[str] = field(default_factory=Counter)
     monotonic: Counter[str] = field(default_factory=Counter)
     """Reads of a row that only grows, by whose row it is."""
@@ -46,8 +48,7 @@ class Tally:
     def pair(self, style: str, way: str, node: str, found: bool, latency_s: float | None) -> None:
         """A read of one's own write, right behind it. No latency is known of what was sent in a pipeline."""
         self.pairs += 1
-        self.written[way] += 1
-        self.styles[style] += 1
+        self.late += not found
         if latency_s is not None:
             self.latencies_s.append(latency_s)
         self.own(style, way, node, found)
@@ -55,6 +56,8 @@ class Tally:
     def own(self, style: str, way: str, node: str, found: bool) -> None:
         """A read of one's own write, at any time after it."""
         self.reads[node] += 1
+        self.own_reads[way] += 1
+        self.own_styles[style] += 1
         if not found:
             self.stale[way] += 1
             self.stale_styles[style] += 1
