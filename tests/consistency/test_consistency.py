@@ -11,7 +11,6 @@ from tests.consistency.run import Level, Plan, run
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.xfail(strict=False, reason='the setting "consistency" does not exist yet')
 @pytest.mark.parametrize("level", [Level.SESSION, Level.EVENTUAL], ids=lambda level: level.value)
 def test_reads_while_standbys_lag(cluster: Sandbox, tmp_path: Path, level: Level) -> None:
     tally, lag = run(cluster, tmp_path, Plan(level, pairs=2_000, clients=10, seed=1))
