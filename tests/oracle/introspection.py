@@ -111,6 +111,9 @@ _TEXTS: Final = (
     "SELECT pg_catalog.pg_get_viewdef('honest_view'::regclass, true)",
     "SELECT pg_catalog.pg_get_indexdef(i.indexrelid, 0, true) FROM pg_catalog.pg_index i WHERE i.indrelid = "
     "'plain'::pg_catalog.regclass",
+    "SELECT conname, pg_catalog.pg_get_constraintdef(oid, true) FROM pg_catalog.pg_constraint c WHERE confrelid IN "
+    "(SELECT pg_catalog.pg_partition_ancestors('plain') UNION ALL VALUES ('plain'::pg_catalog.regclass)) AND "
+    "contype = 'f' AND conparentid = 0 ORDER BY conname",
     "SELECT d.datname, pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.array_to_string(d.datacl, E'\\n') FROM "
     "pg_catalog.pg_database d ORDER BY 1",
     "SELECT to_regclass('public.plain'), 'plain'::regclass::oid > 0, to_regtype('int')",

@@ -1,6 +1,6 @@
 """What the volatility of a built-in function does not tell. Data, with the reason for each.
 
-Three tables, looked through in this order; a function in none of them must answer alike on both nodes.
+Four tables, looked through in this order; a function in none of them must answer alike on both nodes.
 """
 
 import re
@@ -58,6 +58,13 @@ _DEPENDS: Final = {
 """May stay or go: what it does hangs on its argument, or it is worth nothing on a standby. By whole name."""
 
 
+_READS: Final = {
+    r"pg_partition_(tree|ancestors)|pg_collation_actual_version|pg_database_collation_actual_version": "the catalog",
+    r"pg_get_wal_resource_managers|pg_jit_available|pg_get_multixact_members|current_query": "the server or the session",
+}
+"""Volatile by declaration alone: they answer alike, and would be as good on a standby. By whole name."""
+
+
 class Table:
     """Reasons by whole name."""
 
@@ -71,4 +78,5 @@ class Table:
 
 STAYS: Final = Table(_STAYS)
 DIFFERS: Final = Table(_DIFFERS)
+READS: Final = Table(_READS)
 DEPENDS: Final = Table(_DEPENDS)

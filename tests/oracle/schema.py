@@ -21,6 +21,9 @@ CREATE SCHEMA {CLERK} AUTHORIZATION app;
 GRANT CREATE ON SCHEMA public TO app;
 GRANT USAGE ON SCHEMA other, "Odd Schema", {CLERK} TO {CLERK};
 
+-- Operators and casts of an extension, all of them immutable, where there is one.
+DO $$BEGIN CREATE EXTENSION vector; EXCEPTION WHEN OTHERS THEN NULL; END$$;
+
 -- Nothing reads a foreign table here: its wrapper has no handler. Where it may be read nobody can tell.
 CREATE FOREIGN DATA WRAPPER empty_wrapper;
 CREATE SERVER elsewhere FOREIGN DATA WRAPPER empty_wrapper;
