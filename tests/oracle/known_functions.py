@@ -60,7 +60,7 @@ _DEPENDS: Final = {
 
 _READS: Final = {
     r"pg_partition_(tree|ancestors)|pg_collation_actual_version|pg_database_collation_actual_version": "the catalog",
-    r"pg_get_wal_resource_managers|pg_jit_available|pg_get_multixact_members|current_query": "the server or the session",
+    r"pg_get_wal_resource_managers|pg_jit_available|pg_get_multixact_members|current_query": "the server or session",
 }
 """Volatile by declaration alone: they answer alike, and would be as good on a standby. By whole name."""
 

@@ -30,6 +30,10 @@ READS: Final = [
         "SELECT * FROM ONLY plain",
         "SELECT p.*, d.* FROM plain p JOIN detail d ON d.plain_id = p.id",
         "SELECT p FROM plain p",
+        "SELECT ctid, xmin, tableoid::regclass, id FROM plain",
+        "SELECT row_to_json(p), to_jsonb(p.*), p IS NULL FROM plain p",
+        'SELECT COLLATION FOR (owner), owner COLLATE "C" FROM plain',
+        "SELECT made AT TIME ZONE 'UTC', (made, made) OVERLAPS (made, made) FROM plain",
         "SELECT (p).owner FROM plain p",
         "SELECT owner, count(*), sum(amount), avg(amount), min(made), max(made) FROM plain GROUP BY owner",
         "SELECT owner, count(*) FROM plain GROUP BY ROLLUP (owner) HAVING count(*) > 1",
@@ -148,6 +152,7 @@ READS: Final = [
         ";",
         "SELECT pg_relation_size('plain'), pg_total_relation_size('plain'), "
         "pg_size_pretty(pg_database_size('postgres'))",
+        "SELECT * FROM watched",
         "SHOW cluster_name",
         "SHOW port",
         "SHOW default_transaction_read_only",

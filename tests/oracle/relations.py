@@ -40,7 +40,8 @@ _DIFFERS: Final = Table(
 _HAZARDS: Final = (
     "fleeting", "mixed_parts", "mixed_parts_b", "elder", "elder_child", "vol_view", "nested_view", "deep_view",
     "operator_view", "cast_view", "domain_view", "aggregate_view", "fleeting_view", "parts_view", "guarded",
-    "guarded_view", "invoker_view", "sly_view", "from_view", "node_view", "Odd View", "distant",
+    "guarded_view", "invoker_view", "sly_view", "from_view", "node_view", "sequence_view", "setting_view",
+    "deep_parts", "deep_parts_a", "deep_parts_a1", "far_parts", "far_parts_b", "Odd View", "distant",
 )  # fmt: skip
 """Of our schema, in `public`."""
 
@@ -63,6 +64,6 @@ def _read(schema: str, name: str, kind: str, written: str, *, user: str) -> Stat
         if reason := _STAYS.reason(name):
             return Statement(sql, Where.PRIMARY, reason, user=user)
         return Statement(sql, Where.JUDGED, "system catalog", user=user, varies=bool(_DIFFERS.reason(name)))
-    if schema == "public" and (name in _HAZARDS or name == "pg_tables"):
+    if schema == "public" and (name in _HAZARDS or name.startswith(("pg_tables", "fleeting_"))):
         return Statement(sql, Where.PRIMARY, "hidden calls", user=user)
     return Statement(sql, Where.JUDGED, "tables and views", user=user, varies=bool(_DIFFERS.reason(name)))
