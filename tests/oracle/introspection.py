@@ -25,7 +25,6 @@ _TEXTS: Final = (
     "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'plain'",
     "SELECT matviewname FROM pg_matviews",
     "SELECT extname, extversion FROM pg_extension",
-    "SELECT name, default_version FROM pg_available_extensions ORDER BY name",
     "SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user",
     "SELECT usename FROM pg_user",
     "SELECT datname, pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = current_database()",
@@ -123,7 +122,6 @@ _TEXTS: Final = (
     "SELECT pg_get_functiondef('honest_stable(int)'::regprocedure)",
     "SELECT * FROM pg_stats WHERE tablename = 'plain' AND attname = 'id'",
     "SELECT attname, n_distinct FROM pg_catalog.pg_stats WHERE tablename = 'plain'",
-    "SELECT sequencename, increment_by FROM pg_sequences ORDER BY 1",
     "SELECT policyname, qual FROM pg_policies",
 )
 

@@ -92,7 +92,6 @@ READS: Final = [
         "/*action='index',controller='users',traceparent='00-5bd66ef5095369c7b0d1f8f4bd33716a-01'*/",
         "/* /* nested */ still */ SELECT 1",
         "SELECT/**/id/**/FROM/**/plain",
-        "/*NO LOAD BALANCE*/ SELECT 1",
     ),
     *_of(
         "clock and session",
@@ -153,6 +152,9 @@ READS: Final = [
         "SELECT pg_relation_size('plain'), pg_total_relation_size('plain'), "
         "pg_size_pretty(pg_database_size('postgres'))",
         "SELECT * FROM watched",
+        "/*NO LOAD BALANCE*/ SELECT 1",
+        "SELECT name, default_version FROM pg_available_extensions ORDER BY name",
+        "SELECT sequencename, increment_by FROM pg_sequences ORDER BY 1",
         "SHOW cluster_name",
         "SHOW port",
         "SHOW default_transaction_read_only",
