@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from middleware.sandbox import Sandbox
 from tests.oracle.examples import EXAMPLES
-from tests.oracle.known_functions import DEPENDS, DIFFERS, STAYS
+from tests.oracle.known_functions import DEPENDS, DIFFERS, READS, STAYS, TELLS
 from tests.oracle.literals import literal
 from tests.oracle.statement import Statement, Where
 
@@ -99,12 +99,14 @@ def _asked(function: Function, sql: str) -> Statement:
         return _own(function, sql)
     if reason := STAYS.reason(name):
         return Statement(sql, Where.PRIMARY, reason, user=SUPERUSER, callable=False)
-    if reason := DEPENDS.reason(name):
+    if reason := TELLS.reason(name) or DEPENDS.reason(name):
         return Statement(sql, Where.EITHER, reason, user=SUPERUSER, varies=True)
     if reason := DIFFERS.reason(name):
         return Statement(sql, Where.JUDGED, reason, user=SUPERUSER, varies=True)
-    where = Where.EITHER if function.volatile else Where.JUDGED
-    return Statement(sql, where, "answers alike" if not function.volatile else "volatile, not known", user=SUPERUSER)
+    if function.volatile and not READS.reason(name):
+        # It may do anything: called only when routing says that it is harmless.
+        return Statement(sql, Where.EITHER, "volatile", user=SUPERUSER)
+    return Statement(sql, Where.JUDGED, "answers alike", user=SUPERUSER)
 
 
 def _own(function: Function, sql: str) -> Statement:

@@ -13,7 +13,7 @@ from tests.oracle.expressions import CALLS, HIDDEN, ORDINARY, UNUSUAL
 from tests.oracle.statement import Statement, Where
 
 DEPTH_MAX: Final = 4
-HAZARD_CHANCE: Final = 0.12
+HAZARD_CHANCE: Final = 0.25
 """Of each leaf; half of the statements are to be free of hazards altogether."""
 
 _HARMLESS_RELATIONS: Final = (

@@ -85,7 +85,6 @@ _OPERATORS: Final = (
     "SELECT n FROM odds WHERE o = ROW(1)::odd",
     "SELECT n FROM odds WHERE o <= ROW(1)::odd",
     "SELECT n FROM odds WHERE o IN (ROW(1)::odd, ROW(3)::odd)",
-    "SELECT n FROM odds WHERE o NOT IN (ROW(1)::odd)",
     "SELECT n FROM odds WHERE o = ANY (ARRAY[ROW(1)::odd])",
     "SELECT n FROM odds WHERE o IN (SELECT o FROM odds)",
     "SELECT n FROM odds WHERE (o, n) = (ROW(1)::odd, 1)",

@@ -25,7 +25,6 @@ _TEXTS: Final = (
     "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'plain'",
     "SELECT matviewname FROM pg_matviews",
     "SELECT extname, extversion FROM pg_extension",
-    "SELECT name, default_version FROM pg_available_extensions ORDER BY name",
     "SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user",
     "SELECT usename FROM pg_user",
     "SELECT datname, pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = current_database()",
@@ -111,6 +110,9 @@ _TEXTS: Final = (
     "SELECT pg_catalog.pg_get_viewdef('honest_view'::regclass, true)",
     "SELECT pg_catalog.pg_get_indexdef(i.indexrelid, 0, true) FROM pg_catalog.pg_index i WHERE i.indrelid = "
     "'plain'::pg_catalog.regclass",
+    "SELECT conname, pg_catalog.pg_get_constraintdef(oid, true) FROM pg_catalog.pg_constraint c WHERE confrelid IN "
+    "(SELECT pg_catalog.pg_partition_ancestors('plain') UNION ALL VALUES ('plain'::pg_catalog.regclass)) AND "
+    "contype = 'f' AND conparentid = 0 ORDER BY conname",
     "SELECT d.datname, pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.array_to_string(d.datacl, E'\\n') FROM "
     "pg_catalog.pg_database d ORDER BY 1",
     "SELECT to_regclass('public.plain'), 'plain'::regclass::oid > 0, to_regtype('int')",
@@ -120,7 +122,6 @@ _TEXTS: Final = (
     "SELECT pg_get_functiondef('honest_stable(int)'::regprocedure)",
     "SELECT * FROM pg_stats WHERE tablename = 'plain' AND attname = 'id'",
     "SELECT attname, n_distinct FROM pg_catalog.pg_stats WHERE tablename = 'plain'",
-    "SELECT sequencename, increment_by FROM pg_sequences ORDER BY 1",
     "SELECT policyname, qual FROM pg_policies",
 )
 

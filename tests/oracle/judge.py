@@ -124,6 +124,9 @@ class Nodes:
             execute(connection, "ROLLBACK")
         execute(connection, "BEGIN")
         outcome = execute(connection, statement.sql, statement.arguments)
+        if connection.status != ConnStatus.OK:
+            self._at_rest.clear()
+            return outcome, []
         if outcome.sqlstate:
             # An aborted transaction answers nothing; locks of the session and sequences are seen after it, too.
             execute(connection, "ROLLBACK")

@@ -1,6 +1,6 @@
 """What the volatility of a built-in function does not tell. Data, with the reason for each.
 
-Three tables, looked through in this order; a function in none of them must answer alike on both nodes.
+Five tables, looked through in this order; a function in none of them must answer alike on both nodes.
 """
 
 import re
@@ -40,14 +40,20 @@ _STAYS: Final = {
 _DIFFERS: Final = {
     r"random|random_normal|array_sample|array_shuffle|gen_random_uuid|uuidv4|uuidv7": "chance",
     r"now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday": "the moment",
-    r"age|mxid_age|pg_current_snapshot|txid_current_snapshot": "transactions go on",
-    r"pg_backend_pid|pg_my_temp_schema|pg_current_xact_id_if_assigned|txid_current_if_assigned": "the session",
-    r"inet_(client|server)_(addr|port)|pg_conf_load_time|pg_postmaster_start_time": "the connection",
-    r"pg_get_(backend_memory_contexts|shmem_allocations\w*|aios|loaded_modules)|pg_config": "the process",
-    r"pg_(database|tablespace|table|indexes|relation|total_relation)_size": "each node writes its own free space maps",
-    r"pg_xact_status|txid_status": "a standby learns of the end of a transaction later",
 }
-"""Harmless on a standby, though rows need not be equal: by whole name."""
+"""Good on a standby, though rows need not be equal: by whole name."""
+
+_TELLS: Final = {
+    r"age|mxid_age|pg_current_snapshot|txid_current_snapshot|pg_xact_status|txid_status": "transactions go on",
+    r"pg_current_xact_id_if_assigned|txid_current_if_assigned": "transactions go on",
+    r"pg_backend_pid|pg_my_temp_schema|pg_is_other_temp_schema": "the session",
+    r"inet_(client|server)_(addr|port)|pg_conf_load_time|pg_postmaster_start_time": "the connection or the server",
+    r"pg_get_(backend_memory_contexts|shmem_allocations\w*|aios|loaded_modules)|pg_numa_available": "the process",
+    r"pg_config|pg_available_extension\w*|pg_extension_update_paths|pg_settings_get_flags": "what is installed",
+    r"pg_tablespace_(location|databases)": "the directories of the node",
+    r"pg_(database|tablespace|table|indexes|relation|total_relation)_size": "each node writes its own free space maps",
+}
+"""Harmless on a standby, and yet it tells of the node, the session or its transactions: may stay or go."""
 
 _DEPENDS: Final = {
     r"(query|cursor|table|schema|database)_to_xml\w*|ts_stat|ts_rewrite": "it reads what its argument names",
@@ -56,6 +62,12 @@ _DEPENDS: Final = {
     r"pg_sleep\w*": "it waits, wherever it is",
 }
 """May stay or go: what it does hangs on its argument, or it is worth nothing on a standby. By whole name."""
+
+_READS: Final = {
+    r"pg_partition_(tree|ancestors)|pg_collation_actual_version|pg_database_collation_actual_version": "the catalog",
+    r"pg_get_wal_resource_managers|pg_jit_available|pg_get_multixact_members|current_query": "the server or session",
+}
+"""Volatile by declaration alone: they answer alike, and would be as good on a standby. By whole name."""
 
 
 class Table:
@@ -71,4 +83,6 @@ class Table:
 
 STAYS: Final = Table(_STAYS)
 DIFFERS: Final = Table(_DIFFERS)
+TELLS: Final = Table(_TELLS)
+READS: Final = Table(_READS)
 DEPENDS: Final = Table(_DEPENDS)

@@ -96,9 +96,9 @@ _TEXTS: Final = {
     "public.holder": "(1)",
     "public.marked": "(1)",
     "public.paired": "(1)",
-    "vector": "[1,2,3]",
-    "halfvec": "[1,2,3]",
-    "sparsevec": "{1:1}/3",
+    "public.vector": "[1,2,3]",
+    "public.halfvec": "[1,2,3]",
+    "public.sparsevec": "{1:1}/3",
 }
 """By the names that format_type() gives."""
 

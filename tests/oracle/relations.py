@@ -30,17 +30,25 @@ _STAYS: Final = Table(
 
 _DIFFERS: Final = Table(
     {
-        r"pg_(backend_memory_contexts|shmem_allocations\w*|aios|dsm_\w+)": "the process",
         r"clock_view": "the moment",
-        r"pg_config|pg_wait_events": "the build",
     }
 )
-"""Harmless on a standby, though rows need not be equal."""
+"""Good on a standby, though rows need not be equal."""
+
+_TELLS: Final = Table(
+    {
+        r"pg_(backend_memory_contexts|shmem_allocations\w*|aios|dsm_\w+)": "the process",
+        r"pg_config|pg_wait_events|pg_available_extension\w*": "what is installed",
+        r"watched": "row security spares the owner",
+    }
+)
+"""Harmless on a standby, and yet it tells of the node, or is not harmless for everyone: may stay or go."""
 
 _HAZARDS: Final = (
     "fleeting", "mixed_parts", "mixed_parts_b", "elder", "elder_child", "vol_view", "nested_view", "deep_view",
     "operator_view", "cast_view", "domain_view", "aggregate_view", "fleeting_view", "parts_view", "guarded",
-    "guarded_view", "invoker_view", "sly_view", "from_view", "node_view", "Odd View", "distant",
+    "guarded_view", "invoker_view", "sly_view", "from_view", "node_view", "sequence_view", "setting_view",
+    "deep_parts", "deep_parts_a", "deep_parts_a1", "far_parts", "far_parts_b", "Odd View", "distant",
 )  # fmt: skip
 """Of our schema, in `public`."""
 
@@ -59,10 +67,12 @@ def _read(schema: str, name: str, kind: str, written: str, *, user: str) -> Stat
     sql = f"SELECT * FROM {written}"
     if kind == "S":
         return Statement(sql, Where.PRIMARY, "sequences run ahead on a standby", user=user)
+    if reason := _TELLS.reason(name):
+        return Statement(sql, Where.EITHER, reason, user=user, varies=True)
     if schema in ("pg_catalog", "information_schema"):
         if reason := _STAYS.reason(name):
             return Statement(sql, Where.PRIMARY, reason, user=user)
         return Statement(sql, Where.JUDGED, "system catalog", user=user, varies=bool(_DIFFERS.reason(name)))
-    if schema == "public" and (name in _HAZARDS or name == "pg_tables"):
+    if schema == "public" and (name in _HAZARDS or name.startswith(("pg_tables", "fleeting_"))):
         return Statement(sql, Where.PRIMARY, "hidden calls", user=user)
     return Statement(sql, Where.JUDGED, "tables and views", user=user, varies=bool(_DIFFERS.reason(name)))

@@ -21,10 +21,14 @@ CREATE SCHEMA {CLERK} AUTHORIZATION app;
 GRANT CREATE ON SCHEMA public TO app;
 GRANT USAGE ON SCHEMA other, "Odd Schema", {CLERK} TO {CLERK};
 
+-- Operators and casts of an extension, all of them immutable, where there is one.
+DO $$BEGIN CREATE EXTENSION vector; EXCEPTION WHEN OTHERS THEN NULL; END$$;
+
 -- Nothing reads a foreign table here: its wrapper has no handler. Where it may be read nobody can tell.
 CREATE FOREIGN DATA WRAPPER empty_wrapper;
 CREATE SERVER elsewhere FOREIGN DATA WRAPPER empty_wrapper;
 CREATE FOREIGN TABLE distant (id int) SERVER elsewhere;
+GRANT USAGE ON FOREIGN SERVER elsewhere TO app;
 GRANT SELECT ON distant TO app, {CLERK};
 """
 
@@ -66,6 +70,13 @@ CREATE TABLE mixed_parts (id int, kind text) PARTITION BY LIST (kind);
 CREATE TABLE mixed_parts_a PARTITION OF mixed_parts FOR VALUES IN ('a');
 CREATE UNLOGGED TABLE mixed_parts_b PARTITION OF mixed_parts FOR VALUES IN ('b');
 INSERT INTO mixed_parts VALUES (1, 'a'), (2, 'b');
+CREATE TABLE deep_parts (id int, kind text) PARTITION BY LIST (kind);
+CREATE TABLE deep_parts_a PARTITION OF deep_parts FOR VALUES IN ('a') PARTITION BY LIST (id);
+CREATE UNLOGGED TABLE deep_parts_a1 PARTITION OF deep_parts_a FOR VALUES IN (1);
+CREATE TABLE far_parts (id int, kind text) PARTITION BY LIST (kind);
+CREATE TABLE far_parts_a PARTITION OF far_parts FOR VALUES IN ('a');
+CREATE FOREIGN TABLE far_parts_b PARTITION OF far_parts FOR VALUES IN ('b') SERVER elsewhere;
+CREATE UNLOGGED TABLE fleeting_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx (id int);
 CREATE TABLE elder (id int);
 CREATE UNLOGGED TABLE elder_child () INHERITS (elder);
 INSERT INTO elder VALUES (1);
@@ -112,6 +123,11 @@ CREATE FUNCTION sly_fleeting(n int) RETURNS int LANGUAGE sql STABLE AS
 CREATE FUNCTION sly_dynamic(n int) RETURNS int LANGUAGE plpgsql STABLE AS
     $$BEGIN EXECUTE 'SELECT next' || 'val(''public.mark'')'; RETURN n; END$$;
 
+CREATE FUNCTION sly_node(n int) RETURNS int LANGUAGE sql STABLE AS $$SELECT n + pg_is_in_recovery()::int$$;
+CREATE FUNCTION sly_sequence(n int) RETURNS int LANGUAGE plpgsql STABLE AS
+    $$BEGIN RETURN (SELECT last_value FROM public.mark); END$$;
+CREATE FUNCTION defaulted(n int DEFAULT vol_sql(1)) RETURNS int LANGUAGE sql STABLE AS $$SELECT n$$;
+
 CREATE FUNCTION twin(n int) RETURNS int LANGUAGE sql STABLE AS $$SELECT n$$;
 CREATE FUNCTION twin(n text) RETURNS int LANGUAGE sql VOLATILE AS $$SELECT vol_sql(1)$$;
 CREATE FUNCTION spin(n int) RETURNS int LANGUAGE sql STABLE AS $$SELECT n$$;
@@ -151,6 +167,10 @@ CREATE FUNCTION honest_add(a int, b int) RETURNS int LANGUAGE sql IMMUTABLE AS $
 CREATE FUNCTION vol_final(a int) RETURNS int LANGUAGE sql VOLATILE AS $$SELECT public.vol_sql(a)$$;
 CREATE AGGREGATE vol_sum(int) (SFUNC = vol_add, STYPE = int, INITCOND = '0');
 CREATE AGGREGATE vol_ending_sum(int) (SFUNC = honest_add, STYPE = int, FINALFUNC = vol_final, INITCOND = '0');
+CREATE AGGREGATE vol_moving_sum(int) (
+    SFUNC = honest_add, STYPE = int, INITCOND = '0',
+    MSFUNC = vol_add, MINVFUNC = vol_add, MSTYPE = int, MINITCOND = '0'
+);
 CREATE AGGREGATE honest_sum(int) (SFUNC = honest_add, STYPE = int, INITCOND = '0');
 
 CREATE DOMAIN tight AS int CHECK (vol_true(VALUE));
@@ -161,6 +181,10 @@ CREATE TYPE span AS RANGE (subtype = int);
 CREATE TABLE domained (id int, v tight);
 INSERT INTO domained VALUES (1, 1);
 CREATE FUNCTION takes_tight(n tight) RETURNS int LANGUAGE sql STABLE AS $$SELECT n::int$$;
+CREATE FUNCTION gives_tight(n int) RETURNS tight LANGUAGE sql STABLE AS $$SELECT n$$;
+CREATE FUNCTION gives_loose(n int) RETURNS loose LANGUAGE sql STABLE AS $$SELECT n$$;
+CREATE FUNCTION sly_variable(n int) RETURNS int LANGUAGE plpgsql STABLE AS
+    $$DECLARE v public.tight := n; BEGIN RETURN v; END$$;
 CREATE FUNCTION takes_loose(n loose) RETURNS int LANGUAGE sql STABLE AS $$SELECT n::int$$;
 
 CREATE TABLE guarded (id int, owner text);
@@ -168,6 +192,10 @@ INSERT INTO guarded VALUES (1, 'a'), (2, 'b');
 ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
 ALTER TABLE guarded FORCE ROW LEVEL SECURITY;
 CREATE POLICY watch ON guarded USING (vol_true(id));
+CREATE TABLE watched (id int);
+INSERT INTO watched VALUES (1);
+ALTER TABLE watched ENABLE ROW LEVEL SECURITY;
+CREATE POLICY watch ON watched USING (vol_true(id));
 CREATE TABLE fenced (id int, owner text);
 INSERT INTO fenced VALUES (1, 'app'), (2, 'oracle_clerk');
 ALTER TABLE fenced ENABLE ROW LEVEL SECURITY;
@@ -191,6 +219,8 @@ CREATE VIEW sly_view AS SELECT id, sly_stable(id) AS v FROM plain;
 CREATE VIEW from_view AS SELECT id FROM vol_table(1);
 CREATE VIEW node_view AS SELECT 1 AS id, pg_is_in_recovery() AS standby;
 CREATE VIEW public.pg_tables AS SELECT vol_sql(1) AS id;
+CREATE VIEW sequence_view AS SELECT last_value AS id FROM mark;
+CREATE VIEW setting_view AS SELECT length(current_setting('transaction_read_only')) AS id;
 CREATE VIEW "Odd View" AS SELECT vol_sql(1) AS id;
 
 CREATE VIEW honest_view AS SELECT id, owner, honest_stable(id) AS v FROM plain;
@@ -225,7 +255,7 @@ def oracle_database(cluster: Sandbox, name: str = "oracle") -> Iterator[str]:
     try:
         cluster.query(AS_SUPERUSER, database=name)
         cluster.query(TABLES + FUNCTIONS + HIDDEN_CALLS + VIEWS + AFTERWARDS, user=cluster.user, database=name)
-        cluster.query("VACUUM (ANALYZE)", database=name)
+        cluster.query("VACUUM;\nANALYZE plain, detail, parts", database=name)
         cluster.wait_for_replay()
         yield name
     finally:

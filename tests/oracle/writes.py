@@ -57,6 +57,7 @@ WRITES: Final = [
     *_of(
         "locking clause",
         "SELECT id FROM plain FOR UPDATE",
+        "TABLE plain FOR UPDATE",
         "SELECT id FROM plain WHERE id = 1 FOR NO KEY UPDATE",
         "SELECT id FROM plain FOR SHARE",
         "SELECT id FROM plain FOR KEY SHARE",
@@ -71,6 +72,7 @@ WRITES: Final = [
     *_of(
         "SELECT INTO",
         "SELECT id INTO made FROM plain",
+        "SELECT INTO made FROM plain",
         "SELECT id INTO TEMP made FROM plain",
         "SELECT id INTO UNLOGGED made FROM plain",
         "SELECT 1 AS a INTO TEMPORARY TABLE made",
@@ -118,6 +120,16 @@ WRITES: Final = [
     *_of(
         "relations",
         "TABLE fleeting",
+        "SELECT * FROM fleeting_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        "SELECT * FROM fleeting_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx_and_more_than_a_name_holds",
+        "SELECT * FROM plain, LATERAL vol_rows(plain.id)",
+        "SELECT * FROM plain JOIN vol_table(1) t USING (id)",
+        "SELECT * FROM plain p, vol_table(p.id) WITH ORDINALITY",
+        "SELECT * FROM ROWS FROM (json_to_record('{\"v\": 5}') AS (v tight)) r",
+        "SELECT * FROM json_to_recordset('[{\"v\": 5}]') AS r(v public.tight)",
+        "SELECT * FROM JSON_TABLE('[5]', '$[*]' COLUMNS (v tight PATH '$')) j",
+        "SELECT JSON_VALUE('5', '$' RETURNING tight)",
+        "SELECT * FROM XMLTABLE('/a' PASSING ('<a>5</a>'::xml) COLUMNS v tight PATH '.') x",
         "TABLE ONLY fleeting",
         "SELECT * FROM fleeting AS plain",
         "SELECT plain.* FROM fleeting AS plain JOIN parts ON parts.id = plain.id",
@@ -138,6 +150,7 @@ WRITES: Final = [
     *_of(
         "row security",
         "SELECT * FROM guarded",
+        "SELECT * FROM watched",
         "TABLE guarded_view",
         "TABLE invoker_view",
         "SELECT count(*) FROM plain WHERE id IN (SELECT id FROM guarded)",
@@ -149,6 +162,7 @@ WRITES: Final = [
         "node and moment",
         "SHOW transaction_read_only",
         "show TRANSACTION_READ_ONLY",
+        'SHOW "transaction_read_only"',
         "SHOW in_hot_standby",
         "SHOW ALL",
         "SELECT current_setting('transaction_read_only')",
