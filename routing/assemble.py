@@ -69,8 +69,6 @@ class Type(msgspec.Struct, frozen=True):
     oid: int
     schema: str
     name: str
-    functions: tuple[int, ...]
-    """Its input and output functions, where they are not built in."""
     checks: tuple[str, ...]
     """A domain's constraints, as conditions."""
     builtin: bool
@@ -261,8 +259,10 @@ def _declared(function: Function) -> str:
 def _tainted(rows: Rows, of_function: Mapping[int, str]) -> dict[int, str]:
     """The types a mere value of which may call a volatile function: when it is shown, sorted, grouped or converted.
 
-    A cast needs both its types to be there; so where one is built in, it is the other that tells.
+    A cast needs both its types to be there; so where one is built in, it is the other that tells. What an operator class
+    or a type's input and output call in C is trusted: many an extension does not say how volatile those are.
     """
+    trusted = {one.oid for one in rows.functions if one.language in LANGUAGES_TRUSTED}
     builtin = {one.oid for one in rows.types if one.builtin}
     names = {one.oid: f"the type {one.name}" for one in rows.types}
     found: dict[int, str] = {}
@@ -271,11 +271,8 @@ def _tainted(rows: Rows, of_function: Mapping[int, str]) -> dict[int, str]:
             which = cast.target if cast.source in builtin else cast.source
             found[which] = f"{names.get(which)}, which has an implicit cast over a volatile function"
     for support in rows.support:
-        if support.function in of_function:
+        if support.function in of_function and support.function not in trusted:
             found[support.type] = f"{names.get(support.type)}, which has an operator class over a volatile function"
-    for one in rows.types:
-        if any(function in of_function for function in one.functions):
-            found[one.oid] = f"{names[one.oid]}, whose input or output is volatile"
     return _spread(rows.types, found, lambda one, part: f"{names[one]}, which is made of {part}")
 
 

@@ -25,6 +25,7 @@ CATALOG_TIMEOUT_S: Final = 10.0
 REPORT_TIMEOUT_S: Final = 5.0
 SPREAD: Final = 20
 PREPARED: Final = 50
+CLIENTS: Final = 5
 WHO: Final = "current_setting('cluster_name')"
 
 READ: Final = f"SELECT {WHO} FROM account WHERE id = 1"
@@ -97,19 +98,50 @@ class _Tour:
         self._say("A write goes to the primary")
         await self._connection.execute("CREATE TABLE account (id int PRIMARY KEY, balance int)")
         await self._once(f"INSERT INTO account VALUES (1, 100) RETURNING {WHO}", {self._primary})
+        served = Counter([str(await self._connection.fetchval(READ))])
+        if self._primary in served:
+            reason = "no replica is known to have what its client has just written"
+        else:
+            reason = "that replica has what its client has just written"
+        self._show(READ, served, reason, {self._primary, *self._standbys})
         await anyio.to_thread.run_sync(self._sandbox.wait_for_replay)
 
     async def _reads(self) -> None:
-        self._say(f"Reads are spread over the replicas ({SPREAD} times)")
-        served = Counter([str(await self._connection.fetchval(READ)) for _ in range(SPREAD)])
+        self._say(f"Reads are spread over the replicas ({SPREAD} times, {CLIENTS} clients)")
+        await self._settle()
+        served = await self._served(READ, SPREAD // CLIENTS)
         self._show(READ, served, self._reason(READ), self._standbys)
         if self._standbys and set(served) != self._standbys:
             raise Surprise(f"reads went to {', '.join(served)} only")
 
+    async def _settle(self) -> None:
+        """Wait until the catalog has the new table, and the replicas are known to have that."""
+        with anyio.move_on_after(CATALOG_TIMEOUT_S):
+            while self._primary in await self._served(READ, 1):
+                await anyio.sleep(0.02)
+
+    async def _served(self, sql: str, times: int, *arguments: int) -> Counter[str]:
+        """Who serves a prepared statement to several clients at once, each so many times."""
+        served: Counter[str] = Counter()
+
+        async def client() -> None:
+            connection = await asyncpg.connect(self._endpoint.url)
+            try:
+                statement = await connection.prepare(sql)
+                for _ in range(times):
+                    served[str(await statement.fetchval(*arguments))] += 1
+            finally:
+                await connection.close()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(CLIENTS):
+                tasks.start_soon(client)
+        return served
+
     async def _not_quite_reads(self) -> None:
         self._say("What only looks like a read stays on the primary")
         await self._once(f"{READ} FOR UPDATE", {self._primary})
-        await self._once(f"SELECT {WHO} FROM account WHERE random() >= 0", {self._primary})
+        await self._once(f"SELECT {WHO} FROM account WHERE pg_is_in_recovery() IS NOT NULL", {self._primary})
         text = f"WITH paid AS (UPDATE account SET balance = balance - 1 RETURNING id) SELECT {WHO} FROM paid"
         await self._once(text, {self._primary})
 
@@ -120,22 +152,9 @@ class _Tour:
             await self._once(READ, {self._primary}, IN_TRANSACTION.reason)
 
     async def _prepared(self) -> None:
-        self._say(f"A prepared statement works on whichever server is free ({PREPARED} times, 4 clients)")
+        self._say(f"A prepared statement works on whichever server is free ({PREPARED} times, {CLIENTS} clients)")
         sql = f"SELECT {WHO} || '' FROM account WHERE id = $1"
-        served: Counter[str] = Counter()
-
-        async def client() -> None:
-            connection = await asyncpg.connect(self._endpoint.url)
-            try:
-                statement = await connection.prepare(sql)
-                for _ in range(PREPARED // 4 + 1):
-                    served[str(await statement.fetchval(1))] += 1
-            finally:
-                await connection.close()
-
-        async with anyio.create_task_group() as tasks:
-            for _ in range(4):
-                tasks.start_soon(client)
+        served = await self._served(sql, PREPARED // CLIENTS, 1)
         self._show(sql, served, self._reason(sql), self._standbys)
 
     async def _counters(self) -> None:

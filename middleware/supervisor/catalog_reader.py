@@ -59,9 +59,6 @@ SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::te
 
 _TYPES: Final = """
 SELECT t.oid::int8 AS oid, n.nspname AS schema, t.typname AS name,
-       CASE WHEN t.oid >= {first} THEN ARRAY(
-            SELECT f::oid::int8 FROM unnest(ARRAY[t.typinput, t.typoutput, t.typreceive, t.typsend]) AS f
-             WHERE f::oid >= {first}) ELSE '{{}}' END AS functions,
        CASE WHEN t.typtype = 'd' THEN ARRAY(
             SELECT pg_get_constraintdef(k.oid) FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')
             ELSE '{{}}' END AS checks,

@@ -32,7 +32,7 @@ def test_the_tour_shows_who_served_what_and_why() -> None:
     assert answer.returncode == 0, answer.stderr
     lines = [line.strip() for line in answer.stdout.splitlines()]
     assert "db1  because it is INSERT" in lines
-    assert "db2 x 10, db3 x 10  because it only reads" in lines
+    assert any(re.fullmatch(r"db2 x \d+, db3 x \d+  because it only reads", line) for line in lines)
     assert "db1  because it locks rows (FOR UPDATE or FOR SHARE)" in lines
     assert "db1  because it is part of a transaction" in lines
 

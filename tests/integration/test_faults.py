@@ -121,7 +121,7 @@ def test_a_client_that_vanishes_in_a_transaction(cluster: Sandbox, small: Endpoi
 def test_a_client_that_vanishes_in_a_statement(cluster: Sandbox, small: Endpoint) -> None:
     for _ in range(POOL_SIZE + 1):
         client = raw(small)
-        client.send(Query(b"SELECT pg_sleep(60)").encode())
+        client.send(Query(b"/* pointsman: primary */ SELECT pg_sleep(60)").encode())
         eventually(lambda: cluster.query(f"{BUSY} AND query LIKE '%pg_sleep%'") != [["0"]])
         client.__exit__(None, None, None)
         # The statement is cancelled: nobody waits for it.
@@ -222,9 +222,9 @@ def test_cancel_through_any_worker(cluster: Sandbox, tmp_path: Path) -> None:
             timer = threading.Timer(0.2, client.cancel_safe)
             timer.start()
             with pytest.raises(psycopg.errors.QueryCanceled):
-                client.execute("SELECT pg_sleep(30)")
+                client.execute("/* pointsman: primary */ SELECT pg_sleep(30)")
             timer.join()
-            assert other.execute("SELECT pg_sleep(0.01)").fetchone() is not None
+            assert other.execute("/* pointsman: primary */ SELECT pg_sleep(0.01)").fetchone() is not None
     eventually(lambda: cluster.query(BUSY) == [["0"]])
 
 
@@ -237,7 +237,7 @@ def test_a_server_that_is_terminated(cluster: Sandbox, small: Endpoint) -> None:
         killer = threading.Thread(target=lambda: eventually(terminate))
         killer.start()
         with pytest.raises(psycopg.errors.AdminShutdown):
-            client.execute("SELECT pg_sleep(59)")
+            client.execute("/* pointsman: primary */ SELECT pg_sleep(59)")
         killer.join()
     assert_at_rest(cluster, small)
 
