@@ -13,7 +13,7 @@ from middleware.sandbox import Sandbox
 from tests.oracle.corpus import corpus
 from tests.oracle.functions import calls, functions
 from tests.oracle.generate import Generator
-from tests.oracle.hostile import change, hostile
+from tests.oracle.hostile import stages
 from tests.oracle.judge import Nodes
 from tests.oracle.relations import reads
 from tests.oracle.report import show_doubts, show_figures, show_findings
@@ -64,11 +64,13 @@ def run(console: Console, version: int, generated: int, seed: int, doubt: bool, 
             if doubt:
                 with progress(console, "doubts", len(hand_written := corpus())) as tick:
                     show_doubts(console, doubts(nodes, hand_written, tick), most)
-            change(cluster, database)
-            judge.reload()
-            nodes.forget()
-            with progress(console, "hostile", len(changed := hostile())) as tick:
-                parts["hostile"] = try_all(judge.decide, nodes, changed, tick)
+            for stage in stages():
+                cluster.query(stage.changes, user=stage.user, database=database)
+                cluster.wait_for_replay()
+                judge.reload()
+                nodes.forget()
+                with progress(console, stage.name, len(stage.statements)) as tick:
+                    parts[stage.name] = try_all(judge.decide, nodes, stage.statements, tick)
     for name, tally in parts.items():
         console.rule(name, align="left")
         show_findings(console, tally, most)

@@ -10,10 +10,7 @@ from middleware.sandbox import Sandbox
 from tests.oracle.examples import EXAMPLES
 from tests.oracle.known_functions import DEPENDS, DIFFERS, READS, STAYS, TELLS
 from tests.oracle.literals import literal
-from tests.oracle.statement import Statement, Where
-
-SUPERUSER: Final = "postgres"
-"""Who calls: what others may not call cannot be judged through them."""
+from tests.oracle.statement import SUPERUSER, Statement, Where
 
 _QUERY: Final = """
 SELECT n.nspname, p.proname, p.prokind, p.provolatile, coalesce(a.aggkind, ''), coalesce(a.aggnumdirectargs, 0),
@@ -76,7 +73,7 @@ def functions(cluster: Sandbox, database: str) -> list[Function]:
 
 
 def calls(known: list[Function]) -> list[Statement]:
-    """A call of each; then the examples."""
+    """A call of each, by a superuser: what others may not call cannot be judged through them. Then the examples."""
     statements = []
     for function in known:
         variadic = "VARIADIC " if function.variadic and function.argument_types[-1] != '"any"' else ""

@@ -1,16 +1,15 @@
 """The database of `schema`, made worse while routing watches: what was harmless must stay on the primary from now on.
 
-A second stage, since some of it is so rare, and so hard to tell from the ordinary, that routing may well keep more on
-the primary than it must: only misroutes count here. It shows as well that a catalog read again is one acted upon.
+Made afterwards, since some of it is so rare, and so hard to tell from the ordinary, that routing may well keep more on
+the primary than it must. It shows as well that a catalog read again is one acted upon.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
-from middleware.sandbox import Sandbox
 from tests.oracle.schema import CLERK
-from tests.oracle.statement import Statement, Where
+from tests.oracle.statement import APP, SUPERUSER, Statement, Where
 
-AS_SUPERUSER: Final = f"""
+_OPERATOR_CLASS: Final = """
 -- Operators that no text shows: IN, CASE, NULLIF and JOIN USING mean "=", sorting and DISTINCT an operator class.
 CREATE TYPE public.odd AS (v int);
 GRANT USAGE ON TYPE public.odd TO app;
@@ -39,10 +38,9 @@ CREATE OPERATOR CLASS public.odd_ops DEFAULT FOR TYPE odd USING btree AS
 CREATE TABLE public.odds (o odd, n int);
 INSERT INTO public.odds VALUES (ROW(1), 1), (ROW(2), 2);
 GRANT SELECT ON public.odds TO app;
-ALTER ROLE {CLERK} SET search_path = other, public;
 """
 
-AS_OWNER: Final = f"""
+_CHANGES: Final = f"""
 CREATE OR REPLACE FUNCTION honest_plpgsql(n int) RETURNS int LANGUAGE plpgsql VOLATILE AS
     $$BEGIN INSERT INTO public.marks VALUES (n); RETURN n; END$$;
 ALTER FUNCTION honest_immutable(int) VOLATILE;
@@ -111,20 +109,33 @@ _OPERATORS: Final = (
     "SELECT a = b FROM odds a, odds b",
 )
 
-_OTHER_PATH: Final = ("SELECT spin(1)",)
+_SPARED: Final = (
+    "SELECT * FROM stored",
+    "TABLE fenced",
+    'SELECT honest_stable(1), "Honest Odd"(1)',
+    "SELECT 1::paired",
+)
+
+_SEARCH_PATH: Final = f"ALTER ROLE {CLERK} SET search_path = other, public"
 
 
-def change(cluster: Sandbox, database: str) -> None:
-    """Make the changes, and wait until every standby has them."""
-    cluster.query(AS_SUPERUSER, database=database)
-    cluster.query(AS_OWNER, user=cluster.user, database=database)
-    cluster.wait_for_replay()
+class Stage(NamedTuple):
+    """Changes, and what they make of some statements."""
+
+    name: str
+    user: str
+    changes: str
+    statements: list[Statement]
 
 
-def hostile() -> list[Statement]:
-    """What must not leave the primary once the changes are made."""
+def stages() -> list[Stage]:
+    """In the order in which they are to be made: each stays."""
+    changed = [Statement(sql, Where.PRIMARY, "after a change of the catalog") for sql in _AFTER_CHANGES]
+    spared = [Statement(sql, Where.STANDBY, "spared by the changes") for sql in _SPARED]
+    operators = [Statement(sql, Where.PRIMARY, "an operator that no text shows") for sql in _OPERATORS]
+    other_path = [Statement("SELECT spin(1)", Where.PRIMARY, "a role's search_path", user=CLERK)]
     return [
-        *(Statement(sql, Where.PRIMARY, "after a change of the catalog") for sql in _AFTER_CHANGES),
-        *(Statement(sql, Where.PRIMARY, "an operator that no text shows") for sql in _OPERATORS),
-        *(Statement(sql, Where.PRIMARY, "a role's search_path", user=CLERK) for sql in _OTHER_PATH),
+        Stage("changed", APP, _CHANGES, changed + spared),
+        Stage("search_path", SUPERUSER, _SEARCH_PATH, other_path),
+        Stage("operators", SUPERUSER, _OPERATOR_CLASS, operators),
     ]

@@ -109,6 +109,8 @@ READS: Final = [
         "SELECT current_user, session_user, current_database(), current_catalog, current_schema, user",
         "SELECT current_schema(), current_schemas(true), current_role",
         "SELECT current_setting('TimeZone'), current_setting('server_version_num')::int",
+        "SELECT current_setting('TimeZone')",
+        "SELECT current_setting('search_path')",
         "SHOW TimeZone",
         "SHOW TIME ZONE",
         "SHOW server_version",

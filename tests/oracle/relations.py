@@ -7,7 +7,7 @@ from typing import Final
 
 from middleware.sandbox import Sandbox
 from tests.oracle.known_functions import Table
-from tests.oracle.statement import APP, Statement, Where
+from tests.oracle.statement import APP, SUPERUSER, Statement, Where
 
 _QUERY: Final = """
 SELECT n.nspname, c.relname, c.relkind, quote_ident(n.nspname) || '.' || quote_ident(c.relname)
@@ -58,7 +58,7 @@ def reads(cluster: Sandbox, database: str) -> list[Statement]:
     return [
         _read(*row, user=user)
         for row in cluster.query(_QUERY, database=database)
-        for user in (APP, "postgres")
+        for user in (APP, SUPERUSER)
         if user == APP or row[0] == "pg_catalog"
     ]
 

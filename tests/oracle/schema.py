@@ -123,6 +123,12 @@ CREATE FUNCTION sly_fleeting(n int) RETURNS int LANGUAGE sql STABLE AS
 CREATE FUNCTION sly_dynamic(n int) RETURNS int LANGUAGE plpgsql STABLE AS
     $$BEGIN EXECUTE 'SELECT next' || 'val(''public.mark'')'; RETURN n; END$$;
 
+CREATE FUNCTION sly_quoted(n int) RETURNS int LANGUAGE plpgsql STABLE AS
+    $$BEGIN RETURN public."Vol Odd"(n); END$$;
+CREATE FUNCTION sly_unicode(n int) RETURNS int LANGUAGE plpgsql STABLE AS
+    $$BEGIN RETURN public.U&"vol\\005fsql"(n); END$$;
+CREATE FUNCTION sly_setting(n int) RETURNS int LANGUAGE sql STABLE AS
+    $$SELECT n + length(current_setting('transaction_read_only'))$$;
 CREATE FUNCTION sly_node(n int) RETURNS int LANGUAGE sql STABLE AS $$SELECT n + pg_is_in_recovery()::int$$;
 CREATE FUNCTION sly_sequence(n int) RETURNS int LANGUAGE plpgsql STABLE AS
     $$BEGIN RETURN (SELECT last_value FROM public.mark); END$$;
@@ -183,6 +189,12 @@ INSERT INTO domained VALUES (1, 1);
 CREATE FUNCTION takes_tight(n tight) RETURNS int LANGUAGE sql STABLE AS $$SELECT n::int$$;
 CREATE FUNCTION gives_tight(n int) RETURNS tight LANGUAGE sql STABLE AS $$SELECT n$$;
 CREATE FUNCTION gives_loose(n int) RETURNS loose LANGUAGE sql STABLE AS $$SELECT n$$;
+CREATE TYPE tight_range AS RANGE (subtype = tight);
+CREATE FUNCTION vol_pair_true(a int, b int) RETURNS boolean LANGUAGE sql VOLATILE AS
+    $$SELECT public.vol_sql(a + b) IS NOT NULL$$;
+CREATE OPERATOR ~@ (LEFTARG = int, RIGHTARG = int, FUNCTION = vol_pair_true);
+CREATE FUNCTION sly_cast(n int) RETURNS int LANGUAGE plpgsql STABLE AS $$BEGIN RETURN (n::public.marked).v; END$$;
+CREATE FUNCTION sly_check(n int) RETURNS int LANGUAGE sql STABLE AS $$SELECT n::public.tight::int$$;
 CREATE FUNCTION sly_variable(n int) RETURNS int LANGUAGE plpgsql STABLE AS
     $$DECLARE v public.tight := n; BEGIN RETURN v; END$$;
 CREATE FUNCTION takes_loose(n loose) RETURNS int LANGUAGE sql STABLE AS $$SELECT n::int$$;

@@ -4,6 +4,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 APP: Final = "app"
+SUPERUSER: Final = "postgres"
 
 
 class Where(Enum):

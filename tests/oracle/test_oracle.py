@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from middleware.sandbox import Sandbox
-from tests.oracle.corpus import sample
+from tests.oracle.corpus import corpus, sample
 from tests.oracle.generate import Generator
 from tests.oracle.judge import Nodes
 from tests.oracle.report import one_line
@@ -50,6 +50,14 @@ def test_no_generated_statement_is_misrouted(judge: Judge, nodes: Nodes) -> None
     tally = try_all(judge.decide, nodes, Generator(seed).statements(GENERATED), lambda: None)
     assert not told(tally, Kind.MISROUTED), f"seed {seed}"
     assert not told(tally, Kind.DISPUTED), f"seed {seed}"
+
+
+def test_decisions_do_not_hang_on_what_was_asked_before(cluster: Sandbox, database: str) -> None:
+    asked = [(statement.sql, statement.user) for statement in [*corpus(), *Generator(1).statements(GENERATED)]]
+    forwards, backwards = Judge(cluster, database), Judge(cluster, database)
+    one = {question: forwards.decide(*question)[0] for question in asked}
+    other = {question: backwards.decide(*question)[0] for question in reversed(asked)}
+    assert not [question for question in asked if one[question] != other[question]]
 
 
 @pytest.mark.parametrize(
