@@ -14,6 +14,8 @@ from parser.facts import StatementFacts
 from parser.shapes import FactsTable
 from routing.catalog import Catalog, Overload, Thing, hazard_of
 from routing.functions import (
+    HARMLESS_SETTINGS,
+    LANGUAGES_TRUSTED,
     PRIMARY_ONLY,
     PRIMARY_ONLY_OVERLOADS,
     PRIMARY_ONLY_PREFIXES,
@@ -36,7 +38,7 @@ class Function(msgspec.Struct, frozen=True):
     """As `oidvectortypes` writes them."""
     language: str
     body: str
-    """Its text, for languages that have one."""
+    """Its text, for languages that have one, and that of its arguments' defaults."""
     attribute: bool
     """It can be called as `row.name`."""
     parts: tuple[int, ...]
@@ -118,6 +120,7 @@ class Rows(msgspec.Struct, frozen=True):
 VOLATILE: Final = "is volatile"
 EXECUTES: Final = "executes text that cannot be seen beforehand"
 _WORD: Final = re.compile(r"[a-z_\x80-\U0010ffff][a-z0-9_$\x80-\U0010ffff]*")
+_SETTING: Final = re.compile(r"current_setting\s*\(\s*('[^']*'|.)")
 _CHECK: Final = re.compile(r"CHECK \((.*)\)( NOT VALID)?", re.DOTALL)
 
 
@@ -150,7 +153,8 @@ def assemble(database: str, version: int, rows: Rows, texts: FactsTable) -> Cata
         relations = _Relations(rows.relations, catalog, tainted, texts).all()
         catalog.relations.update(_things(relations))
         functions.spread_mentions(
-            {name: hazard for _, name, hazard in relations if hazard},
+            {name: hazard for _, name, hazard in relations if hazard}
+            | {one.name: types[one.oid] for one in rows.types if one.oid in types},
             {one.name: hazard for one in rows.operators if (hazard := functions.hazards.get(one.function))},
         )
         if len(functions.hazards) + len(types) == found:
@@ -190,9 +194,12 @@ class Functions:
                 elif of in types:
                     self._add(one, f"is for a type that {types[of]}")
 
-    def spread_mentions(self, relations: Mapping[str, str], operators: Mapping[str, str]) -> None:
-        """What a function's body mentions, it may use, whatever it is declared as."""
-        names = {name.lower(): hazard for name, hazard in relations.items()}
+    def spread_mentions(self, others: Mapping[str, str], operators: Mapping[str, str]) -> None:
+        """What a function's body mentions, it may use, whatever it is declared as.
+
+        `others` are the hazards of relations and types by name.
+        """
+        names = {name.lower(): hazard for name, hazard in others.items()}
         more = True
         while more:
             more = False
@@ -219,16 +226,25 @@ class Functions:
             self._names.setdefault(function.name.lower(), hazard)
 
     def _inside(
-        self, function: Function, words: frozenset[str], relations: Mapping[str, str], operators: Mapping[str, str]
+        self, function: Function, words: frozenset[str], others: Mapping[str, str], operators: Mapping[str, str]
     ) -> str:
         for part in function.parts:
             if part in self.hazards:
                 return f"is an aggregate over {self._by_oid[part].name}(), which {self.hazards[part]}"
         if "execute" in words and function.language != "sql":
             return EXECUTES
-        for names in (self._names, relations):
+        body = function.body.lower()
+        if 'u&"' in body:
+            return "mentions names with escapes, which are not read"
+        for setting in _SETTING.findall(body):
+            if setting.strip("'") not in HARMLESS_SETTINGS:
+                return "asks for a setting that may differ between nodes"
+        for names in (self._names, others):
             for name in sorted(words & names.keys()):
                 if name != function.name.lower():
+                    return f"mentions {name}, which {names[name]}"
+            for name in names:
+                if name in body and not _WORD.fullmatch(name):
                     return f"mentions {name}, which {names[name]}"
         for name, hazard in operators.items():
             if name in function.body:
@@ -259,8 +275,8 @@ def _declared(function: Function) -> str:
 def _tainted(rows: Rows, of_function: Mapping[int, str]) -> dict[int, str]:
     """The types a mere value of which may call a volatile function: when it is shown, sorted, grouped or converted.
 
-    A cast needs both its types to be there; so where one is built in, it is the other that tells. What an operator class
-    or a type's input and output call in C is trusted: many an extension does not say how volatile those are.
+    A cast needs both its types to be there; so where one is built in, it is the other that tells. What an operator
+    class or a type's input and output call in C is trusted: many an extension does not say how volatile those are.
     """
     trusted = {one.oid for one in rows.functions if one.language in LANGUAGES_TRUSTED}
     builtin = {one.oid for one in rows.types if one.builtin}

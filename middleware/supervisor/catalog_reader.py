@@ -24,7 +24,8 @@ SELECT p.oid::int8 AS oid, n.nspname AS schema, p.proname AS name,
        p.provolatile::text AS volatility, p.prokind::text AS kind, p.oid < {first} AS builtin,
        CASE WHEN p.proname = 'age' THEN oidvectortypes(p.proargtypes) ELSE '' END AS arguments, l.lanname AS language,
        CASE WHEN p.oid >= {first} AND l.lanname NOT IN ('c', 'internal')
-            THEN coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) ELSE '' END AS body,
+            THEN coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) ELSE '' END
+           || CASE WHEN p.oid >= {first} THEN coalesce(' ' || pg_get_expr(p.proargdefaults, 0), '') ELSE '' END AS body,
        p.oid >= {first} AND p.pronargs - p.pronargdefaults <= 1 AND p.pronargs >= 1
            AND (a.typtype IN ('c', 'p') OR a.typtype = 'd') AS attribute,
        CASE WHEN p.prokind = 'a' AND p.oid >= {first} THEN
