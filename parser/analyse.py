@@ -23,6 +23,8 @@ from parser.facts import (
     CHANGES,
     EMPTY,
     END,
+    EXPLAIN_ROUTE,
+    LAST_ROUTE,
     MAY_CHANGE,
     PRIMARY_HINT,
     SET_TRANSACTION,
@@ -177,6 +179,11 @@ def _facts_of(statement: Tree) -> StatementFacts:
     if kind == "VariableShowStmt":
         found.shows.add(cast(str, fields["name"]))
     own_setting = _own_setting(kind, fields)
+    options = _options(fields) if kind == "ExplainStmt" else {}
+    if options.get("route", "false") not in session_state.FALSE:
+        return _explain_route(fields, options)
+    if kind == "VariableShowStmt" and fields["name"] == f"{OWN_PREFIX}last_route":
+        return StatementFacts(kind=kind, asks=LAST_ROUTE)
     return StatementFacts(
         kind=kind,
         write_reason=_structure(kind, fields, found),
@@ -197,6 +204,31 @@ def _facts_of(statement: Tree) -> StatementFacts:
         deallocates_all=_deallocates_all(kind, fields),
         changes_catalog=_changes_catalog(kind, found),
     )
+
+
+def _explain_route(fields: Tree, options: dict[str, str]) -> StatementFacts:
+    """EXPLAIN (ROUTE): PostgreSQL's grammar takes any option, and leaves it to the server to know it."""
+    explained = _facts_of(cast(Tree, fields["query"]))
+    return StatementFacts(
+        kind="ExplainStmt",
+        asks=EXPLAIN_ROUTE,
+        explained=explained,
+        as_json=options.get("format") == "json",
+        depends_on_constants=explained.depends_on_constants,
+    )
+
+
+def _options(fields: Tree) -> dict[str, str]:
+    """EXPLAIN's options by name; one without a value is on."""
+    found: dict[str, str] = {}
+    for option in cast("list[dict[str, Tree]]", fields.get("options", [])):
+        element = option["DefElem"]
+        argument = cast("dict[str, Tree]", element.get("arg", {}))
+        value = "true"
+        for kind, node in argument.items():
+            value = _constant(node) if kind == "A_Const" else str(next(iter(node.values()), ""))
+        found[str(element["defname"]).lower()] = value.lower()
+    return found
 
 
 def _structure(kind: str, fields: Tree, found: "_Found") -> str:

@@ -69,6 +69,12 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
     """What it does to the transaction it stands in."""
     own_setting: tuple[str, str] | None = None
     """The setting of ours, without "pointsman.", that it sets, and to what; "" by RESET."""
+    asks: str = ""
+    """It asks us rather than PostgreSQL: EXPLAIN_ROUTE or LAST_ROUTE."""
+    explained: "StatementFacts | None" = None
+    """The statement in EXPLAIN (ROUTE)."""
+    as_json: bool = False
+    """EXPLAIN (ROUTE, FORMAT JSON)."""
     depends_on_constants: bool = False
     """These facts hold for this very text, not for others of its shape."""
     hint: str = ""
@@ -85,6 +91,8 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
     """Whether it creates, alters or drops something that routing reads of the catalog."""
 
 
+EXPLAIN_ROUTE: Final = "explain"
+LAST_ROUTE: Final = "last_route"
 ANY_SETTING: Final = "*"
 PRIMARY_HINT: Final = "primary"
 STANDBY_HINT: Final = "standby"

@@ -115,6 +115,13 @@ class FactsTable:
         if facts is None or facts.depends_on_constants:
             facts = analyse(words)
             if hint:
-                facts = msgspec.structs.replace(facts, hint=hint)
+                facts = _with_hint(facts, hint)
             self.by_shape.put(key, facts)
         return facts
+
+
+def _with_hint(facts: StatementFacts, hint: str) -> StatementFacts:
+    explained = facts.explained
+    if explained is not None:
+        return msgspec.structs.replace(facts, explained=_with_hint(explained, hint))
+    return msgspec.structs.replace(facts, hint=hint)

@@ -40,12 +40,16 @@ HINTED: Final = {
 }
 READS: Final = Decision(Target.STANDBY, "it only reads", writes=False)
 
+ASKS: Final = Decision(Target.PRIMARY, "it asks about routing", writes=False)
+
 CHANGING: Final = "the catalog of its database has just changed and is being read again"
 """The hazard of the empty catalog that stands in meanwhile."""
 
 
 def decide(facts: StatementFacts, catalog: Catalog | None, path: SearchPath = ANYWHERE) -> Decision:
     """Route one string of SQL that stands outside a transaction."""
+    if facts.asks:
+        return ASKS
     if facts.hint and facts.session_state == "":
         return HINTED[facts.hint]
     read_only = facts.transaction is not None and begins_read_only(facts.transaction)
@@ -103,6 +107,11 @@ class Router:
         self._suspended_at = now
         self._use(None)
 
+    @property
+    def path(self) -> SearchPath:
+        """The schemas that unqualified names may mean."""
+        return self._path or ANYWHERE
+
     def retire(self) -> None:
         """There will be no more snapshots: whoever still asks is sent to the primary."""
         self._use(None)
@@ -115,7 +124,7 @@ class Router:
         """The decision for `facts` under the present catalog."""
         decision = self._decisions.get(facts)
         if decision is None:
-            decision = decide(facts, self.catalog, self._path or ANYWHERE)
+            decision = decide(facts, self.catalog, self.path)
             if len(self._decisions) >= DECISIONS_MAX:
                 self._decisions = {}
             self._decisions[facts] = decision
