@@ -102,6 +102,24 @@ class Support(msgspec.Struct, frozen=True):
     function: int
 
 
+class Overrides(msgspec.Struct, frozen=True):
+    """What an operator says of functions: regular expressions for the whole of their names, with or without schema."""
+
+    primary: tuple[str, ...] = ()
+    safe: tuple[str, ...] = ()
+    """Harmless, whatever they are declared as and mention. A function on both lists goes to the primary."""
+
+    def of(self, function: Function) -> str | None:
+        """The hazard of a function that is on a list; None of one on neither."""
+        names = function.name, f"{function.schema}.{function.name}"
+        if any(re.fullmatch(pattern, name) for pattern in self.primary for name in names):
+            return "is on the list primary_functions"
+        return "" if any(re.fullmatch(pattern, name) for pattern in self.safe for name in names) else None
+
+
+NOTHING_SAID: Final = Overrides()
+
+
 class Rows(msgspec.Struct, frozen=True):
     """All that was read of one database."""
 
@@ -124,13 +142,15 @@ _SETTING: Final = re.compile(r"current_setting\s*\(\s*('[^']*'|.)")
 _CHECK: Final = re.compile(r"CHECK \((.*)\)( NOT VALID)?", re.DOTALL)
 
 
-def assemble(database: str, version: int, rows: Rows, texts: FactsTable) -> Catalog:
+def assemble(
+    database: str, version: int, rows: Rows, texts: FactsTable, overrides: Overrides = NOTHING_SAID
+) -> Catalog:
     """The snapshot. `texts` remembers what was read before: give the same one each time.
 
     Functions call functions and read relations, views call functions, functions take domains whose checks call
     functions: hazards are spread until no more come up.
     """
-    functions = Functions(rows.functions)
+    functions = Functions(rows.functions, overrides)
     types: dict[int, str] = {}
     tainted: dict[int, str] = {}
     while True:
@@ -167,10 +187,12 @@ def assemble(database: str, version: int, rows: Rows, texts: FactsTable) -> Cata
 class Functions:
     """The functions, and the hazard of each by oid; without an entry it has none."""
 
-    def __init__(self, functions: Sequence[Function]) -> None:
+    def __init__(self, functions: Sequence[Function], overrides: Overrides) -> None:
         self._all = functions
         self._by_oid = {one.oid: one for one in functions}
-        self.hazards = {one.oid: hazard for one in functions if (hazard := _declared(one))}
+        listed = {one.oid: said for one in functions if (said := overrides.of(one)) is not None}
+        self._safe = {oid for oid, said in listed.items() if not said}
+        self.hazards = {one.oid: hazard for one in functions if (hazard := listed.get(one.oid, _declared(one)))}
         harmless = {one.name for one in functions if one.builtin and one.oid not in self.hazards}
         self._names = {
             one.name.lower(): self.hazards[one.oid]
@@ -206,7 +228,7 @@ class Functions:
             for oid, words in self._words.items():
                 one = self._by_oid[oid]
                 hazard = self._inside(one, words, names, operators)
-                if hazard and oid not in self.hazards:
+                if hazard and oid not in self.hazards and oid not in self._safe:
                     self._add(one, hazard)
                     more = True
 
@@ -221,7 +243,7 @@ class Functions:
         return {one.name: self.hazards[one.oid] for one in self._all if one.attribute and one.oid in self.hazards}
 
     def _add(self, function: Function, hazard: str) -> None:
-        if function.oid not in self.hazards:
+        if function.oid not in self.hazards and function.oid not in self._safe:
             self.hazards[function.oid] = hazard
             self._names.setdefault(function.name.lower(), hazard)
 

@@ -126,6 +126,8 @@ class Settings(BaseSettings):
     max_replica_lag: float = _seconds(10.0)
     max_replica_lag_bytes: int = _whole(0, 0, 2**62)
     freshness_period: float = _seconds(1.0)
+    primary_functions: tuple[str, ...] = _setting((), "a list of regular expressions")
+    safe_functions: tuple[str, ...] = _setting((), "a list of regular expressions")
     log: LogSettings = _setting(LogSettings(), "a table")
     health_check: HealthCheckSettings = _setting(..., "a table [health_check]")
     nodes: dict[str, NodeSettings] = _setting(..., "at least one table [nodes.NAME]", min_length=1)
@@ -221,6 +223,12 @@ def contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
         for name in settings.nodes
         if not _NODE_NAME.fullmatch(name)
     )
+    for key in ("primary_functions", "safe_functions"):
+        for pattern in getattr(settings, key):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                found.append(((key,), f'"{pattern}" is not allowed: a regular expression ({error})'))
     for name, user in settings.users.items():
         if not 1 <= len(name.encode()) <= 63 or "\0" in name:
             found.append((("users", name), "the name is not allowed: 1 to 63 bytes"))

@@ -23,7 +23,7 @@ from healthcheck.topology import Node, Topology
 from middleware.control import SetCatalog
 from middleware.supervisor.catalog_reader import read_rows
 from parser.shapes import FactsTable
-from routing.assemble import Rows, assemble
+from routing.assemble import NOTHING_SAID, Overrides, Rows, assemble
 from routing.catalog import Catalog
 from routing.router import CHANGING
 
@@ -60,6 +60,7 @@ class Catalogs:
         *,
         refresh_s: float,
         timeout_s: float,
+        overrides: Overrides = NOTHING_SAID,
     ) -> None:
         self._credentials = credentials
         self._topology = topology
@@ -71,6 +72,7 @@ class Catalogs:
         self._changed = anyio.Event()
         self._version = 0
         self._texts = FactsTable()
+        self._overrides = overrides
 
     def snapshots(self) -> list[SetCatalog]:
         """The catalogs known now."""
@@ -150,7 +152,7 @@ class Catalogs:
             with anyio.fail_after(self._timeout_s):
                 read_at = time.monotonic()
                 rows = await self._read(node, database)
-                read = await anyio.to_thread.run_sync(assemble, database, 0, rows, self._texts)
+                read = await anyio.to_thread.run_sync(assemble, database, 0, rows, self._texts, self._overrides)
         except TimeoutError:
             return f'no answer from node "{node.name}" within {self._timeout_s:g} s'
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
