@@ -89,6 +89,21 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
     """It drops every prepared statement of its session."""
     changes_catalog: int = UNCHANGED
     """Whether it creates, alters or drops something that routing reads of the catalog."""
+    special: bool = False
+    """It says anything of the above that is not about where to run it. Worked out, not given."""
+
+    def __post_init__(self) -> None:
+        special = bool(
+            self.transaction
+            or self.own_setting
+            or self.asks
+            or self.temporary
+            or self.session_state
+            or self.copy_in
+            or self.deallocates_all
+            or self.changes_catalog
+        )
+        msgspec.structs.force_setattr(self, "special", special)
 
 
 EXPLAIN_ROUTE: Final = "explain"

@@ -9,7 +9,7 @@ from middleware.pool.pool import NodeState
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY
 from middleware.relay.relay import NEVER
 from middleware.session.answers import Answerer, rows
-from parser.facts import EMPTY, LAST_ROUTE, StatementFacts
+from parser.facts import LAST_ROUTE, StatementFacts
 from routing.explain import Explanation, Step, explain
 from routing.router import IN_TRANSACTION, Decision, Target
 
@@ -26,13 +26,10 @@ ASKED_FOR_STANDBY: Final = Decision(Target.STANDBY, "its session asks for a stan
 class RouteAnswers(Answerer):
     """What one client may ask."""
 
-    __slots__ = ("_client", "last_facts", "last_node")
+    __slots__ = ("_client",)
 
     def __init__(self, client: "ClientConnection") -> None:
         self._client: Final = client
-        self.last_node = ""
-        self.last_facts: StatementFacts = EMPTY
-        """Its last statement, and where it went."""
 
     def answer(self, facts: StatementFacts) -> bytes:
         if facts.asks == LAST_ROUTE:
@@ -46,13 +43,14 @@ class RouteAnswers(Answerer):
 
     def last_route(self) -> str:
         """Where its last statement went, and why; "" before the first."""
-        if not self.last_node:
+        node = self._client.last_node
+        if not node:
             return ""
-        decision = self.decision(self.last_facts)
+        decision = self.decision(self._client.last_facts)
         primary = self._client.relay.topology.primary()
-        if decision.target is Target.STANDBY and primary is not None and primary.name == self.last_node:
-            return f"{self.last_node}: {decision.reason}, but no standby was fresh enough"
-        return f"{self.last_node}: {decision.reason}"
+        if decision.target is Target.STANDBY and primary is not None and primary.name == node:
+            return f"{node}: {decision.reason}, but no standby was fresh enough"
+        return f"{node}: {decision.reason}"
 
     def decision(self, facts: StatementFacts) -> Decision:
         """Where a statement would go now, and why; whether a standby is fresh enough is another question."""

@@ -44,7 +44,7 @@ from middleware.session.server import (
 )
 from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response, notice
 from middleware.wire.codes import QUERY
-from parser.facts import CHANGES, UNCHANGED
+from parser.facts import CHANGES, EMPTY, UNCHANGED, StatementFacts
 from routing.router import Target
 
 log: Final = structlog.get_logger("client")
@@ -83,6 +83,8 @@ class ClientConnection(Borrower):
         "answers",
         "database",
         "deadline",
+        "last_facts",
+        "last_node",
         "marks",
         "own",
         "process_id",
@@ -128,6 +130,9 @@ class ClientConnection(Borrower):
         """A read-only transaction was begun on the standby it has."""
         self._wait_until = 0.0
         """When the read it holds goes to the primary, if no standby is fresh enough by then; 0 while none is held."""
+        self.last_node = ""
+        self.last_facts: StatementFacts = EMPTY
+        """Its last statement, and where it went."""
         self.answers: Final = RouteAnswers(self)
         self.session.answerer = self.answers
         self._route: Route | None = None
@@ -263,27 +268,21 @@ class ClientConnection(Borrower):
         if int.from_bytes(data[1:5], "big") != len(data) - 1:
             return False
         facts = session.facts_of(data[5:-1])
-        if facts.copy_in:
+        if facts.special or self.own.special:
             return False
+        decision = self.router.route(facts)
         server = self.server
         prefix = b""
         if server is None:
             route = self._nodes()
             pool = route.primary
-            decision = self.router.route(facts)
-            if facts.asks or self.own.notices:
-                return False
-            reads = decision.target is Target.STANDBY and not self.temporary and self.own.route == AUTO
+            reads = decision.target is Target.STANDBY and not self.temporary
             if reads:
                 standby = self._standby(route)
                 if standby is not None:
                     pool = standby
-                    if facts.transaction is not None:
-                        self._standby_transaction = True
                 elif self._waits(route):
                     return False
-            elif facts.own_setting is not None or self.own.route == STANDBY_ONLY:
-                return False
             if pool is None or pool.plan.waiting or not pool.plan.idle:
                 return False
             server = pool.lease(self)
@@ -295,29 +294,22 @@ class ClientConnection(Borrower):
                 self._block(b"")
                 return True
             prefix = self._take(server, pool is route.primary)
-            self.answers.last_node, self.answers.last_facts = pool.node, facts
-            self._saw = True
             if reads:
                 pool.state.reads += 1
             else:
                 pool.state.writes += 1
-                self.wrote = self.wrote or decision.writes
-        elif not self._on_primary or facts.own_setting is not None or facts.asks:
+        elif not self._on_primary:
             return False
         else:
             server.pool.state.writes += 1
-            self.wrote = self.wrote or self.router.route(facts).writes
+        self._saw = True
+        self.last_facts = facts
+        self.last_node = server.pool.node
+        self.wrote = self.wrote or decision.writes
         session.statements.unnamed = None
         peer = server.session
         peer.unnamed = None
         peer.expected.append(SYNC)
-        if facts.temporary:
-            self.temporary = True
-        if facts.session_state:
-            peer.dirty = facts.session_state
-            peer.watch_deallocate = peer.watch_deallocate or facts.deallocates_all
-        if facts.changes_catalog > self._changes_catalog:
-            self._changes_catalog = facts.changes_catalog
         server.transport.write(prefix + data if prefix else data)
         return True
 
@@ -411,7 +403,7 @@ class ClientConnection(Borrower):
     def needs(self) -> tuple[float, float]:
         """As of when a standby must be fresh for its next read, and as of when unless it read there last."""
         relay = self.relay
-        need = max(self.router.changed_at, relay.clock.now - relay.settings.max_replica_lag_s)
+        need = max(self.router.changed_at, relay.clock.now - relay.max_replica_lag_s)
         if self.own.level == SESSION:
             return max(need, self.marks.written), self.marks.seen
         if self.own.level == GLOBAL:
@@ -536,7 +528,7 @@ class ClientConnection(Borrower):
         if facts.asks:
             return
         self._saw = True
-        self.answers.last_node, self.answers.last_facts = server.pool.node, facts
+        self.last_node, self.last_facts = server.pool.node, facts
         # Not within the answer to what was sent before.
         if self.own.notices and not server.session.expected and not server.session.mid_message():
             self.transport.write(notice(f"statement routed to {self.answers.last_route()}"))

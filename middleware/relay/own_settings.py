@@ -20,7 +20,7 @@ SWITCH: Final = {"on": True, "true": True, "1": True, "off": False, "false": Fal
 class OwnSettings:
     """One client's."""
 
-    __slots__ = ("_default_level", "level", "notices", "route")
+    __slots__ = ("_default_level", "level", "notices", "route", "special")
 
     def __init__(self, consistency: str) -> None:
         self._default_level: Final = LEVELS[consistency]
@@ -29,6 +29,8 @@ class OwnSettings:
         self.route = AUTO
         self.notices = False
         """Whether it is told of each statement's node."""
+        self.special = False
+        """Its statements take other ways than most."""
 
     def set(self, name: str, value: str) -> PointsmanError | None:
         """Set one, or with "" put it back to its default; what is wrong with that, if anything is."""
@@ -46,4 +48,5 @@ class OwnSettings:
             self.notices = SWITCH.get(value, False)
         else:
             return UnknownSetting(name)
+        self.special = self.notices or self.route != AUTO
         return None

@@ -125,6 +125,7 @@ class Relay:
         self.clock: Final = Clock(loop.time())
         self.control: Final = control
         self.users: Final = Users(settings.users)
+        self.max_replica_lag_s: Final = settings.max_replica_lag_s
         self.facts: Final = FactsTable()
         self.statements: Final = StatementRegistry()
         self.parameters: Final = Interned()
