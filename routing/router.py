@@ -96,7 +96,7 @@ class Router:
         """Use a new snapshot, and forget what was decided under the last. One from before a change is passed over."""
         if read_at >= self._suspended_at:
             if self._own_path is None and catalog.paths:
-                default = _default_path(catalog, self._user)
+                default = default_path(catalog, self._user)
                 # Connections that were opened before keep the path they have.
                 self._path = default if self._path in (None, default) else ANYWHERE
             self._use(catalog)
@@ -135,7 +135,8 @@ DECISIONS_MAX: Final = 20_000
 """Decisions remembered per database; beyond it all are forgotten and made again, a few microseconds each."""
 
 
-def _default_path(catalog: Catalog, user: str) -> SearchPath:
+def default_path(catalog: Catalog, user: str) -> SearchPath:
+    """The search_path of a role that has said nothing at login; ANYWHERE where it is not known."""
     value = catalog.paths.get(user, catalog.paths.get(""))
     return ANYWHERE if value is None else search_path_of(value, user)
 

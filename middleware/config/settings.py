@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from middleware.config.worker import WorkerSettings
+from routing.assemble import Overrides
 
 WORKERS_MAX: Final = 256
 """More than any machine has use for, and well inside the eleven bits a cancel key has for the worker."""
@@ -166,6 +167,10 @@ class Settings(BaseSettings):
     def unix_socket_path(self) -> Path | None:
         """Where the unix socket's directory is, or None for no unix socket."""
         return Path(self.unix_socket_dir) if self.unix_socket_dir else None
+
+    def overrides(self) -> Overrides:
+        """What is said of functions."""
+        return Overrides(self.primary_functions, self.safe_functions)
 
     def worker_settings(self, index: int) -> WorkerSettings:
         """The share of worker `index`, counted from 0."""

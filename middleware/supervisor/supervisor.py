@@ -40,7 +40,6 @@ from middleware.supervisor.counters import CountersSnapshot, Totals
 from middleware.supervisor.listeners import Listeners, open_listeners
 from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker
-from routing.assemble import Overrides
 from routing.catalog import Catalog
 
 DRAIN_GRACE_S: Final = 2 * EXIT_GRACE_S
@@ -72,7 +71,7 @@ class Supervisor:
             self._tell_all,
             refresh_s=checks.catalog_refresh,
             timeout_s=checks.timeout,
-            overrides=Overrides(settings.primary_functions, settings.safe_functions),
+            overrides=settings.overrides(),
         )
         self._sampler = Sampler(
             credentials,
