@@ -124,6 +124,6 @@ def settings_for(cluster: Sandbox, **settings: object) -> str:
     lines += ["[health_check]", 'user = "pointsman"', f'password = "{cluster.passwords["pointsman"]}"', "period = 0.3"]
     for node in cluster.nodes:
         lines += [f"[nodes.{node.name}]", f'host = "{node.host}"', f"port = {node.port}"]
-    for user in (cluster.user, "postgres"):
-        lines += [f"[users.{user}]", f'password = "{cluster.passwords[user]}"']
+    for user, password in cluster.passwords.items():
+        lines += [f"[users.{user}]", f'password = "{password}"']
     return "\n".join(lines) + "\n"

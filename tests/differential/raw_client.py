@@ -57,6 +57,8 @@ class RawClient:
     def __init__(self, address: Address) -> None:
         self._address: Final = address
         self._socket: Final = socket.create_connection((address.host, address.port), timeout=DEADLINE_S)
+        # What is sent in pieces is to arrive in pieces.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._framer: Final = Framer(MESSAGE_BYTES_MAX)
         self._come: deque[Message] = deque()
         self._ended = False

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import typer
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from middleware.sandbox import Sandbox
 from tests.oracle.corpus import corpus
+from tests.oracle.endpoint import through, try_through
 from tests.oracle.functions import calls, functions
 from tests.oracle.generate import Generator
 from tests.oracle.hostile import stages
@@ -26,10 +27,20 @@ VERSIONS: Final = {"16": (16,), "18": (18,), "both": (16, 18)}
 PLAIN_WIDTH: Final = 130
 
 
+class Amounts(NamedTuple):
+    """How many statements, of those there is no end of."""
+
+    generated: int
+    through: int
+
+
 def main(
     version: Annotated[str, typer.Option(help="PostgreSQL's major version: 16, 18 or both.")] = "both",
     generated: Annotated[int, typer.Option(min=0, help="How many statements to compose at random.")] = 3000,
     seed: Annotated[int | None, typer.Option(help="Of the composition; printed, to run it again.")] = None,
+    through_endpoint: Annotated[
+        int, typer.Option("--through", min=0, help="How many statements to send through a running Pointsman.")
+    ] = 1500,
     doubt: Annotated[
         bool, typer.Option("--doubt", help="Also run what must stay, and show where the nodes do not see why.")
     ] = False,
@@ -48,22 +59,28 @@ def main(
         console = Console(highlight=False, width=PLAIN_WIDTH)
     seed = random.randrange(2**32) if seed is None else seed
     console.print(f"seed {seed}")
-    passed = [run(console, number, generated, seed, doubt, most) for number in VERSIONS[version]]
+    passed = [
+        run(console, number, Amounts(generated, through_endpoint), seed, doubt, most) for number in VERSIONS[version]
+    ]
     raise typer.Exit(0 if all(passed) else 1)
 
 
-def run(console: Console, version: int, generated: int, seed: int, doubt: bool, most: int) -> bool:
+def run(console: Console, version: int, amounts: Amounts, seed: int, doubt: bool, most: int) -> bool:
     """All parts against one version; whether it passed."""
     with Sandbox(standbys=1, version=version) as cluster, oracle_database(cluster) as database:
         judge = Judge(cluster, database)
         parts: dict[str, Tally] = {}
         with Nodes(cluster, database) as nodes:
-            for name, statements in asked(cluster, database, generated, seed).items():
+            for name, statements in asked(cluster, database, amounts.generated, seed).items():
                 with progress(console, name, len(statements)) as tick:
                     parts[name] = try_all(judge.decide, nodes, statements, tick)
             if doubt:
                 with progress(console, "doubts", len(hand_written := corpus())) as tick:
                     show_doubts(console, doubts(nodes, hand_written, tick), most)
+            if amounts.through:
+                with through(cluster, database, seed) as asking, progress(console, "endpoint", amounts.through) as tick:
+                    parts["endpoint"] = try_through(asking, judge.decide, amounts.through, seed, tick)
+                nodes.forget()
             for stage in stages():
                 cluster.query(stage.changes, user=stage.user, database=database)
                 cluster.wait_for_replay()
