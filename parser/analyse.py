@@ -167,6 +167,7 @@ def _several(parts: list[StatementFacts]) -> StatementFacts:
         session_state=", ".join(part.session_state for part in parts if part.session_state),
         copy_in=any(part.copy_in for part in parts),
         deallocates_all=any(part.deallocates_all for part in parts),
+        depends_on_constants=any(part.depends_on_constants for part in parts),
         changes_catalog=max(part.changes_catalog for part in parts),
     )
 

@@ -108,10 +108,9 @@ def _function(catalog: Catalog, path: SearchPath, schema: str, name: str, count:
 def _relation(facts: StatementFacts, catalog: Catalog, path: SearchPath, schema: str, name: str) -> str:
     if schema.startswith("pg_temp"):
         return TEMPORARY
-    things = catalog.relations.get(name)
-    if not schema and name in facts.queries and things is None:
-        return ""
-    return _first(things or (), path, schema)
+    hazard = _first(catalog.relations.get(name, ()), path, schema)
+    # It may be a WITH query; where it is not, the server will not find it either.
+    return "" if hazard == UNKNOWN and not schema and name in facts.queries else hazard
 
 
 def _first(things: tuple[Thing, ...], path: SearchPath, schema: str) -> str:

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from middleware.config.worker import WorkerSettings
-from routing.assemble import Overrides
+from routing.rows import Overrides
 
 WORKERS_MAX: Final = 256
 """More than any machine has use for, and well inside the eleven bits a cancel key has for the worker."""

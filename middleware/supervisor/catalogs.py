@@ -23,9 +23,10 @@ from healthcheck.topology import Node, Topology
 from middleware.control import SetCatalog
 from middleware.supervisor.catalog_reader import read_rows
 from parser.shapes import FactsTable
-from routing.assemble import NOTHING_SAID, Overrides, assemble
+from routing.assemble import assemble
 from routing.catalog import Catalog
 from routing.router import CHANGING
+from routing.rows import NOTHING_SAID, Overrides
 
 DATABASES_MAX: Final = 100
 """Beyond it the database asked for longest ago is forgotten: workers are told that nothing is known of it."""

@@ -302,7 +302,6 @@ def test_a_block_that_creates_is_told_from_one_that_does_not() -> None:
     assert told_after("DO 'BEGIN CREATE TABLE n (); END'", "DO 'BEGIN NULL; END'")["changes_catalog"] == MAY_CHANGE
 
 
-@pytest.mark.xfail(strict=True, reason="of several statements, that they depend on constants is not handed on")
 @pytest.mark.parametrize("quote", ["'", "$$"])
 def test_a_block_among_several_statements_that_creates_is_told_from_one_that_does_not(quote: str) -> None:
     nothing = f"DO {quote}BEGIN NULL; END{quote}; SELECT 1"
@@ -311,7 +310,6 @@ def test_a_block_among_several_statements_that_creates_is_told_from_one_that_doe
     assert told_after(nothing, creates)["changes_catalog"] == CHANGES
 
 
-@pytest.mark.xfail(strict=True, reason="a constant without a space before it is blanked into the word before it")
 @pytest.mark.parametrize(
     ("one", "other"),
     [

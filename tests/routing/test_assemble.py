@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from parser.shapes import FactsTable
-from routing.assemble import EXECUTES, VOLATILE, Cast, Function, Operator, Relation, Rows, Support, Type, assemble
+from routing.assemble import assemble
 from routing.catalog import ANY, Catalog, Overload, Thing
+from routing.function_hazards import EXECUTES, VOLATILE
 from routing.functions import NODE, STATISTICS, TRANSACTION
+from routing.rows import Cast, Function, Operator, Relation, Rows, Support, Type
 
 OIDS = count(20_000)
 
@@ -261,22 +263,16 @@ def test_a_function_may_mention_itself() -> None:
     assert of_function("f", function("f", "SELECT f()")) == ""
 
 
-OWN_NAME = "a body that holds its own function's name is not searched for that name"
-
-
-@pytest.mark.xfail(strict=True, reason=OWN_NAME)
 def test_a_function_that_calls_a_volatile_one_of_its_name_in_another_schema() -> None:
     rows = [volatile("f", schema="inner"), function("f", "SELECT inner.f()")]
     assert Overload("app", 0, 0, "mentions f, which is volatile") in catalog(*rows).functions["f"]
 
 
-@pytest.mark.xfail(strict=True, reason=OWN_NAME)
 def test_a_function_that_calls_a_volatile_overload_of_its_own() -> None:
     rows = [volatile("f", least=1, most=1), function("f", "SELECT f(1)")]
     assert Overload("app", 0, 0, "mentions f, which is volatile") in catalog(*rows).functions["f"]
 
 
-@pytest.mark.xfail(strict=True, reason=OWN_NAME)
 @pytest.mark.parametrize(
     "row",
     [relation("orders", persistence="u"), relation("orders", kind="f"), view("orders", "SELECT nextval('s')")],
@@ -286,12 +282,10 @@ def test_a_function_that_reads_a_hazardous_relation_of_its_name(row: Relation) -
     assert of_function("orders", row, function("orders", "SELECT * FROM orders")) != ""
 
 
-@pytest.mark.xfail(strict=True, reason="a quote in a name is doubled where it is written, and looked for single")
 def test_a_name_with_quotes_in_it_is_found_in_a_body() -> None:
     assert of_function("f", volatile('a"b'), function("f", 'SELECT "a""b"()')) != ""
 
 
-@pytest.mark.xfail(strict=True, reason="only blanks are expected between current_setting and its parenthesis")
 @pytest.mark.parametrize(
     "body",
     ["SELECT current_setting/* */('port')", "SELECT \"current_setting\"('port')"],
@@ -494,7 +488,6 @@ def test_views_in_a_circle_are_no_reason_and_no_end() -> None:
     assert [hazards(found.relations, name) for name in ("a", "b", "c", "self")] == [""] * 4
 
 
-@pytest.mark.xfail(strict=True, reason="in a circle, what is asked about first counts as harmless to the others")
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_view_over_a_table_whose_policy_reads_the_view(first: int) -> None:
     rows = [

@@ -1,8 +1,9 @@
 """What an operator says of functions comes before what the catalog says."""
 
 from parser.shapes import FactsTable
-from routing.assemble import Function, Overrides, Relation, Rows, assemble
+from routing.assemble import assemble
 from routing.catalog import hazard_of
+from routing.rows import Function, Overrides, Relation, Rows
 
 
 def function(oid: int, name: str, volatility: str, body: str = "") -> Function:
