@@ -123,9 +123,7 @@ async def test_what_is_said_to_be_there_can_be_read(sandbox: Sandbox) -> None:
                 assert time.monotonic() < written + DEADLINE_S
                 watch.sampler.wanted()
                 await anyio.sleep(0.005)
-            answer = await anyio.to_thread.run_sync(
-                sandbox.query, "SELECT max(a) FROM numbered", sandbox.node("db2")
-            )
+            answer = await anyio.to_thread.run_sync(sandbox.query, "SELECT max(a) FROM numbered", sandbox.node("db2"))
             assert answer == [[str(number)]]
 
 
