@@ -1,0 +1,621 @@
+"""Conversations about transactions, step by step: what is answered, in which state, and by which node.
+
+Each step is what a client sends in one write and what it hears: a word for each row (a node's name as `primary` or
+`standby`), an error as `!SQLSTATE`, and the state of each ReadyForQuery: I idle, T in a transaction, E in a failed one.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+import pytest
+from _pytest.mark import ParameterSet
+
+from middleware.sandbox import Sandbox
+from middleware.wire.backend import DataRow, ErrorResponse, PortalSuspended, ReadyForQuery
+from middleware.wire.fields import Message
+from middleware.wire.frontend import Bind, Close, Describe, Execute, Flush, Parse, Query, StartupMessage, Sync
+from tests.conftest import Endpoint, pointsman
+from tests.differential.raw_client import Address, Ending, RawClient
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+WHO: Final = "SELECT current_setting('cluster_name')"
+SET_UP: Final = """
+CREATE TABLE played (n int);
+CREATE UNLOGGED TABLE played_unlogged (n int);
+INSERT INTO played_unlogged VALUES (1);
+"""
+TEAR_DOWN: Final = "DROP TABLE played, played_unlogged;"
+SYNC: Final = Sync().encode()
+COUNT: Final = "SELECT count(*) FROM played"
+
+Step = tuple[str | bytes, str]
+"""What is sent, a Query if it is text, and what is heard."""
+
+
+def run(*statements: str) -> bytes:
+    """Parse, Bind, Describe and Execute of each; no Sync."""
+    return b"".join(
+        Parse(b"", sql.encode()).encode() + Bind().encode() + Describe(b"P").encode() + Execute().encode()
+        for sql in statements
+    )
+
+
+def queries(*statements: str) -> bytes:
+    """A Query of each, in one write."""
+    return b"".join(Query(sql.encode()).encode() for sql in statements)
+
+
+class Play(NamedTuple):
+    """A conversation that begins with a client whose reads a standby serves."""
+
+    name: str
+    steps: tuple[Step, ...]
+    bug: str = ""
+    """What is known to be wrong."""
+
+
+ENDED: Final = "what follows the end of a read-only transaction, before its answer, goes to the transaction's standby"
+HAZARDS: Final = "within a read-only transaction a standby gets what it cannot run"
+TURNS: Final = "a transaction is taken for read-only by its BEGIN, and may be told otherwise afterwards"
+SETTINGS: Final = "a setting of ours outlives what would put one of PostgreSQL's back"
+
+BUGS: Final = (
+    Play(
+        "a read-only transaction in one write, and a write behind it",
+        (
+            (
+                queries("BEGIN READ ONLY", WHO, "COMMIT", "INSERT INTO played VALUES (1) RETURNING n"),
+                "T standby T I 1 I",
+            ),
+        ),
+        ENDED,
+    ),
+    Play(
+        "a read-only transaction in batches of one write, and a write behind it",
+        (
+            (
+                b"".join(
+                    run(sql) + SYNC
+                    for sql in ("BEGIN READ ONLY", "SELECT 1", "COMMIT", "INSERT INTO played VALUES (1) RETURNING n")
+                ),
+                "T 1 T I 1 I",
+            ),
+        ),
+        ENDED,
+    ),
+    Play(
+        "COMMIT of a read-only transaction, and a write in the same string",
+        (("BEGIN READ ONLY", "T"), (WHO, "standby T"), ("COMMIT; INSERT INTO played VALUES (1) RETURNING n", "1 I")),
+        ENDED,
+    ),
+    Play(
+        "COMMIT of a read-only transaction, and a write in the same pipeline",
+        (
+            ("BEGIN READ ONLY", "T"),
+            (WHO, "standby T"),
+            (run("COMMIT", "INSERT INTO played VALUES (1) RETURNING n") + SYNC, "1 I"),
+        ),
+        ENDED,
+    ),
+    Play(
+        "COMMIT of a read-only transaction, and BEGIN in the same string",
+        (
+            ("BEGIN READ ONLY", "T"),
+            ("COMMIT; BEGIN", "T"),
+            ("INSERT INTO played VALUES (1) RETURNING n", "1 T"),
+            ("ROLLBACK", "I"),
+        ),
+        ENDED,
+    ),
+    Play(
+        "a lock behind the COMMIT of a read-only transaction",
+        (
+            (
+                queries("BEGIN READ ONLY", "COMMIT", f"SELECT pg_advisory_unlock_all(), ({WHO})"),
+                "T I ,primary I",
+            ),
+        ),
+        ENDED,
+    ),
+    Play(
+        "an unlogged table in a read-only transaction",
+        (("BEGIN READ ONLY", "T"), ("SELECT n FROM played_unlogged", "1 T"), ("COMMIT", "I")),
+        HAZARDS,
+    ),
+    Play(
+        "a transaction id in a read-only transaction",
+        (("BEGIN READ ONLY", "T"), ("SELECT txid_current() > 0", "t T"), ("COMMIT", "I")),
+        HAZARDS,
+    ),
+    Play(
+        "an advisory lock in a read-only transaction",
+        (("BEGIN READ ONLY", "T"), (f"SELECT pg_advisory_xact_lock(1), ({WHO})", ",primary T"), ("COMMIT", "I")),
+        HAZARDS,
+    ),
+    Play(
+        "a transaction begun read-only that turns read-write",
+        (("BEGIN READ ONLY", "T"), ("SET TRANSACTION READ WRITE", "T"), ("ROLLBACK", "I")),
+        TURNS,
+    ),
+    Play(
+        "a transaction begun read-only that turns serializable",
+        (("BEGIN READ ONLY", "T"), ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "T"), ("ROLLBACK", "I")),
+        TURNS,
+    ),
+    Play(
+        "SET LOCAL of a setting of ours ends with its transaction",
+        (
+            ("BEGIN", "T"),
+            ("SET LOCAL pointsman.route = 'standby'", "T"),
+            ("COMMIT", "I"),
+            ("INSERT INTO played VALUES (1)", "I"),
+        ),
+        SETTINGS,
+    ),
+    Play(
+        "ROLLBACK puts a setting of ours back",
+        (
+            ("BEGIN", "T"),
+            ("SET pointsman.route = 'standby'", "T"),
+            ("ROLLBACK", "I"),
+            ("INSERT INTO played VALUES (1)", "I"),
+        ),
+        SETTINGS,
+    ),
+    Play(
+        "RESET ALL puts a setting of ours back",
+        (
+            ("SET pointsman.route = 'standby'", "I"),
+            ("RESET ALL", "I"),
+            ("INSERT INTO played VALUES (1)", "I"),
+        ),
+        SETTINGS,
+    ),
+)
+
+PLAYS: Final = (
+    Play(
+        "ROLLBACK TO SAVEPOINT goes on with the transaction",
+        (
+            ("BEGIN", "T"),
+            (WHO, "primary T"),
+            ("SAVEPOINT a", "T"),
+            ("INSERT INTO played VALUES (1)", "T"),
+            ("SELECT 1 / 0", "!22012 E"),
+            (WHO, "!25P02 E"),
+            ("ROLLBACK TO SAVEPOINT a", "T"),
+            (WHO, "primary T"),
+            (COUNT, "0 T"),
+            ("RELEASE a", "T"),
+            (WHO, "primary T"),
+            ("COMMIT", "I"),
+        ),
+    ),
+    Play(
+        "BEGIN inside BEGIN changes nothing",
+        (
+            ("BEGIN", "T"),
+            ("BEGIN", "T"),
+            (WHO, "primary T"),
+            ("BEGIN READ ONLY", "T"),
+            (WHO, "primary T"),
+            ("COMMIT", "I"),
+            ("COMMIT", "I"),
+        ),
+    ),
+    Play(
+        "BEGIN READ WRITE inside a read-only transaction on a standby",
+        (
+            ("BEGIN READ ONLY", "T"),
+            (WHO, "standby T"),
+            ("BEGIN", "T"),
+            (WHO, "standby T"),
+            ("BEGIN READ WRITE", "!25001 E"),
+            ("ROLLBACK", "I"),
+        ),
+    ),
+    Play(
+        "BEGIN within a string of several statements",
+        (
+            ("BEGIN; SELECT 1", "1 T"),
+            (WHO, "primary T"),
+            (run(WHO) + SYNC, "primary T"),
+            ("INSERT INTO played VALUES (1); SELECT count(*) FROM played", "1 T"),
+            ("ROLLBACK; SELECT 2", "2 I"),
+        ),
+    ),
+    Play(
+        "BEGIN at the end of a string, and again behind a COMMIT",
+        (
+            ("SELECT 1; BEGIN", "1 T"),
+            (WHO, "primary T"),
+            ("COMMIT; BEGIN", "T"),
+            (WHO, "primary T"),
+            ("COMMIT; BEGIN READ ONLY", "T"),
+            (WHO, "primary T"),
+            ("END", "I"),
+        ),
+    ),
+    Play(
+        "an error within a string that begins a transaction",
+        (
+            ("BEGIN; INSERT INTO played VALUES (1); SELECT 1 / 0; COMMIT", "!22012 E"),
+            (WHO, "!25P02 E"),
+            ("ROLLBACK", "I"),
+            (f"/* pointsman: primary */ {COUNT}", "0 I"),
+        ),
+    ),
+    Play(
+        "COMMIT AND CHAIN and ROLLBACK AND CHAIN stay in a transaction",
+        (
+            ("BEGIN", "T"),
+            ("INSERT INTO played VALUES (1)", "T"),
+            ("ROLLBACK AND CHAIN", "T"),
+            (WHO, "primary T"),
+            (COUNT, "0 T"),
+            ("COMMIT AND CHAIN", "T"),
+            (WHO, "primary T"),
+            ("COMMIT", "I"),
+        ),
+    ),
+    Play(
+        "COMMIT AND CHAIN of a read-only transaction stays on its standby",
+        (
+            ("BEGIN READ ONLY", "T"),
+            (WHO, "standby T"),
+            ("COMMIT AND CHAIN", "T"),
+            (WHO, "standby T"),
+            ("INSERT INTO played VALUES (1)", "!25006 E"),
+            ("ROLLBACK AND CHAIN", "T"),
+            (WHO, "standby T"),
+            ("COMMIT", "I"),
+            ("INSERT INTO played VALUES (1)", "I"),
+        ),
+    ),
+    Play(
+        "an error within a transaction, and ROLLBACK",
+        (
+            ("BEGIN", "T"),
+            ("SELECT * FROM nowhere", "!42P01 E"),
+            (WHO, "!25P02 E"),
+            (run(WHO) + SYNC, "!25P02 E"),
+            ("BEGIN READ ONLY", "!25P02 E"),
+            ("COMMIT", "I"),
+            ("INSERT INTO played VALUES (1) RETURNING current_setting('cluster_name')", "primary I"),
+        ),
+    ),
+    Play(
+        "an error in the middle of a pipeline undoes it, and what follows the Sync runs",
+        (
+            (
+                run("INSERT INTO played VALUES (1)", "SELECT 1 / 0", "INSERT INTO played VALUES (2)")
+                + SYNC
+                + run("INSERT INTO played VALUES (3) RETURNING current_setting('cluster_name')", COUNT)
+                + SYNC,
+                "!22012 I primary 1 I",
+            ),
+        ),
+    ),
+    Play(
+        "an error in a pipeline of reads, and a write behind the Sync",
+        (
+            (
+                run(WHO, "SELECT 1 / 0", WHO) + SYNC + run("INSERT INTO played VALUES (1) RETURNING n", COUNT) + SYNC,
+                "standby !22012 I 1 1 I",
+            ),
+        ),
+    ),
+    Play(
+        "an error in a pipeline that begins a transaction",
+        (
+            (run("BEGIN", WHO, "SELECT 1 / 0", WHO) + SYNC, "primary !22012 E"),
+            (run("ROLLBACK", WHO) + SYNC, "primary I"),
+        ),
+    ),
+    Play(
+        "a transaction within one pipeline, and within several",
+        (
+            (run("BEGIN", "INSERT INTO played VALUES (1)", COUNT, "ROLLBACK", COUNT) + SYNC, "1 0 I"),
+            (run("BEGIN") + SYNC + run("INSERT INTO played VALUES (1)") + SYNC + run(COUNT) + SYNC, "T T 1 T"),
+            (run(WHO) + SYNC + run("ROLLBACK") + SYNC, "primary T I"),
+        ),
+    ),
+    Play(
+        "reads and writes, each a batch, in one write",
+        (
+            (
+                queries(WHO, "INSERT INTO played VALUES (1)", COUNT, "DELETE FROM played", COUNT),
+                "standby I I 1 I I 0 I",
+            ),
+        ),
+    ),
+    Play(
+        "a batch that reads and a Query that writes, in one write",
+        ((run(WHO) + SYNC + queries("INSERT INTO played VALUES (1) RETURNING n"), "standby I 1 I"),),
+    ),
+    Play(
+        "an unnamed statement executed in a later batch",
+        (
+            (Parse(b"", WHO.encode()).encode() + SYNC, "I"),
+            (Bind().encode() + Execute().encode() + SYNC, "standby I"),
+            (Parse(b"", b"INSERT INTO played VALUES (1) RETURNING n").encode() + SYNC, "I"),
+            (Bind().encode() + Execute().encode() + SYNC, "1 I"),
+            (Bind().encode() + Execute().encode() + SYNC, "1 I"),
+        ),
+    ),
+    Play(
+        "a name that comes to mean a write",
+        (
+            (Parse(b"s", WHO.encode()).encode() + SYNC, "I"),
+            (Bind(b"", b"s").encode() + Execute().encode() + SYNC, "standby I"),
+            (
+                Close(b"S", b"s").encode() + Parse(b"s", b"INSERT INTO played VALUES (1) RETURNING n").encode() + SYNC,
+                "I",
+            ),
+            (Bind(b"", b"s").encode() + Execute().encode() + SYNC, "1 I"),
+            (Parse(b"s", WHO.encode()).encode() + SYNC, "!42P05 I"),
+            (Bind(b"", b"s").encode() + Execute().encode() + SYNC, "1 I"),
+        ),
+    ),
+    Play(
+        "a name keeps its meaning when what would change it is skipped",
+        (
+            ("SET pointsman.consistency = 'eventual'", "I"),
+            (Parse(b"s", WHO.encode()).encode() + SYNC, "I"),
+            (
+                run("SELECT 1 / 0") + Close(b"S", b"s").encode() + Parse(b"s", b"DELETE FROM played").encode() + SYNC,
+                "!22012 I",
+            ),
+            (Bind(b"", b"s").encode() + Execute().encode() + SYNC, "standby I"),
+            (Parse(b"t", b"INSERT INTO played VALUES (1) RETURNING n").encode() + SYNC, "I"),
+            (
+                run("SELECT 1 / 0") + Close(b"S", b"t").encode() + Parse(b"t", WHO.encode()).encode() + SYNC,
+                "!22012 I",
+            ),
+            (Bind(b"", b"t").encode() + Execute().encode() + SYNC, "1 I"),
+        ),
+    ),
+    Play(
+        "a cursor in a read-only transaction on a standby",
+        (
+            ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "T"),
+            ("DECLARE c SCROLL CURSOR FOR SELECT generate_series(1, 5)", "T"),
+            ("FETCH 2 FROM c", "1 2 T"),
+            (WHO, "standby T"),
+            ("SAVEPOINT a", "T"),
+            ("FETCH 1 FROM c", "3 T"),
+            ("SELECT 1 / 0", "!22012 E"),
+            ("ROLLBACK TO a", "T"),
+            ("MOVE BACKWARD ALL FROM c", "T"),
+            (run("FETCH 1 FROM c", WHO) + SYNC, "1 standby T"),
+            ("SET LOCAL work_mem = '8MB'", "T"),
+            ("CLOSE c", "T"),
+            ("COMMIT", "I"),
+        ),
+    ),
+    Play(
+        "a portal in a read-only transaction on a standby",
+        (
+            (run("BEGIN READ ONLY") + SYNC, "T"),
+            (
+                Parse(b"rows", b"SELECT generate_series(1, 5)").encode()
+                + Bind(b"p", b"rows").encode()
+                + Execute(b"p", 2).encode()
+                + SYNC,
+                "1 2 .. T",
+            ),
+            (Execute(b"p", 2).encode() + SYNC, "3 4 .. T"),
+            (WHO, "standby T"),
+            (Execute(b"p", 0).encode() + run(WHO) + SYNC, "5 standby T"),
+            (run("COMMIT") + SYNC, "I"),
+        ),
+    ),
+    Play(
+        "a client inside its own transaction reads its own rows",
+        (
+            ("BEGIN", "T"),
+            ("INSERT INTO played VALUES (1)", "T"),
+            (COUNT, "1 T"),
+            (run(COUNT) + SYNC, "1 T"),
+            (Parse(b"own", COUNT.encode()).encode() + Describe(b"S", b"own").encode() + SYNC, "T"),
+            (Bind(b"", b"own").encode() + Execute().encode() + SYNC, "1 T"),
+            (run("INSERT INTO played VALUES (2)", COUNT) + SYNC, "2 T"),
+            (f"{WHO}; {COUNT}", "primary 2 T"),
+            (f"/* pointsman: standby */ {COUNT}", "2 T"),
+            ("ROLLBACK", "I"),
+        ),
+    ),
+    Play(
+        "what was prepared on a standby reads its client's rows within a transaction",
+        (
+            (Parse(b"early", COUNT.encode()).encode() + Describe(b"S", b"early").encode() + SYNC, "I"),
+            (Bind(b"", b"early").encode() + Execute().encode() + SYNC, "0 I"),
+            ("BEGIN", "T"),
+            ("INSERT INTO played VALUES (1)", "T"),
+            (Bind(b"", b"early").encode() + Execute().encode() + SYNC, "1 T"),
+            ("ROLLBACK", "I"),
+            (Bind(b"", b"early").encode() + Execute().encode() + SYNC, "0 I"),
+        ),
+    ),
+    Play(
+        "comments in front of, inside and behind what begins and ends a transaction",
+        (
+            ("/* BEGIN */ START /* a */ TRANSACTION /* b */ READ /* c */ ONLY -- WRITE", "T"),
+            (WHO, "standby T"),
+            ("END -- of it", "I"),
+            ("/* a */ BEGIN /* b */ -- c", "T"),
+            (WHO, "primary T"),
+            ("-- COMMIT\nSELECT 1 /* ; COMMIT; */", "1 T"),
+            ("COMMIT /* and */ AND /* so */ CHAIN -- on", "T"),
+            ("/* x */ ROLLBACK", "I"),
+            ("/* SELECT */ INSERT INTO played VALUES (1) RETURNING current_setting('cluster_name') -- x", "primary I"),
+            ("/*/* SELECT */*/ DELETE /* FROM */ FROM played", "I"),
+        ),
+    ),
+    Play(
+        "the last of several modes holds",
+        (
+            ("BEGIN READ ONLY, READ WRITE", "T"),
+            ("INSERT INTO played VALUES (1)", "T"),
+            ("ROLLBACK", "I"),
+            ("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, ISOLATION LEVEL READ COMMITTED", "T"),
+            ("SELECT 1", "1 T"),
+            ("COMMIT", "I"),
+        ),
+    ),
+    Play(
+        "an implicit transaction of a string is undone by its error",
+        (
+            ("INSERT INTO played VALUES (1); SELECT 1 / 0", "!22012 I"),
+            (f"SELECT 1; {COUNT}", "1 0 I"),
+        ),
+    ),
+    Play(
+        "a Flush within a transaction, and what follows it",
+        (
+            ("BEGIN", "T"),
+            (run("INSERT INTO played VALUES (1)", COUNT) + Flush().encode() + run(WHO) + SYNC, "1 primary T"),
+            ("ROLLBACK", "I"),
+        ),
+    ),
+    *BUGS,
+)
+
+
+@pytest.fixture(scope="module")
+def address(cluster: Sandbox, endpoint: Endpoint) -> Iterator[Address]:
+    address = Address(endpoint.host, endpoint.port, endpoint.user, endpoint.password, endpoint.database)
+    cluster.query(SET_UP, user=cluster.user)
+    cluster.wait_for_replay()
+    with Talk(address) as talk:
+        # Any DDL that passes makes it read the catalog again.
+        talk.say("CREATE TABLE played_ddl (); DROP TABLE played_ddl")
+    yield address
+    cluster.query(TEAR_DOWN, user=cluster.user)
+
+
+@pytest.fixture
+def talk(cluster: Sandbox, address: Address) -> Iterator["Talk"]:
+    """A client whose reads of `played`, which is empty, a standby serves."""
+    cluster.query("TRUNCATE played", user=cluster.user)
+    cluster.wait_for_replay()
+    with Talk(address) as one:
+        eventually(lambda: one.say(f"{WHO} FROM (SELECT count(*) FROM played) x") == "standby I")
+        yield one
+
+
+class Talk:
+    """A client that tells what it hears in words. A context manager."""
+
+    def __init__(self, address: Address, **settings: str) -> None:
+        self._client = RawClient(address)
+        parameters = {"user": address.user, "database": address.database, **settings}
+        self._startup = StartupMessage(tuple((name.encode(), value.encode()) for name, value in parameters.items()))
+
+    def __enter__(self) -> Self:
+        _, ending = self._client.log_in(self._startup.encode())
+        assert ending is Ending.ENOUGH
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.__exit__(None, None, None)
+
+    def say(self, what: str | bytes) -> str:
+        """Send a Query, or bytes that hold as many batches as they say; everything up to the last ReadyForQuery."""
+        data = queries(what) if isinstance(what, str) else what
+        self._client.send(data)
+        came, ending = self._client.read(batches_in(data))
+        assert ending is Ending.ENOUGH, [*came, ending]
+        return " ".join(word for message in came if (word := word_for(message)))
+
+
+def batches_in(data: bytes) -> int:
+    """How many ReadyForQuery messages are due: one for each Sync and Query."""
+    batches = position = 0
+    while position < len(data):
+        batches += data[position : position + 1] in (b"Q", b"S")
+        position += 1 + int.from_bytes(data[position + 1 : position + 5], "big")
+    return batches
+
+
+def word_for(message: Message) -> str:
+    if isinstance(message, ReadyForQuery):
+        return message.status.decode()
+    if isinstance(message, ErrorResponse):
+        return f"!{message.field(b'C').decode()}"
+    if isinstance(message, PortalSuspended):
+        return ".."
+    if isinstance(message, DataRow):
+        values = ["NULL" if value is None else value.decode() for value in message.values]
+        return ",".join({"db1": "primary", "db2": "standby", "db3": "standby"}.get(value, value) for value in values)
+    return ""
+
+
+def parameter(play: Play) -> ParameterSet:
+    marks = [pytest.mark.xfail(strict=True, reason=play.bug)] if play.bug else []
+    return pytest.param(play, marks=marks, id=play.name.replace(" ", "-"))
+
+
+@pytest.mark.parametrize("play", [parameter(play) for play in PLAYS])
+def test_play(talk: Talk, play: Play) -> None:
+    assert [(sent, talk.say(sent)) for sent, _ in play.steps] == list(play.steps)
+
+
+@pytest.mark.xfail(strict=True, reason="a standby has no serializable transactions, and is given reads of those")
+def test_a_client_whose_transactions_are_serializable_reads(address: Address, talk: Talk) -> None:
+    with Talk(address, options="-c default_transaction_isolation=serializable") as client:
+        assert {client.say(COUNT) for _ in range(5)} == {"0 I"}
+
+
+def test_a_role_whose_transactions_are_serializable_reads(
+    cluster: Sandbox, address: Address, talk: Talk, tmp_path: Path
+) -> None:
+    change = f"ALTER ROLE {address.user} IN DATABASE {address.database}"
+    cluster.query(f"{change} SET default_transaction_isolation = 'serializable'")
+    try:
+        cluster.wait_for_replay()
+        with pointsman(cluster, tmp_path) as own, Talk(address._replace(port=own.port)) as client:
+            # No standby lets such a role in. Long enough for the catalog to be there, and to have said so.
+            until = time.monotonic() + 1.5
+            while time.monotonic() < until:
+                assert client.say(f"{WHO} FROM (SELECT count(*) FROM played) x") == "primary I"
+    finally:
+        cluster.query(f"{change} RESET default_transaction_isolation")
+        cluster.wait_for_replay()
+
+
+def test_what_only_frames_a_transaction_is_no_write(cluster: Sandbox, talk: Talk) -> None:
+    """Global consistency sends the next read to a standby that has replayed all writes: here, none does from now on."""
+    talk.say("SET pointsman.consistency = 'global'")
+    eventually(lambda: talk.say(WHO) == "standby I")
+    with replay_paused(cluster):
+        cluster.query("INSERT INTO played VALUES (1)")
+        for modes in ("", " READ WRITE", " ISOLATION LEVEL SERIALIZABLE READ ONLY"):
+            assert talk.say(f"BEGIN{modes}") == "T"
+            for frame in ("SET LOCAL work_mem = '8MB'", "SAVEPOINT a", "ROLLBACK TO a", "RELEASE a"):
+                assert talk.say(frame) == "T"
+            assert talk.say(f"{WHO} FROM played") == "primary T"
+            assert talk.say(run(COUNT) + SYNC) == "1 T"
+            assert talk.say("COMMIT AND CHAIN") == "T"
+            assert talk.say("COMMIT") == "I"
+            assert talk.say(WHO) == "standby I", modes
+        assert talk.say("SELECT 1 FROM played FOR UPDATE; ROLLBACK").endswith("I")
+        assert talk.say(WHO) == "primary I"
+
+
+@contextmanager
+def replay_paused(cluster: Sandbox) -> Iterator[None]:
+    """On all standbys."""
+    try:
+        for node in cluster.standbys:
+            cluster.query("SELECT pg_wal_replay_pause()", node)
+        yield
+    finally:
+        for node in cluster.standbys:
+            cluster.query("SELECT pg_wal_replay_resume()", node)
+        cluster.wait_for_replay()
