@@ -251,7 +251,9 @@ def _named(kind: str) -> str:
 
 def _transaction(kind: str, fields: Tree) -> TransactionFacts | None:
     if kind == "TransactionStmt":
-        return _modes(TRANSACTION_KINDS[cast(str, fields["kind"])], cast("list[Tree]", fields.get("options", [])))
+        # What is chained goes on in the same modes.
+        kind = WITHIN if fields.get("chain") is True else TRANSACTION_KINDS[cast(str, fields["kind"])]
+        return _modes(kind, cast("list[Tree]", fields.get("options", [])))
     if kind == "VariableSetStmt" and fields.get("name") == "TRANSACTION":
         return _modes(SET_TRANSACTION, cast("list[Tree]", fields.get("args", [])))
     return None
@@ -281,7 +283,13 @@ def _constant(node: Tree) -> str:
 
 def _own_setting(kind: str, fields: Tree) -> tuple[str, str] | None:
     name = cast(str, fields.get("name", ""))
-    if kind != "VariableSetStmt" or not name.startswith(OWN_PREFIX):
+    if kind == "DiscardStmt" and fields.get("target") == "DISCARD_ALL":
+        return "", ""
+    if kind != "VariableSetStmt" or fields.get("is_local") is True:
+        return None
+    if fields.get("kind") == "VAR_RESET_ALL":
+        return "", ""
+    if not name.startswith(OWN_PREFIX):
         return None
     value = ""
     for argument in cast("list[Tree]", fields.get("args", [])):

@@ -20,7 +20,7 @@ ANY_NUMBER: Final = -1
 BEGIN: Final = "begin"
 SET_TRANSACTION: Final = "set"
 WITHIN: Final = "within"
-"""SAVEPOINT, RELEASE, ROLLBACK TO."""
+"""SAVEPOINT, RELEASE, ROLLBACK TO, and COMMIT or ROLLBACK AND CHAIN."""
 END: Final = "end"
 """COMMIT and ROLLBACK."""
 TWO_PHASE: Final = "two-phase"
@@ -68,7 +68,7 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
     transaction: TransactionFacts | None = None
     """What it does to the transaction it stands in."""
     own_setting: tuple[str, str] | None = None
-    """The setting of ours, without "pointsman.", that it sets, and to what; "" by RESET."""
+    """The setting of ours, without "pointsman.", that it sets, and to what; "" by RESET. All of them are ""."""
     asks: str = ""
     """It asks us rather than PostgreSQL: EXPLAIN_ROUTE or LAST_ROUTE."""
     explained: "StatementFacts | None" = None

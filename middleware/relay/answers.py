@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from middleware.relay.client_connection import ClientConnection
 
 TEMPORARY: Final = Decision(Target.PRIMARY, "its session has created temporary tables")
+SERIALIZABLE: Final = Decision(Target.PRIMARY, "its session's transactions are serializable, which no standby does")
 ASKED: Final = {
     PRIMARY_ONLY: Decision(Target.PRIMARY, "its session asks for the primary (pointsman.route)"),
 }
@@ -59,9 +60,7 @@ class RouteAnswers(Answerer):
             return IN_TRANSACTION
         if client.own.route != AUTO:
             return ASKED.get(client.own.route, ASKED_FOR_STANDBY)
-        if client.temporary:
-            return TEMPORARY
-        return client.router.route(facts)
+        return client.confined or client.router.route(facts)
 
     def _explain(self, facts: StatementFacts) -> Explanation:
         client = self._client

@@ -19,7 +19,7 @@ import structlog
 from middleware.errors import Canceled, PointsmanError, ShuttingDown, TooManyConnections
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import LENT, Borrower, ServerConnection
-from middleware.relay.answers import RouteAnswers
+from middleware.relay.answers import SERIALIZABLE, TEMPORARY, RouteAnswers
 from middleware.relay.cancel import send_cancel
 from middleware.relay.freshness import GLOBAL, PRIMARY, SESSION, Marks
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
@@ -44,8 +44,8 @@ from middleware.session.server import (
 )
 from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response, notice
 from middleware.wire.codes import QUERY
-from parser.facts import CHANGES, EMPTY, UNCHANGED, StatementFacts
-from routing.router import Target
+from parser.facts import CHANGES, EMPTY, END, UNCHANGED, WITHIN, StatementFacts
+from routing.router import Decision, Target
 
 log: Final = structlog.get_logger("client")
 
@@ -81,6 +81,7 @@ class ClientConnection(Borrower):
         "_standby_transaction",
         "_wait_until",
         "answers",
+        "confined",
         "database",
         "deadline",
         "last_facts",
@@ -93,7 +94,6 @@ class ClientConnection(Borrower):
         "secret",
         "server",
         "session",
-        "temporary",
         "user",
     )
 
@@ -124,8 +124,8 @@ class ClientConnection(Borrower):
         )
         self.marks: Final = Marks()
         self.own: Final = own
-        self.temporary = False
-        """It has created temporary tables: what it reads may be one of them."""
+        self.confined: Decision | None = SERIALIZABLE if parameters.serializable else None
+        """Why all its reads stay on the primary; None while they need not."""
         self._standby_transaction = False
         """A read-only transaction was begun on the standby it has."""
         self._wait_until = 0.0
@@ -276,7 +276,7 @@ class ClientConnection(Borrower):
         if server is None:
             route = self._nodes()
             pool = route.primary
-            reads = decision.target is Target.STANDBY and not self.temporary
+            reads = decision.target is Target.STANDBY and self.confined is None
             if reads:
                 standby = self._standby(route)
                 if standby is not None:
@@ -384,7 +384,7 @@ class ClientConnection(Borrower):
             return Target.PRIMARY
         if self.own.route != AUTO:
             return Target.PRIMARY if self.own.route == PRIMARY_ONLY else Target.STANDBY
-        if self.temporary:
+        if self.confined is not None:
             return Target.PRIMARY
         for facts in batch.facts:
             if self.router.route(facts).target is Target.PRIMARY:
@@ -511,9 +511,9 @@ class ClientConnection(Borrower):
                 if facts.changes_catalog > self._changes_catalog:
                     self._changes_catalog = facts.changes_catalog
                 if facts.temporary:
-                    self.temporary = True
-                if facts.transaction is not None and not self._on_primary:
-                    self._standby_transaction = True
+                    self.confined = TEMPORARY
+                if facts.transaction is not None and not self._on_primary and facts.transaction.kind != WITHIN:
+                    self._standby_transaction = facts.transaction.kind != END
                 if self._on_primary and not self.wrote:
                     self.wrote = self.router.route(facts).writes
         out = self.session.emit(batch, data, server.session)

@@ -33,8 +33,10 @@ class OwnSettings:
         """Its statements take other ways than most."""
 
     def set(self, name: str, value: str) -> PointsmanError | None:
-        """Set one, or with "" put it back to its default; what is wrong with that, if anything is."""
-        if name == "consistency":
+        """Set one (all by the name ""), with "" back to its default; what is wrong with that, if anything is."""
+        if not name:
+            self.level, self.route, self.notices = self._default_level, AUTO, False
+        elif name == "consistency":
             if value and value not in LEVELS:
                 return InvalidSetting(name, value, LEVELS)
             self.level = LEVELS[value] if value else self._default_level

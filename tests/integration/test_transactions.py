@@ -566,7 +566,6 @@ def test_play(talk: Talk, play: Play) -> None:
     assert [(sent, talk.say(sent)) for sent, _ in play.steps] == list(play.steps)
 
 
-@pytest.mark.xfail(strict=True, reason="a standby has no serializable transactions, and is given reads of those")
 def test_a_client_whose_transactions_are_serializable_reads(address: Address, talk: Talk) -> None:
     with Talk(address, options="-c default_transaction_isolation=serializable") as client:
         assert {client.say(COUNT) for _ in range(5)} == {"0 I"}
