@@ -164,6 +164,7 @@ def _several(parts: list[StatementFacts]) -> StatementFacts:
         relations=frozenset().union(*(part.relations for part in parts)),
         writes=frozenset().union(*(part.writes for part in parts)),
         temporary=frozenset().union(*(part.temporary for part in parts)),
+        ends_within=any(part.transaction is not None and part.transaction.kind == END for part in parts),
         session_state=", ".join(part.session_state for part in parts if part.session_state),
         copy_in=any(part.copy_in for part in parts),
         deallocates_all=any(part.deallocates_all for part in parts),

@@ -67,6 +67,8 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
     """The settings it asks for, by SHOW or current_setting(); ANY_SETTING where it computes the name."""
     transaction: TransactionFacts | None = None
     """What it does to the transaction it stands in."""
+    ends_within: bool = False
+    """Of several statements: one ends a transaction."""
     own_setting: tuple[str, str] | None = None
     """The setting of ours, without "pointsman.", that it sets, and to what; "" by RESET. All of them are ""."""
     asks: str = ""

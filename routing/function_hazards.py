@@ -38,6 +38,12 @@ class Functions:
             if one.oid in self.hazards and one.name not in harmless
         }
         """The names, in lower case, whose mention in a function's body is enough: no built-in of theirs is harmless."""
+        self._shadowing = {
+            f"{one.schema}.{one.name}".lower(): self.hazards[one.oid]
+            for one in functions
+            if one.oid in self.hazards and one.name in harmless
+        }
+        """Those named like a harmless built-in: these have to be called with their schemas."""
         self._by_lower: dict[str, set[int]] = {}
         for one in functions:
             self._by_lower.setdefault(one.name.lower(), set()).add(one.oid)
@@ -109,6 +115,9 @@ class Functions:
             for name in names:
                 if not _WORD.fullmatch(name) and name.replace('"', '""') in body:
                     return f"mentions {name}, which {names[name]}"
+        for name, hazard in self._shadowing.items():
+            if name in body:
+                return f"mentions {name}, which {hazard}"
         for name, hazard in operators.items():
             if name in function.body:
                 return f"mentions the operator {name}, which {hazard}"

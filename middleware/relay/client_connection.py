@@ -22,6 +22,7 @@ from middleware.pool.server_connection import LENT, Borrower, ServerConnection
 from middleware.relay.answers import SERIALIZABLE, TEMPORARY, RouteAnswers
 from middleware.relay.cancel import send_cancel
 from middleware.relay.freshness import GLOBAL, PRIMARY, SESSION, Marks
+from middleware.relay.moving import leave_standby
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
 from middleware.relay.relay import NEVER, NO_PRIMARY, NO_STANDBY, Relay, Route
 from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
@@ -44,7 +45,16 @@ from middleware.session.server import (
 )
 from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response, notice
 from middleware.wire.codes import QUERY
-from parser.facts import CHANGES, EMPTY, END, UNCHANGED, WITHIN, StatementFacts
+from parser.facts import (
+    BEGIN,
+    CHANGES,
+    EMPTY,
+    SET_TRANSACTION,
+    UNCHANGED,
+    WITHIN,
+    StatementFacts,
+    TransactionFacts,
+)
 from routing.router import Decision, Target
 
 log: Final = structlog.get_logger("client")
@@ -61,6 +71,8 @@ class ClientConnection(Borrower):
 
     __slots__ = (
         "_backlog",
+        "_begin_again",
+        "_begun",
         "_blocked",
         "_changes_catalog",
         "_closed",
@@ -79,6 +91,7 @@ class ClientConnection(Borrower):
         "_sent_open",
         "_slow",
         "_standby_transaction",
+        "_untouched",
         "_wait_until",
         "answers",
         "confined",
@@ -128,6 +141,11 @@ class ClientConnection(Borrower):
         """Why all its reads stay on the primary; None while they need not."""
         self._standby_transaction = False
         """A read-only transaction was begun on the standby it has."""
+        self._begun: TransactionFacts | None = None
+        self._untouched = False
+        """Nothing has run in it since."""
+        self._begin_again = b""
+        """What begins on the primary the transaction that was begun on a standby."""
         self._wait_until = 0.0
         """When the read it holds goes to the primary, if no standby is fresh enough by then; 0 while none is held."""
         self.last_node = ""
@@ -357,6 +375,15 @@ class ClientConnection(Borrower):
                 server.transport.write(SYNC_MESSAGE)
             self._held, self._held_data = batch, data
             return False
+        if self._standby_transaction and not self._sent_open:
+            again = leave_standby(batch.facts, self._begun if self._untouched else None, self.router)
+            if again is not None:
+                # End it there, and go on with this batch where it belongs.
+                self._standby_transaction = False
+                self._begin_again = again
+                server.ask(b"ROLLBACK")
+                self._held, self._held_data = batch, data
+                return False
         self._send(server, batch, data)
         return batch.state != HELD
 
@@ -495,9 +522,13 @@ class ClientConnection(Borrower):
         server.lend(self, self.session.statements)
         if self._slow:
             server.pause_reading()
-        if server.session.parameters is self.session.parameters:
-            return b""
-        return server.settings_for(self.session.parameters, self.relay.parameters)
+        prefix = b""
+        if server.session.parameters is not self.session.parameters:
+            prefix = server.settings_for(self.session.parameters, self.relay.parameters)
+        if self._begin_again:
+            prefix += server.unseen(self._begin_again)
+            self._begin_again = b""
+        return prefix
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
         if batch.facts:
@@ -512,8 +543,8 @@ class ClientConnection(Borrower):
                     self._changes_catalog = facts.changes_catalog
                 if facts.temporary:
                     self.confined = TEMPORARY
-                if facts.transaction is not None and not self._on_primary and facts.transaction.kind != WITHIN:
-                    self._standby_transaction = facts.transaction.kind != END
+                if not self._on_primary:
+                    self._follow(facts.transaction)
                 if self._on_primary and not self.wrote:
                     self.wrote = self.router.route(facts).writes
         out = self.session.emit(batch, data, server.session)
@@ -521,6 +552,14 @@ class ClientConnection(Borrower):
         self._sent_open = self.session.batch_open
         if out:
             server.transport.write(prefix + out if prefix else out)
+
+    def _follow(self, transaction: TransactionFacts | None) -> None:
+        """A standby is sent a statement: what it does to the transaction there."""
+        self._untouched = False
+        if transaction is None or transaction.kind in (WITHIN, SET_TRANSACTION):
+            return
+        self._standby_transaction = self._untouched = transaction.kind == BEGIN
+        self._begun = transaction
 
     def _tell_route(self, server: ServerConnection, batch: Batch) -> None:
         """Remember where a batch goes, and tell the client if it wants to know."""
@@ -575,6 +614,7 @@ class ClientConnection(Borrower):
     def _fail_batch(self, batch: Batch, error: PointsmanError) -> None:
         """Answer a batch that was not sent with an error, as a server would."""
         session = self.session
+        self._begin_again = b""
         session.take_back(batch)
         out = error_response(error, "ERROR")
         if batch.state == COMPLETE or batch.hold == HOLD_FOR_QUERY:
