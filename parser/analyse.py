@@ -17,6 +17,7 @@ from pglast.parser import (  # noqa: TID251 - this is the one door
 
 from parser import session_state
 from parser.facts import (
+    ALL_SETTINGS,
     ANY_NUMBER,
     ANY_SETTING,
     BEGIN,
@@ -285,11 +286,11 @@ def _constant(node: Tree) -> str:
 def _own_setting(kind: str, fields: Tree) -> tuple[str, str] | None:
     name = cast(str, fields.get("name", ""))
     if kind == "DiscardStmt" and fields.get("target") == "DISCARD_ALL":
-        return "", ""
+        return ALL_SETTINGS, ""
     if kind != "VariableSetStmt" or fields.get("is_local") is True:
         return None
     if fields.get("kind") == "VAR_RESET_ALL":
-        return "", ""
+        return ALL_SETTINGS, ""
     if not name.startswith(OWN_PREFIX):
         return None
     value = ""

@@ -70,7 +70,7 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
     ends_within: bool = False
     """Of several statements: one ends a transaction."""
     own_setting: tuple[str, str] | None = None
-    """The setting of ours, without "pointsman.", that it sets, and to what; "" by RESET. All of them are ""."""
+    """The setting of ours, without "pointsman.", that it sets, and to what; "" by RESET; ALL_SETTINGS by RESET ALL."""
     asks: str = ""
     """It asks us rather than PostgreSQL: EXPLAIN_ROUTE or LAST_ROUTE."""
     explained: "StatementFacts | None" = None
@@ -110,6 +110,7 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
 
 EXPLAIN_ROUTE: Final = "explain"
 LAST_ROUTE: Final = "last_route"
+ALL_SETTINGS: Final = " "
 ANY_SETTING: Final = "*"
 PRIMARY_HINT: Final = "primary"
 STANDBY_HINT: Final = "standby"

@@ -7,6 +7,7 @@ from typing import Final
 
 from middleware.errors import InvalidSetting, PointsmanError, UnknownSetting
 from middleware.relay.freshness import LEVELS
+from parser.facts import ALL_SETTINGS
 
 AUTO: Final = 0
 PRIMARY_ONLY: Final = 1
@@ -33,8 +34,8 @@ class OwnSettings:
         """Its statements take other ways than most."""
 
     def set(self, name: str, value: str) -> PointsmanError | None:
-        """Set one (all by the name ""), with "" back to its default; what is wrong with that, if anything is."""
-        if not name:
+        """Set one (ALL_SETTINGS: all of them), with "" back to its default; what is wrong with that, if anything is."""
+        if name == ALL_SETTINGS:
             self.level, self.route, self.notices = self._default_level, AUTO, False
         elif name == "consistency":
             if value and value not in LEVELS:

@@ -488,18 +488,18 @@ def test_views_in_a_circle_are_no_reason_and_no_end() -> None:
     assert [hazards(found.relations, name) for name in ("a", "b", "c", "self")] == [""] * 4
 
 
-@pytest.mark.parametrize("first", [0, 1])
-def test_a_view_over_a_table_whose_policy_reads_the_view(first: int) -> None:
-    rows = [
-        relation("t", persistence="u", policies=("EXISTS ( SELECT 1 FROM app.v)",)),
-        view("v", "SELECT * FROM app.t"),
-    ]
-    if first:
-        # So it is found, and the order of rows must not matter.
-        rows.reverse()
-        assert of_relation("v", *rows) == "is a view: it reads app.t, which is unlogged"
-        rows.reverse()
-    assert of_relation("v", *rows) == "is a view: it reads app.t, which is unlogged"
+CIRCLE = [
+    relation("t", persistence="u", policies=("EXISTS ( SELECT 1 FROM app.v)",)),
+    view("v", "SELECT * FROM app.t"),
+]
+
+
+def test_a_view_over_a_table_whose_policy_reads_the_view() -> None:
+    assert of_relation("v", *CIRCLE[::-1]) == "is a view: it reads app.t, which is unlogged"
+
+
+def test_the_order_of_rows_does_not_matter_in_a_circle() -> None:
+    assert of_relation("v", *CIRCLE) == "is a view: it reads app.t, which is unlogged"
 
 
 def test_what_is_read_with_its_children_is_what_they_are() -> None:

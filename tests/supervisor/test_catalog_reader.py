@@ -45,6 +45,7 @@ CREATE AGGREGATE app.bad_total(int) (SFUNC = app.bad_step, STYPE = int);
 
 CREATE TABLE app.plain (a int, b text);
 CREATE UNLOGGED TABLE app.fleeting (a int);
+CREATE TABLE public.common (a int);
 CREATE SEQUENCE app.numbers;
 CREATE TABLE "Odd Schema"."Odd ""Table""" ("Odd Column" int);
 CREATE TABLE app.parted (a int) PARTITION BY LIST (a);
@@ -60,6 +61,7 @@ CREATE FUNCTION app.full_name(app.plain) RETURNS int VOLATILE LANGUAGE sql AS 'S
 CREATE FUNCTION app.short_name(app.plain) RETURNS int STABLE LANGUAGE sql AS 'SELECT 1';
 
 CREATE VIEW app.reads AS SELECT a, lower(b) AS b FROM app.plain WHERE a = 1;
+CREATE VIEW app.of_common AS SELECT a FROM common;
 CREATE VIEW app.touches AS SELECT app.touch() AS a;
 CREATE VIEW app.above AS SELECT * FROM app.touches;
 CREATE VIEW app.next AS SELECT nextval('app.numbers') AS a;
@@ -197,6 +199,8 @@ async def test_functions(catalog: Catalog, name: str, overloads: list[Overload])
         ("app", "kept", ""),
         ("app", "far", "is a foreign table, whose data is not the cluster's"),
         ("app", "reads", ""),
+        # Whatever the path of those who ask, the name is qualified.
+        ("app", "of_common", ""),
         ("app", "touches", "is a view: it calls app.touch(), which is volatile"),
         ("app", "above", "is a view: it reads app.touches, which is a view: it calls app.touch(), which is volatile"),
         ("app", "next", "is a view: it calls nextval(), which is volatile"),
