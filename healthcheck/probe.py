@@ -48,6 +48,10 @@ class Probe:
             replay_lsn=row["replay_lsn"],
         )
 
+    def unseen(self) -> Observation:
+        """What is known of the node before it has answered."""
+        return Observation(self._name, self._host, self._port)
+
     def close(self) -> None:
         """Drop the connection."""
         self._line.close()

@@ -47,6 +47,12 @@ class SetCatalog(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """When its reading ended: a standby that is fresh as of then has the same catalog."""
 
 
+class SetChanges(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down, after the SetCatalog that DDL has led to: up to when each worker's reports of DDL have been passed on."""
+
+    reported: tuple[float, ...]
+
+
 class SetFreshness(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Down, after each sample: for each standby, as of when it is fresh (time.monotonic()), and its lag in bytes."""
 
@@ -73,10 +79,11 @@ class Ready(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class CatalogWanted(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Up: a client has come for a database of which the worker has no catalog, or (`stale`) DDL was seen on it."""
+    """Up: a client has come for a database of which the worker has no catalog, or DDL was seen on it."""
 
     database: str
-    stale: bool = False
+    changed_at: float = 0.0
+    """When its client was told of the DDL (time.monotonic()); 0 where there was none."""
     suspected: bool = False
     """Something ran of which nobody can see whether it changed it."""
 
@@ -121,7 +128,7 @@ class Drained(msgspec.Struct, frozen=True, tag=True, array_like=True):
     worker: int
 
 
-Down = Configure | SetTopology | SetCatalog | SetFreshness | Drain | ForwardCancel
+Down = Configure | SetTopology | SetCatalog | SetChanges | SetFreshness | Drain | ForwardCancel
 Up = Ready | CatalogWanted | FreshnessWanted | NodeTrouble | Counters | Drained | ForwardCancel
 
 

@@ -28,6 +28,7 @@ from middleware.control import (
     NodeTrouble,
     Ready,
     SetCatalog,
+    SetChanges,
     SetFreshness,
     SetTopology,
 )
@@ -89,6 +90,8 @@ class Worker(asyncio.Protocol):
             relay.set_catalog(message.catalog, message.read_at, message.changed_at)
         elif isinstance(message, SetFreshness):
             relay.set_freshness(message.standbys)
+        elif isinstance(message, SetChanges):
+            relay.commits.reported = message.reported
         elif isinstance(message, ForwardCancel):
             relay.cancel(message.process_id, message.secret)
         elif isinstance(message, Drain):
@@ -102,8 +105,8 @@ class Worker(asyncio.Protocol):
 
     # What a relay tells the control plane
 
-    def catalog_wanted(self, database: str, stale: bool) -> None:
-        self._tell(CatalogWanted(database, stale))
+    def catalog_wanted(self, database: str, changed_at: float) -> None:
+        self._tell(CatalogWanted(database, changed_at))
 
     def catalog_suspected(self, database: str) -> None:
         self._tell(CatalogWanted(database, suspected=True))

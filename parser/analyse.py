@@ -23,6 +23,8 @@ from parser.facts import (
     CHANGES,
     EMPTY,
     END,
+    EXPLAIN_ROUTE,
+    LAST_ROUTE,
     MAY_CHANGE,
     PRIMARY_HINT,
     SET_TRANSACTION,
@@ -162,9 +164,11 @@ def _several(parts: list[StatementFacts]) -> StatementFacts:
         relations=frozenset().union(*(part.relations for part in parts)),
         writes=frozenset().union(*(part.writes for part in parts)),
         temporary=frozenset().union(*(part.temporary for part in parts)),
+        ends_within=any(part.transaction is not None and part.transaction.kind == END for part in parts),
         session_state=", ".join(part.session_state for part in parts if part.session_state),
         copy_in=any(part.copy_in for part in parts),
         deallocates_all=any(part.deallocates_all for part in parts),
+        depends_on_constants=any(part.depends_on_constants for part in parts),
         changes_catalog=max(part.changes_catalog for part in parts),
     )
 
@@ -177,6 +181,11 @@ def _facts_of(statement: Tree) -> StatementFacts:
     if kind == "VariableShowStmt":
         found.shows.add(cast(str, fields["name"]))
     own_setting = _own_setting(kind, fields)
+    options = _options(fields) if kind == "ExplainStmt" else {}
+    if options.get("route", "false") not in session_state.FALSE:
+        return _explain_route(fields, options)
+    if kind == "VariableShowStmt" and fields["name"] == f"{OWN_PREFIX}last_route":
+        return StatementFacts(kind=kind, asks=LAST_ROUTE)
     return StatementFacts(
         kind=kind,
         write_reason=_structure(kind, fields, found),
@@ -199,6 +208,31 @@ def _facts_of(statement: Tree) -> StatementFacts:
     )
 
 
+def _explain_route(fields: Tree, options: dict[str, str]) -> StatementFacts:
+    """EXPLAIN (ROUTE): PostgreSQL's grammar takes any option, and leaves it to the server to know it."""
+    explained = _facts_of(cast(Tree, fields["query"]))
+    return StatementFacts(
+        kind="ExplainStmt",
+        asks=EXPLAIN_ROUTE,
+        explained=explained,
+        as_json=options.get("format") == "json",
+        depends_on_constants=explained.depends_on_constants,
+    )
+
+
+def _options(fields: Tree) -> dict[str, str]:
+    """EXPLAIN's options by name; one without a value is on."""
+    found: dict[str, str] = {}
+    for option in cast("list[dict[str, Tree]]", fields.get("options", [])):
+        element = option["DefElem"]
+        argument = cast("dict[str, Tree]", element.get("arg", {}))
+        value = "true"
+        for kind, node in argument.items():
+            value = _constant(node) if kind == "A_Const" else str(next(iter(node.values()), ""))
+        found[str(element["defname"]).lower()] = value.lower()
+    return found
+
+
 def _structure(kind: str, fields: Tree, found: "_Found") -> str:
     """Why a standby cannot run it, whatever its names mean; "" where that depends on them."""
     if kind in ("SelectStmt", "VariableShowStmt"):
@@ -218,7 +252,9 @@ def _named(kind: str) -> str:
 
 def _transaction(kind: str, fields: Tree) -> TransactionFacts | None:
     if kind == "TransactionStmt":
-        return _modes(TRANSACTION_KINDS[cast(str, fields["kind"])], cast("list[Tree]", fields.get("options", [])))
+        # What is chained goes on in the same modes.
+        kind = WITHIN if fields.get("chain") is True else TRANSACTION_KINDS[cast(str, fields["kind"])]
+        return _modes(kind, cast("list[Tree]", fields.get("options", [])))
     if kind == "VariableSetStmt" and fields.get("name") == "TRANSACTION":
         return _modes(SET_TRANSACTION, cast("list[Tree]", fields.get("args", [])))
     return None
@@ -248,7 +284,13 @@ def _constant(node: Tree) -> str:
 
 def _own_setting(kind: str, fields: Tree) -> tuple[str, str] | None:
     name = cast(str, fields.get("name", ""))
-    if kind != "VariableSetStmt" or not name.startswith(OWN_PREFIX):
+    if kind == "DiscardStmt" and fields.get("target") == "DISCARD_ALL":
+        return "", ""
+    if kind != "VariableSetStmt" or fields.get("is_local") is True:
+        return None
+    if fields.get("kind") == "VAR_RESET_ALL":
+        return "", ""
+    if not name.startswith(OWN_PREFIX):
         return None
     value = ""
     for argument in cast("list[Tree]", fields.get("args", [])):

@@ -20,7 +20,7 @@ ANY_NUMBER: Final = -1
 BEGIN: Final = "begin"
 SET_TRANSACTION: Final = "set"
 WITHIN: Final = "within"
-"""SAVEPOINT, RELEASE, ROLLBACK TO."""
+"""SAVEPOINT, RELEASE, ROLLBACK TO, and COMMIT or ROLLBACK AND CHAIN."""
 END: Final = "end"
 """COMMIT and ROLLBACK."""
 TWO_PHASE: Final = "two-phase"
@@ -67,8 +67,16 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
     """The settings it asks for, by SHOW or current_setting(); ANY_SETTING where it computes the name."""
     transaction: TransactionFacts | None = None
     """What it does to the transaction it stands in."""
+    ends_within: bool = False
+    """Of several statements: one ends a transaction."""
     own_setting: tuple[str, str] | None = None
-    """The setting of ours, without "pointsman.", that it sets, and to what; "" by RESET."""
+    """The setting of ours, without "pointsman.", that it sets, and to what; "" by RESET. All of them are ""."""
+    asks: str = ""
+    """It asks us rather than PostgreSQL: EXPLAIN_ROUTE or LAST_ROUTE."""
+    explained: "StatementFacts | None" = None
+    """The statement in EXPLAIN (ROUTE)."""
+    as_json: bool = False
+    """EXPLAIN (ROUTE, FORMAT JSON)."""
     depends_on_constants: bool = False
     """These facts hold for this very text, not for others of its shape."""
     hint: str = ""
@@ -83,8 +91,25 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
     """It drops every prepared statement of its session."""
     changes_catalog: int = UNCHANGED
     """Whether it creates, alters or drops something that routing reads of the catalog."""
+    special: bool = False
+    """It says anything of the above that is not about where to run it. Worked out, not given."""
+
+    def __post_init__(self) -> None:
+        special = bool(
+            self.transaction
+            or self.own_setting
+            or self.asks
+            or self.temporary
+            or self.session_state
+            or self.copy_in
+            or self.deallocates_all
+            or self.changes_catalog
+        )
+        msgspec.structs.force_setattr(self, "special", special)
 
 
+EXPLAIN_ROUTE: Final = "explain"
+LAST_ROUTE: Final = "last_route"
 ANY_SETTING: Final = "*"
 PRIMARY_HINT: Final = "primary"
 STANDBY_HINT: Final = "standby"

@@ -38,4 +38,7 @@ nextval() and setval() are not among them: they only move what currval() and las
 reset of the session.
 """
 
+FALSE: Final = frozenset({"false", "off", "0", "no"})
+"""How a boolean option says no (commands/define.c, defGetBoolean)."""
+
 CURSOR_OPT_HOLD: Final = 0x0020  # nodes/parsenodes.h

@@ -30,8 +30,10 @@ KEPT_BYTES_MAX: Final = 4 * 1024
 NOT_PLAIN: Final = b'"$\\' + bytes(range(128, 256))
 """Quoted identifiers, dollar quotes and parameters, escapes, other alphabets: not for a regular expression."""
 
-_blank_constants: Final = re.compile(rb"'(?:[^']|'')*'|\b[0-9]+\b").sub
+_blank_constants: Final = re.compile(rb"(')(?:[^']|'')*'|\b[0-9]+\b").sub
 """Strings and numbers, where nothing of the above is in the text."""
+BLANK: Final = rb"\g<1>0\g<1>"
+"""A string keeps its quotes: it may stand right behind a word."""
 
 
 class Generations(Generic[K, V]):
@@ -87,7 +89,7 @@ class FactsTable:
             facts = self._read(text)
             self.by_text.put(text, facts)
             return facts
-        blanked = _blank_constants(b"0", text)
+        blanked = _blank_constants(BLANK, text)
         facts = self.by_blanked.get(blanked)
         if facts is None:
             facts = self._read(text)
@@ -115,6 +117,13 @@ class FactsTable:
         if facts is None or facts.depends_on_constants:
             facts = analyse(words)
             if hint:
-                facts = msgspec.structs.replace(facts, hint=hint)
+                facts = _with_hint(facts, hint)
             self.by_shape.put(key, facts)
         return facts
+
+
+def _with_hint(facts: StatementFacts, hint: str) -> StatementFacts:
+    explained = facts.explained
+    if explained is not None:
+        return msgspec.structs.replace(facts, explained=_with_hint(explained, hint))
+    return msgspec.structs.replace(facts, hint=hint)

@@ -10,127 +10,25 @@ from typing import Final
 
 import msgspec
 
-from parser.facts import StatementFacts
 from parser.shapes import FactsTable
-from routing.catalog import Catalog, Overload, Thing, hazard_of
-from routing.functions import (
-    HARMLESS_SETTINGS,
-    LANGUAGES_TRUSTED,
-    PRIMARY_ONLY,
-    PRIMARY_ONLY_OVERLOADS,
-    PRIMARY_ONLY_PREFIXES,
-    SAFE_VOLATILE,
-)
+from routing.catalog import Catalog, Thing, hazard_of
+from routing.function_hazards import Functions
+from routing.functions import LANGUAGES_TRUSTED
+from routing.relation_hazards import QUALIFIED, Relations, condition
+from routing.rows import NOTHING_SAID, Overrides, Rows, Type
 
-
-class Function(msgspec.Struct, frozen=True):
-    """A row of pg_proc."""
-
-    oid: int
-    schema: str
-    name: str
-    least: int
-    most: int
-    volatility: str
-    kind: str
-    builtin: bool
-    arguments: str
-    """As `oidvectortypes` writes them."""
-    language: str
-    body: str
-    """Its text, for languages that have one, and that of its arguments' defaults."""
-    attribute: bool
-    """It can be called as `row.name`."""
-    parts: tuple[int, ...]
-    """An aggregate's functions: transition, final, combine, .."""
-    types: tuple[int, ...]
-    """The types it takes and returns that are not built in."""
-
-
-class Relation(msgspec.Struct, frozen=True):
-    """A row of pg_class."""
-
-    oid: int
-    schema: str
-    name: str
-    kind: str
-    persistence: str
-    definition: str
-    """A view's SELECT, with every name outside pg_catalog qualified."""
-    policies: tuple[str, ...]
-    """The conditions of its row security policies, where these are on."""
-    children: tuple[int, ...]
-    """What is read with it: its partitions, and what inherits from it."""
-    columns: tuple[int, ...]
-    """The types of its columns that are not built in."""
-
-
-class Type(msgspec.Struct, frozen=True):
-    """A row of pg_type."""
-
-    oid: int
-    schema: str
-    name: str
-    checks: tuple[str, ...]
-    """A domain's constraints, as conditions."""
-    builtin: bool
-    parts: tuple[int, ...]
-    """The types it is made of: a domain's base, an array's element, a row's columns, a range's subtype."""
-
-
-class Operator(msgspec.Struct, frozen=True):
-    """A row of pg_operator."""
-
-    schema: str
-    name: str
-    function: int
-
-
-class Cast(msgspec.Struct, frozen=True):
-    """A row of pg_cast that is not built in."""
-
-    source: int
-    target: int
-    function: int
-    implicit: bool
-
-
-class Support(msgspec.Struct, frozen=True):
-    """A function of an operator class that is not built in: ORDER BY, DISTINCT, GROUP BY and UNION call it."""
-
-    type: int
-    function: int
-
-
-class Rows(msgspec.Struct, frozen=True):
-    """All that was read of one database."""
-
-    functions: Sequence[Function] = ()
-    relations: Sequence[Relation] = ()
-    types: Sequence[Type] = ()
-    operators: Sequence[Operator] = ()
-    casts: Sequence[Cast] = ()
-    support: Sequence[Support] = ()
-    paths: dict[str, str] = {}
-    """Catalog.paths."""
-    serializable: bool = False
-    """A role or the database has `default_transaction_isolation = serializable`."""
-
-
-VOLATILE: Final = "is volatile"
-EXECUTES: Final = "executes text that cannot be seen beforehand"
-_WORD: Final = re.compile(r"[a-z_\x80-\U0010ffff][a-z0-9_$\x80-\U0010ffff]*")
-_SETTING: Final = re.compile(r"current_setting\s*\(\s*('[^']*'|.)")
 _CHECK: Final = re.compile(r"CHECK \((.*)\)( NOT VALID)?", re.DOTALL)
 
 
-def assemble(database: str, version: int, rows: Rows, texts: FactsTable) -> Catalog:
+def assemble(
+    database: str, version: int, rows: Rows, texts: FactsTable, overrides: Overrides = NOTHING_SAID
+) -> Catalog:
     """The snapshot. `texts` remembers what was read before: give the same one each time.
 
     Functions call functions and read relations, views call functions, functions take domains whose checks call
     functions: hazards are spread until no more come up.
     """
-    functions = Functions(rows.functions)
+    functions = Functions(rows.functions, overrides)
     types: dict[int, str] = {}
     tainted: dict[int, str] = {}
     while True:
@@ -150,123 +48,15 @@ def assemble(database: str, version: int, rows: Rows, texts: FactsTable) -> Cata
         )
         types = _types(rows, catalog, functions.hazards, tainted, texts)
         catalog.types.update(_things((one.schema, one.name, types.get(one.oid, "")) for one in rows.types))
-        relations = _Relations(rows.relations, catalog, tainted, texts).all()
-        catalog.relations.update(_things(relations))
+        relations = Relations(rows.relations, catalog, tainted, texts).hazards
+        catalog.relations.update(_things((one.schema, one.name, relations.get(one.oid, "")) for one in rows.relations))
         functions.spread_mentions(
-            {name: hazard for _, name, hazard in relations if hazard}
+            {one.name: relations[one.oid] for one in rows.relations if one.oid in relations}
             | {one.name: types[one.oid] for one in rows.types if one.oid in types},
             {one.name: hazard for one in rows.operators if (hazard := functions.hazards.get(one.function))},
         )
         if len(functions.hazards) + len(types) == found:
             return catalog
-
-
-# Functions
-
-
-class Functions:
-    """The functions, and the hazard of each by oid; without an entry it has none."""
-
-    def __init__(self, functions: Sequence[Function]) -> None:
-        self._all = functions
-        self._by_oid = {one.oid: one for one in functions}
-        self.hazards = {one.oid: hazard for one in functions if (hazard := _declared(one))}
-        harmless = {one.name for one in functions if one.builtin and one.oid not in self.hazards}
-        self._names = {
-            one.name.lower(): self.hazards[one.oid]
-            for one in functions
-            if one.oid in self.hazards and one.name not in harmless
-        }
-        """The names, in lower case, whose mention in a function's body is enough: no built-in of theirs is harmless."""
-        self._words = {
-            one.oid: frozenset(_WORD.findall(one.body.lower()))
-            for one in functions
-            if one.oid not in self.hazards and (one.parts or one.body)
-        }
-        """Of those whose declaration is not the last word."""
-
-    def spread_types(self, tainted: Mapping[int, str], types: Mapping[int, str]) -> None:
-        """What takes or returns a type takes over its hazard: a value is converted to a domain where it is passed."""
-        for one in self._all:
-            for of in one.types:
-                if of in tainted:
-                    self._add(one, f"is for {tainted[of]}")
-                elif of in types:
-                    self._add(one, f"is for a type that {types[of]}")
-
-    def spread_mentions(self, others: Mapping[str, str], operators: Mapping[str, str]) -> None:
-        """What a function's body mentions, it may use, whatever it is declared as.
-
-        `others` are the hazards of relations and types by name.
-        """
-        names = {name.lower(): hazard for name, hazard in others.items()}
-        more = True
-        while more:
-            more = False
-            for oid, words in self._words.items():
-                one = self._by_oid[oid]
-                hazard = self._inside(one, words, names, operators)
-                if hazard and oid not in self.hazards:
-                    self._add(one, hazard)
-                    more = True
-
-    def by_name(self) -> dict[str, tuple[Overload, ...]]:
-        names: dict[str, set[Overload]] = {}
-        for one in self._all:
-            overload = Overload(one.schema, one.least, one.most, self.hazards.get(one.oid, ""))
-            names.setdefault(one.name, set()).add(overload)
-        return {name: tuple(sorted(overloads, key=msgspec.structs.astuple)) for name, overloads in names.items()}
-
-    def attributes(self) -> dict[str, str]:
-        return {one.name: self.hazards[one.oid] for one in self._all if one.attribute and one.oid in self.hazards}
-
-    def _add(self, function: Function, hazard: str) -> None:
-        if function.oid not in self.hazards:
-            self.hazards[function.oid] = hazard
-            self._names.setdefault(function.name.lower(), hazard)
-
-    def _inside(
-        self, function: Function, words: frozenset[str], others: Mapping[str, str], operators: Mapping[str, str]
-    ) -> str:
-        for part in function.parts:
-            if part in self.hazards:
-                return f"is an aggregate over {self._by_oid[part].name}(), which {self.hazards[part]}"
-        if "execute" in words and function.language != "sql":
-            return EXECUTES
-        body = function.body.lower()
-        if 'u&"' in body:
-            return "mentions names with escapes, which are not read"
-        for setting in _SETTING.findall(body):
-            if setting.strip("'") not in HARMLESS_SETTINGS:
-                return "asks for a setting that may differ between nodes"
-        for names in (self._names, others):
-            for name in sorted(words & names.keys()):
-                if name != function.name.lower():
-                    return f"mentions {name}, which {names[name]}"
-            for name in names:
-                if name in body and not _WORD.fullmatch(name):
-                    return f"mentions {name}, which {names[name]}"
-        for name, hazard in operators.items():
-            if name in function.body:
-                return f"mentions the operator {name}, which {hazard}"
-        return ""
-
-
-def _declared(function: Function) -> str:
-    """What its declaration and the lists say of it."""
-    if function.kind == "p":
-        return "is a procedure"
-    if function.schema == "pg_catalog" and function.builtin:
-        name = function.name
-        if name in SAFE_VOLATILE:
-            return ""
-        listed = PRIMARY_ONLY.get(name) or PRIMARY_ONLY_OVERLOADS.get((name, function.arguments), "")
-        for prefix, reason in PRIMARY_ONLY_PREFIXES.items():
-            if name.startswith(prefix):
-                listed = reason
-        if listed:
-            return listed
-    return VOLATILE if function.volatility == "v" else ""
 
 
 # Types
@@ -324,7 +114,7 @@ def _types(
     lenient = msgspec.structs.replace(catalog, types=_things((one.schema, one.name, "") for one in rows.types))
     for one in rows.types:
         for check in one.checks:
-            hazard = hazard_of(_condition(_CHECK.sub(r"\1", check), texts), lenient, _QUALIFIED)
+            hazard = hazard_of(condition(_CHECK.sub(r"\1", check), texts), lenient, QUALIFIED)
             if hazard:
                 hazards[one.oid] = f"has a CHECK: {hazard}"
     for cast in rows.casts:
@@ -335,100 +125,6 @@ def _types(
     for oid, hazard in tainted.items():
         hazards.setdefault(oid, hazard.removeprefix(f"the type {names.get(oid)}, which "))
     return hazards
-
-
-# Relations
-
-_BY_KIND: Final = {
-    "S": "is a sequence, whose values are ahead on a standby",
-    "f": "is a foreign table, whose data is not the cluster's",
-}
-
-
-class _Relations:
-    """The hazards of relations, each worked out when first asked for."""
-
-    def __init__(
-        self, relations: Sequence[Relation], catalog: Catalog, tainted: Mapping[int, str], texts: FactsTable
-    ) -> None:
-        self._relations = relations
-        self._tainted = tainted
-        self._by_oid = {one.oid: one for one in relations}
-        self._by_name = {(one.schema, one.name): one for one in relations}
-        self._catalog = msgspec.structs.replace(catalog, relations={})
-        self._texts = texts
-        self._hazards: dict[int, str | None] = {}
-        """None while it is being worked out."""
-
-    def all(self) -> list[tuple[str, str, str]]:
-        return [(one.schema, one.name, self._hazard(one)) for one in self._relations]
-
-    def _hazard(self, relation: Relation) -> str:
-        """A stack of our own, for views upon views upon views."""
-        pending = [relation]
-        while pending:
-            one = pending[-1]
-            if self._hazards.get(one.oid) is not None:
-                pending.pop()
-                continue
-            first = one.oid not in self._hazards
-            self._hazards[one.oid] = None
-            texts = self._facts(one)
-            needed = [need for need in self._needed(one, texts) if first and need.oid not in self._hazards]
-            if needed:
-                pending.extend(needed)
-                continue
-            self._hazards[one.oid] = self._own(one, texts)
-            pending.pop()
-        return self._hazards[relation.oid] or ""
-
-    def _facts(self, relation: Relation) -> list[StatementFacts]:
-        texts = [_condition(policy, self._texts) for policy in relation.policies]
-        if relation.kind == "v":
-            texts.append(self._texts.facts_of(relation.definition.rstrip("; \n").encode()))
-        return texts
-
-    def _needed(self, relation: Relation, texts: Sequence[StatementFacts]) -> Iterable[Relation]:
-        for facts in texts:
-            for name in facts.relations:
-                need = self._by_name.get((name[0] or "pg_catalog", name[1]))
-                if need is not None:
-                    yield need
-        for child in relation.children:
-            if child in self._by_oid:
-                yield self._by_oid[child]
-
-    def _own(self, relation: Relation, texts: Sequence[StatementFacts]) -> str:
-        if relation.persistence != "p":
-            return "is unlogged" if relation.persistence == "u" else "is temporary"
-        if relation.kind in _BY_KIND:
-            return _BY_KIND[relation.kind]
-        for column in relation.columns:
-            if column in self._tainted:
-                return f"has a column of {self._tainted[column]}"
-        for child in relation.children:
-            hazard = self._hazards.get(child)
-            if hazard:
-                return f"has the part {self._by_oid[child].name}, which {hazard}"
-        for facts in texts:
-            # Judged against what these texts name, and nothing else.
-            for need in self._needed(relation, [facts]):
-                known = Thing(need.schema, self._hazards.get(need.oid) or "")
-                if known not in self._catalog.relations.get(need.name, ()):
-                    self._catalog.relations[need.name] = (*self._catalog.relations.get(need.name, ()), known)
-            hazard = facts.write_reason or hazard_of(facts, self._catalog, _QUALIFIED)
-            if hazard:
-                what = "a view" if relation.kind == "v" and facts is texts[-1] else "under row security"
-                return f"is {what}: {hazard}"
-        return ""
-
-
-_QUALIFIED: Final = ("pg_catalog",)
-"""Texts from the catalog are read under an empty search_path: what is not qualified is built in."""
-
-
-def _condition(text: str, texts: FactsTable) -> StatementFacts:
-    return texts.facts_of(f"SELECT {text}".encode())
 
 
 def _things(rows: Iterable[tuple[str, str, str]]) -> dict[str, tuple[Thing, ...]]:

@@ -6,6 +6,7 @@ policy, an operator or a domain hides behind its name is already in its hazard (
 snapshot does not hold is unknown, and unknown means primary.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -61,30 +62,28 @@ def hazard_of(facts: StatementFacts, catalog: Catalog, path: SearchPath = ANYWHE
     """Why a statement of these names must stay on the primary, as the end of "it goes there because ..."; or ""."""
     if catalog.hazard:
         return catalog.hazard
-    for setting in facts.shows:
-        if setting not in HARMLESS_SETTINGS:
-            what = "a setting whose name it computes" if setting == ANY_SETTING else setting
-            return f"it asks for {what}, which may differ between nodes"
-    for schema, name, count in facts.calls:
-        hazard = _function(catalog, path, schema, name, count)
+    for part, hazard in judged(facts, catalog, path):
         if hazard:
-            return f"it calls {_written(schema, name)}(), which {hazard}"
-    for schema, name in facts.relations:
-        hazard = _relation(facts, catalog, path, schema, name)
-        if hazard:
-            return f"it reads {_written(schema, name)}, which {hazard}"
-    for schema, name in facts.operators:
-        hazard = _hazard(catalog.operators.get(name, ()), path, schema)
-        if hazard:
-            return f"it applies the operator {_written(schema, name)}, which {hazard}"
-    for schema, name in facts.types:
-        hazard = _first(catalog.types.get(name, ()), path, schema)
-        if hazard:
-            return f"it casts to {_written(schema, name)}, which {hazard}"
-    if catalog.attributes:
-        for name in facts.fields & catalog.attributes.keys():
-            return f"{name} may be the function {name}(), which {catalog.attributes[name]}"
+            return f"{part}, which {hazard}"
     return ""
+
+
+def judged(facts: StatementFacts, catalog: Catalog, path: SearchPath) -> Iterator[tuple[str, str]]:
+    """Each part of a statement that the catalog has something to say about, in words, with its hazard or ""."""
+    for setting in sorted(facts.shows):
+        what = "a setting whose name it computes" if setting == ANY_SETTING else setting
+        yield f"it asks for {what}", "" if setting in HARMLESS_SETTINGS else "may differ between nodes"
+    for schema, name, count in sorted(facts.calls):
+        yield f"it calls {_written(schema, name)}()", _function(catalog, path, schema, name, count)
+    for schema, name in sorted(facts.relations):
+        yield f"it reads {_written(schema, name)}", _relation(facts, catalog, path, schema, name)
+    for schema, name in sorted(facts.operators):
+        hazard = _hazard(catalog.operators.get(name, ()), path, schema)
+        yield f"it applies the operator {_written(schema, name)}", hazard
+    for schema, name in sorted(facts.types):
+        yield f"it casts to {_written(schema, name)}", _first(catalog.types.get(name, ()), path, schema)
+    for name in sorted(facts.fields & catalog.attributes.keys()):
+        yield f"{name} may be the function {name}()", catalog.attributes[name]
 
 
 UNKNOWN: Final = "is not known"
@@ -109,10 +108,9 @@ def _function(catalog: Catalog, path: SearchPath, schema: str, name: str, count:
 def _relation(facts: StatementFacts, catalog: Catalog, path: SearchPath, schema: str, name: str) -> str:
     if schema.startswith("pg_temp"):
         return TEMPORARY
-    things = catalog.relations.get(name)
-    if not schema and name in facts.queries and things is None:
-        return ""
-    return _first(things or (), path, schema)
+    hazard = _first(catalog.relations.get(name, ()), path, schema)
+    # It may be a WITH query; where it is not, the server will not find it either.
+    return "" if hazard == UNKNOWN and not schema and name in facts.queries else hazard
 
 
 def _first(things: tuple[Thing, ...], path: SearchPath, schema: str) -> str:

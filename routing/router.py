@@ -40,12 +40,16 @@ HINTED: Final = {
 }
 READS: Final = Decision(Target.STANDBY, "it only reads", writes=False)
 
+ASKS: Final = Decision(Target.PRIMARY, "it asks about routing", writes=False)
+
 CHANGING: Final = "the catalog of its database has just changed and is being read again"
 """The hazard of the empty catalog that stands in meanwhile."""
 
 
 def decide(facts: StatementFacts, catalog: Catalog | None, path: SearchPath = ANYWHERE) -> Decision:
     """Route one string of SQL that stands outside a transaction."""
+    if facts.asks:
+        return ASKS
     if facts.hint and facts.session_state == "":
         return HINTED[facts.hint]
     read_only = facts.transaction is not None and begins_read_only(facts.transaction)
@@ -92,7 +96,7 @@ class Router:
         """Use a new snapshot, and forget what was decided under the last. One from before a change is passed over."""
         if read_at >= self._suspended_at:
             if self._own_path is None and catalog.paths:
-                default = _default_path(catalog, self._user)
+                default = default_path(catalog, self._user)
                 # Connections that were opened before keep the path they have.
                 self._path = default if self._path in (None, default) else ANYWHERE
             self._use(catalog)
@@ -102,6 +106,11 @@ class Router:
         """A change of the catalog was seen: go by no snapshot that was begun before now."""
         self._suspended_at = now
         self._use(None)
+
+    @property
+    def path(self) -> SearchPath:
+        """The schemas that unqualified names may mean."""
+        return self._path or ANYWHERE
 
     def retire(self) -> None:
         """There will be no more snapshots: whoever still asks is sent to the primary."""
@@ -115,7 +124,7 @@ class Router:
         """The decision for `facts` under the present catalog."""
         decision = self._decisions.get(facts)
         if decision is None:
-            decision = decide(facts, self.catalog, self._path or ANYWHERE)
+            decision = decide(facts, self.catalog, self.path)
             if len(self._decisions) >= DECISIONS_MAX:
                 self._decisions = {}
             self._decisions[facts] = decision
@@ -126,7 +135,8 @@ DECISIONS_MAX: Final = 20_000
 """Decisions remembered per database; beyond it all are forgotten and made again, a few microseconds each."""
 
 
-def _default_path(catalog: Catalog, user: str) -> SearchPath:
+def default_path(catalog: Catalog, user: str) -> SearchPath:
+    """The search_path of a role that has said nothing at login; ANYWHERE where it is not known."""
     value = catalog.paths.get(user, catalog.paths.get(""))
     return ANYWHERE if value is None else search_path_of(value, user)
 

@@ -7,6 +7,7 @@ import typer
 
 from middleware.cli.check_config import check_config
 from middleware.cli.demo import demo
+from middleware.cli.explain import explain_statement
 from middleware.cli.serve import serve
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ def _options(
 
 app.command("serve")(serve)
 app.command("check-config")(check_config)
+app.command("explain")(explain_statement)
 app.command("demo")(demo)
 
 

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from middleware.config.worker import WorkerSettings
+from routing.rows import Overrides
 
 WORKERS_MAX: Final = 256
 """More than any machine has use for, and well inside the eleven bits a cancel key has for the worker."""
@@ -126,6 +127,8 @@ class Settings(BaseSettings):
     max_replica_lag: float = _seconds(10.0)
     max_replica_lag_bytes: int = _whole(0, 0, 2**62)
     freshness_period: float = _seconds(1.0)
+    primary_functions: tuple[str, ...] = _setting((), "a list of regular expressions")
+    safe_functions: tuple[str, ...] = _setting((), "a list of regular expressions")
     log: LogSettings = _setting(LogSettings(), "a table")
     health_check: HealthCheckSettings = _setting(..., "a table [health_check]")
     nodes: dict[str, NodeSettings] = _setting(..., "at least one table [nodes.NAME]", min_length=1)
@@ -164,6 +167,10 @@ class Settings(BaseSettings):
     def unix_socket_path(self) -> Path | None:
         """Where the unix socket's directory is, or None for no unix socket."""
         return Path(self.unix_socket_dir) if self.unix_socket_dir else None
+
+    def overrides(self) -> Overrides:
+        """What is said of functions."""
+        return Overrides(self.primary_functions, self.safe_functions)
 
     def worker_settings(self, index: int) -> WorkerSettings:
         """The share of worker `index`, counted from 0."""
@@ -221,6 +228,12 @@ def contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
         for name in settings.nodes
         if not _NODE_NAME.fullmatch(name)
     )
+    for key in ("primary_functions", "safe_functions"):
+        for pattern in getattr(settings, key):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                found.append(((key,), f'"{pattern}" is not allowed: a regular expression ({error})'))
     for name, user in settings.users.items():
         if not 1 <= len(name.encode()) <= 63 or "\0" in name:
             found.append((("users", name), "the name is not allowed: 1 to 63 bytes"))

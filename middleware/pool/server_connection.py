@@ -156,8 +156,12 @@ class ServerConnection:
 
     def ask(self, sql: bytes) -> None:
         """Begin an exchange of our own, whose answers nobody sees."""
+        self.transport.write(self.unseen(sql))
+
+    def unseen(self, sql: bytes) -> bytes:
+        """The message of an exchange of our own, to be written next."""
         self.session.expected.append(HIDDEN)
-        self.transport.write(message(QUERY, sql + b"\0"))
+        return message(QUERY, sql + b"\0")
 
     def settings_for(self, parameters: StartupParameters, interned: Interned) -> bytes:
         """The message that gives it a client's settings, to be written in front of the client's own; may be empty."""
@@ -167,8 +171,7 @@ class ServerConnection:
         session.parameters = parameters
         if not query:
             return b""
-        session.expected.append(HIDDEN)
-        return message(QUERY, query + b"\0")
+        return self.unseen(query)
 
     def settings_refused(self) -> LoginRefused:
         """The server has refused settings_for()'s message, all of it; returns what to tell the client."""

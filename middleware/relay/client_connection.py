@@ -19,8 +19,10 @@ import structlog
 from middleware.errors import Canceled, PointsmanError, ShuttingDown, TooManyConnections
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import LENT, Borrower, ServerConnection
+from middleware.relay.answers import SERIALIZABLE, TEMPORARY, RouteAnswers
 from middleware.relay.cancel import send_cancel
 from middleware.relay.freshness import GLOBAL, PRIMARY, SESSION, Marks
+from middleware.relay.moving import leave_standby
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
 from middleware.relay.relay import NEVER, NO_PRIMARY, NO_STANDBY, Relay, Route
 from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
@@ -41,10 +43,19 @@ from middleware.session.server import (
     SYNC,
     SYNC_UNSEEN,
 )
-from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response
+from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response, notice
 from middleware.wire.codes import QUERY
-from parser.facts import CHANGES, UNCHANGED
-from routing.router import Target
+from parser.facts import (
+    BEGIN,
+    CHANGES,
+    EMPTY,
+    SET_TRANSACTION,
+    UNCHANGED,
+    WITHIN,
+    StatementFacts,
+    TransactionFacts,
+)
+from routing.router import Decision, Target
 
 log: Final = structlog.get_logger("client")
 
@@ -60,6 +71,8 @@ class ClientConnection(Borrower):
 
     __slots__ = (
         "_backlog",
+        "_begin_again",
+        "_begun",
         "_blocked",
         "_changes_catalog",
         "_closed",
@@ -69,23 +82,28 @@ class ClientConnection(Borrower):
         "_held_data",
         "_leaving",
         "_left",
-        "_marks",
         "_need",
         "_on_primary",
-        "_own",
         "_pauses",
         "_pool",
-        "_relay",
         "_route",
-        "_router",
+        "_saw",
         "_sent_open",
         "_slow",
         "_standby_transaction",
-        "_temporary",
+        "_untouched",
         "_wait_until",
+        "answers",
+        "confined",
         "database",
         "deadline",
+        "last_facts",
+        "last_node",
+        "marks",
+        "own",
         "process_id",
+        "relay",
+        "router",
         "secret",
         "server",
         "session",
@@ -101,7 +119,7 @@ class ClientConnection(Borrower):
         parameters: StartupParameters,
         own: OwnSettings,
     ) -> None:
-        self._relay: Final = relay
+        self.relay: Final = relay
         self.transport = transport
         self.user: Final = user
         self.database: Final = database
@@ -114,17 +132,27 @@ class ClientConnection(Borrower):
         """When it is closed, if it is leaving."""
         self._closed = False
         self.wrote = False
-        self._router: Final = relay.router(
+        self.router: Final = relay.router(
             database.decode(errors="replace"), user.decode(errors="replace"), parameters.path_for(user)
         )
-        self._marks: Final = Marks()
-        self._own: Final = own
-        self._temporary = False
-        """It has created temporary tables: what it reads may be one of them."""
+        self.marks: Final = Marks()
+        self.own: Final = own
+        self.confined: Decision | None = SERIALIZABLE if parameters.serializable else None
+        """Why all its reads stay on the primary; None while they need not."""
         self._standby_transaction = False
         """A read-only transaction was begun on the standby it has."""
+        self._begun: TransactionFacts | None = None
+        self._untouched = False
+        """Nothing has run in it since."""
+        self._begin_again = b""
+        """What begins on the primary the transaction that was begun on a standby."""
         self._wait_until = 0.0
         """When the read it holds goes to the primary, if no standby is fresh enough by then; 0 while none is held."""
+        self.last_node = ""
+        self.last_facts: StatementFacts = EMPTY
+        """Its last statement, and where it went."""
+        self.answers: Final = RouteAnswers(self)
+        self.session.answerer = self.answers
         self._route: Route | None = None
         self._on_primary = False
         """Its server was lent as the primary's."""
@@ -132,6 +160,8 @@ class ClientConnection(Borrower):
         """The pool in whose queue it waits."""
         self._held: Batch | None = None
         self._held_data = b""
+        self._saw = False
+        """Its server has been asked something since it was lent."""
         self._gathering: Batch | None = None
         self._blocked = False
         self._backlog: list[bytes] = []
@@ -256,25 +286,21 @@ class ClientConnection(Borrower):
         if int.from_bytes(data[1:5], "big") != len(data) - 1:
             return False
         facts = session.facts_of(data[5:-1])
-        if facts.copy_in:
+        if facts.special or self.own.special:
             return False
+        decision = self.router.route(facts)
         server = self.server
         prefix = b""
         if server is None:
             route = self._nodes()
             pool = route.primary
-            decision = self._router.route(facts)
-            reads = decision.target is Target.STANDBY and not self._temporary and self._own.route == AUTO
+            reads = decision.target is Target.STANDBY and self.confined is None
             if reads:
                 standby = self._standby(route)
                 if standby is not None:
                     pool = standby
-                    if facts.transaction is not None:
-                        self._standby_transaction = True
                 elif self._waits(route):
                     return False
-            elif facts.own_setting is not None or self._own.route == STANDBY_ONLY:
-                return False
             if pool is None or pool.plan.waiting or not pool.plan.idle:
                 return False
             server = pool.lease(self)
@@ -290,23 +316,18 @@ class ClientConnection(Borrower):
                 pool.state.reads += 1
             else:
                 pool.state.writes += 1
-                self.wrote = self.wrote or decision.writes
-        elif not self._on_primary or facts.own_setting is not None:
+        elif not self._on_primary:
             return False
         else:
             server.pool.state.writes += 1
-            self.wrote = self.wrote or self._router.route(facts).writes
+        self._saw = True
+        self.last_facts = facts
+        self.last_node = server.pool.node
+        self.wrote = self.wrote or decision.writes
         session.statements.unnamed = None
         peer = server.session
         peer.unnamed = None
         peer.expected.append(SYNC)
-        if facts.temporary:
-            self._temporary = True
-        if facts.session_state:
-            peer.dirty = facts.session_state
-            peer.watch_deallocate = peer.watch_deallocate or facts.deallocates_all
-        if facts.changes_catalog > self._changes_catalog:
-            self._changes_catalog = facts.changes_catalog
         server.transport.write(prefix + data if prefix else data)
         return True
 
@@ -354,6 +375,15 @@ class ClientConnection(Borrower):
                 server.transport.write(SYNC_MESSAGE)
             self._held, self._held_data = batch, data
             return False
+        if self._standby_transaction and not self._sent_open:
+            again = leave_standby(batch.facts, self._begun if self._untouched else None, self.router)
+            if again is not None:
+                # End it there, and go on with this batch where it belongs.
+                self._standby_transaction = False
+                self._begin_again = again
+                server.ask(b"ROLLBACK")
+                self._held, self._held_data = batch, data
+                return False
         self._send(server, batch, data)
         return batch.state != HELD
 
@@ -362,7 +392,7 @@ class ClientConnection(Borrower):
         for facts in batch.facts:
             if facts.own_setting is not None:
                 name, value = facts.own_setting
-                error = self._own.set(name, value)
+                error = self.own.set(name, value)
                 if error is not None:
                     return error
         return None
@@ -370,8 +400,8 @@ class ClientConnection(Borrower):
     def _nodes(self) -> Route:
         """Where it may go under the present topology."""
         route = self._route
-        if route is None or route.version != self._relay.routes_version:
-            route = self._route = self._relay.route(self.database, self.user)
+        if route is None or route.version != self.relay.routes_version:
+            route = self._route = self.relay.route(self.database, self.user)
         return route
 
     def _target(self, batch: Batch) -> Target:
@@ -379,37 +409,43 @@ class ClientConnection(Borrower):
         if batch.state != COMPLETE and (batch.executes or batch.binds):
             # It goes on, and what follows is not known.
             return Target.PRIMARY
-        if self._own.route != AUTO:
-            return Target.PRIMARY if self._own.route == PRIMARY_ONLY else Target.STANDBY
-        if self._temporary:
+        if self.own.route != AUTO:
+            return Target.PRIMARY if self.own.route == PRIMARY_ONLY else Target.STANDBY
+        if self.confined is not None:
             return Target.PRIMARY
         for facts in batch.facts:
-            if self._router.route(facts).target is Target.PRIMARY:
+            if self.router.route(facts).target is Target.PRIMARY:
                 return Target.PRIMARY
         return Target.STANDBY
 
     def _standby(self, route: Route) -> Pool | None:
         """The standby that may serve its next read now, as its level of consistency has it; None for the primary."""
-        marks = self._marks
-        relay = self._relay
-        level = self._own.level
-        if self._own.route == STANDBY_ONLY:
-            return route.standby(NEVER, NEVER, marks.last)
-        if level == PRIMARY:
+        if self.own.route == STANDBY_ONLY:
+            return route.standby(NEVER, NEVER, self.marks.last)
+        if self.own.level == PRIMARY or self.relay.commits.unreported():
             return None
-        need = max(self._router.changed_at, relay.clock.now - relay.settings.max_replica_lag_s)
-        seen = NEVER
-        if level == SESSION:
-            need = max(need, marks.written)
-            seen = marks.seen
-        elif level == GLOBAL:
+        need, seen = self.needs()
+        return route.standby(need, seen, self.marks.last)
+
+    def needs(self) -> tuple[float, float]:
+        """As of when a standby must be fresh for its next read, and as of when unless it read there last."""
+        relay = self.relay
+        need = max(self.router.changed_at, relay.clock.now - relay.max_replica_lag_s)
+        if self.own.level == SESSION:
+            return max(need, self.marks.written), self.marks.seen
+        if self.own.level == GLOBAL:
             need = max(need, relay.commits.latest())
-        return route.standby(need, seen, marks.last)
+        return need, NEVER
+
+    def in_transaction(self) -> bool:
+        """Whether it has a server that it will not give back before its next statement."""
+        server = self.server
+        return server is not None and (server.session.status != IDLE or self._standby_transaction)
 
     def _waits(self, route: Route) -> bool:
         """No standby is fresh enough for its read: ask for newer samples. Whether the read is to wait for one."""
-        relay = self._relay
-        if not route.standbys or self._own.level == PRIMARY or self._own.route == STANDBY_ONLY:
+        relay = self.relay
+        if not route.standbys or self.own.level == PRIMARY or self.own.route == STANDBY_ONLY:
             return False
         relay.want_freshness()
         return relay.settings.consistency_wait_s > 0 and not self._wait_until
@@ -420,7 +456,7 @@ class ClientConnection(Borrower):
             self._retry()
 
     def _wait_is_over(self) -> None:
-        if self._wait_until and self._relay.loop.time() >= self._wait_until:
+        if self._wait_until and self.relay.loop.time() >= self._wait_until:
             self._retry()
 
     def _retry(self) -> None:
@@ -446,10 +482,10 @@ class ClientConnection(Borrower):
             standby = self._standby(route)
             if standby is not None:
                 pool = standby
-            elif self._own.route == STANDBY_ONLY:
+            elif self.own.route == STANDBY_ONLY:
                 self._fail_batch(batch, NO_STANDBY)
                 return True
-            elif self._waits(route) or self._relay.loop.time() < self._wait_until:
+            elif self._waits(route) or self.relay.loop.time() < self._wait_until:
                 return self._wait_for_freshness(batch, data)
         self._wait_until = 0.0
         if pool is None:
@@ -465,7 +501,7 @@ class ClientConnection(Borrower):
 
     def _wait_for_freshness(self, batch: Batch, data: bytes) -> bool:
         """Hold a read until a standby is fresh enough for it, or its time is over. False: blocked."""
-        relay = self._relay
+        relay = self.relay
         self._held, self._held_data = batch, data
         if not self._wait_until:
             self._wait_until = relay.loop.time() + relay.settings.consistency_wait_s
@@ -481,16 +517,22 @@ class ClientConnection(Borrower):
         """Have a server; returns what must go in front of the first message to it."""
         self.server = server
         self._on_primary = on_primary
+        self._saw = False
         self._pool = None
         server.lend(self, self.session.statements)
         if self._slow:
             server.pause_reading()
-        if server.session.parameters is self.session.parameters:
-            return b""
-        return server.settings_for(self.session.parameters, self._relay.parameters)
+        prefix = b""
+        if server.session.parameters is not self.session.parameters:
+            prefix = server.settings_for(self.session.parameters, self.relay.parameters)
+        if self._begin_again:
+            prefix += server.unseen(self._begin_again)
+            self._begin_again = b""
+        return prefix
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
         if batch.facts:
+            self._tell_route(server, batch)
             state = server.pool.state
             if self._on_primary:
                 state.writes += 1
@@ -500,16 +542,35 @@ class ClientConnection(Borrower):
                 if facts.changes_catalog > self._changes_catalog:
                     self._changes_catalog = facts.changes_catalog
                 if facts.temporary:
-                    self._temporary = True
-                if facts.transaction is not None and not self._on_primary:
-                    self._standby_transaction = True
+                    self.confined = TEMPORARY
+                if not self._on_primary:
+                    self._follow(facts.transaction)
                 if self._on_primary and not self.wrote:
-                    self.wrote = self._router.route(facts).writes
+                    self.wrote = self.router.route(facts).writes
         out = self.session.emit(batch, data, server.session)
         self._left = batch.left
         self._sent_open = self.session.batch_open
         if out:
             server.transport.write(prefix + out if prefix else out)
+
+    def _follow(self, transaction: TransactionFacts | None) -> None:
+        """A standby is sent a statement: what it does to the transaction there."""
+        self._untouched = False
+        if transaction is None or transaction.kind in (WITHIN, SET_TRANSACTION):
+            return
+        self._standby_transaction = self._untouched = transaction.kind == BEGIN
+        self._begun = transaction
+
+    def _tell_route(self, server: ServerConnection, batch: Batch) -> None:
+        """Remember where a batch goes, and tell the client if it wants to know."""
+        facts = batch.facts[-1]
+        if facts.asks:
+            return
+        self._saw = True
+        self.last_node, self.last_facts = server.pool.node, facts
+        # Not within the answer to what was sent before.
+        if self.own.notices and not server.session.expected and not server.session.mid_message():
+            self.transport.write(notice(f"statement routed to {self.answers.last_route()}"))
 
     # From the pool
 
@@ -553,6 +614,7 @@ class ClientConnection(Borrower):
     def _fail_batch(self, batch: Batch, error: PointsmanError) -> None:
         """Answer a batch that was not sent with an error, as a server would."""
         session = self.session
+        self._begin_again = b""
         session.take_back(batch)
         out = error_response(error, "ERROR")
         if batch.state == COMPLETE or batch.hold == HOLD_FOR_QUERY:
@@ -633,18 +695,22 @@ class ClientConnection(Borrower):
         now = time.monotonic()
         if self.wrote:
             self.wrote = False
-            self._marks.wrote(now)
-            self._relay.commits.note(now)
-        else:
-            self._marks.read(None if self._on_primary else server.pool, now)
+            self.marks.wrote(now)
+            self.relay.commits.note_write(now)
+        elif self._saw:
+            self.marks.read(None if self._on_primary else server.pool, now)
         changes, self._changes_catalog = self._changes_catalog, UNCHANGED
         # On a standby it can only have failed.
         if changes and self._on_primary:
-            self._relay.catalog_changed(self.database.decode(errors="replace"), certain=changes == CHANGES)
+            self.relay.catalog_changed(self.database.decode(errors="replace"), certain=changes == CHANGES)
 
     def note_write(self) -> None:
         """The answer to a write is about to be passed on: who hears of it must find it."""
-        self._relay.commits.note(time.monotonic())
+        now = time.monotonic()
+        self.relay.commits.note_write(now)
+        server = self.server
+        if self._changes_catalog == CHANGES and server is not None and server.session.status == IDLE:
+            self.relay.commits.note_change(now)
 
     def _drop_server(self, server: ServerConnection) -> None:
         """Have nothing more to do with a server that cannot be lent again."""
@@ -694,8 +760,8 @@ class ClientConnection(Borrower):
         """
         self._leaving = self._owed()
         if self._leaving:
-            self.deadline = self._relay.clock.now + LEAVING_S
-            self._relay.leaving.add(self)
+            self.deadline = self.relay.clock.now + LEAVING_S
+            self.relay.leaving.add(self)
         return self._leaving
 
     def _leave(self) -> None:
@@ -706,7 +772,7 @@ class ClientConnection(Borrower):
     def cancel(self) -> None:
         """A CancelRequest with its key has come."""
         if self.server is not None:
-            send_cancel(self._relay, self.server)
+            send_cancel(self.relay, self.server)
         elif (self._held is not None and self._pool is not None and self._pool.withdraw(self)) or (
             self._held is not None and self._wait_until
         ):
@@ -740,9 +806,9 @@ class ClientConnection(Borrower):
         if self._closed:
             return
         self._closed = True
-        self._relay.leaving.discard(self)
-        if self._relay.clients.get(self.process_id) is self:
-            del self._relay.clients[self.process_id]
+        self.relay.leaving.discard(self)
+        if self.relay.clients.get(self.process_id) is self:
+            del self.relay.clients[self.process_id]
         if self._pool is not None:
             self._pool.withdraw(self)
             self._pool = None
@@ -762,7 +828,7 @@ class ClientConnection(Borrower):
         if self._sent_open or self._left or session.expected or session.copy_in or session.mid_message():
             if server.state == LENT:
                 # Its statement would run on to its end: nobody waits for that.
-                send_cancel(self._relay, server)
+                send_cancel(self.relay, server)
             server.discard()
         elif session.status == IDLE:
             server.pool.give_back(server)

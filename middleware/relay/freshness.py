@@ -45,21 +45,45 @@ class Marks:
 
 
 class Commits:
-    """When each worker last told a client of a write, in memory that all workers share."""
+    """What workers must know of each other at once: when each last told a client of a write, and of a changed catalog.
 
-    __slots__ = ("_mine", "_times")
+    It is in memory that all share: a message would come too late for a client of another worker that hears of the
+    commit from this one's. An aligned double is stored whole.
+    """
+
+    __slots__ = ("_changes", "_mine", "_writes", "reported")
 
     def __init__(self, descriptor: int, workers: int, mine: int) -> None:
-        shared = mmap.mmap(descriptor, workers * BYTES_PER_WORKER)
-        self._times: Final = memoryview(shared).cast("d")
+        shared = memoryview(mmap.mmap(descriptor, workers * BYTES_PER_WORKER)).cast("d")
+        self._writes: Final = shared[:workers]
+        self._changes: Final = shared[workers:]
         self._mine: Final = mine
+        self.reported: tuple[float, ...] = (0.0,) * workers
+        """The changes of catalogs, by worker, that the control plane has told all of."""
+        # A process before this one may have died with a change that nobody will report.
+        self._changes[mine] = 0.0
 
-    def note(self, now: float) -> None:
-        """A client of this worker is about to be told. An aligned double is stored whole."""
-        self._times[self._mine] = now
+    def note_write(self, now: float) -> None:
+        """A client of this worker is about to be told that its write is done."""
+        self._writes[self._mine] = now
+
+    def note_change(self, now: float) -> None:
+        """The same of what it did to the catalog; it will be reported as of then, or later."""
+        self._changes[self._mine] = now
 
     def latest(self) -> float:
-        return float(max(self._times))
+        """When a client was last told of a write."""
+        return float(max(self._writes))
+
+    def unreported(self) -> bool:
+        """Whether a worker has changed a catalog, and this one has not heard of it by the control plane."""
+        if len(self.reported) == 1:
+            return False  # Its own changes it knows of.
+        changes = self._changes
+        for index in range(len(self.reported)):  # noqa: SIM110 - mypyc makes a plain loop of it
+            if changes[index] > self.reported[index] and index != self._mine:
+                return True
+        return False
 
 
-BYTES_PER_WORKER: Final = 8
+BYTES_PER_WORKER: Final = 16

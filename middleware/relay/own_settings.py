@@ -14,21 +14,29 @@ STANDBY_ONLY: Final = 2
 """Whatever it is: PostgreSQL refuses what a standby cannot do."""
 ROUTES: Final = {"auto": AUTO, "primary": PRIMARY_ONLY, "standby": STANDBY_ONLY}
 
+SWITCH: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
+
 
 class OwnSettings:
     """One client's."""
 
-    __slots__ = ("_default_level", "level", "route")
+    __slots__ = ("_default_level", "level", "notices", "route", "special")
 
     def __init__(self, consistency: str) -> None:
         self._default_level: Final = LEVELS[consistency]
         self.level = self._default_level
         """What its reads may miss: see relay/freshness.py."""
         self.route = AUTO
+        self.notices = False
+        """Whether it is told of each statement's node."""
+        self.special = False
+        """Its statements take other ways than most."""
 
     def set(self, name: str, value: str) -> PointsmanError | None:
-        """Set one, or with "" put it back to its default; what is wrong with that, if anything is."""
-        if name == "consistency":
+        """Set one (all by the name ""), with "" back to its default; what is wrong with that, if anything is."""
+        if not name:
+            self.level, self.route, self.notices = self._default_level, AUTO, False
+        elif name == "consistency":
             if value and value not in LEVELS:
                 return InvalidSetting(name, value, LEVELS)
             self.level = LEVELS[value] if value else self._default_level
@@ -36,6 +44,11 @@ class OwnSettings:
             if value and value not in ROUTES:
                 return InvalidSetting(name, value, ROUTES)
             self.route = ROUTES[value] if value else AUTO
+        elif name == "notice_route":
+            if value and value not in SWITCH:
+                return InvalidSetting(name, value, SWITCH)
+            self.notices = SWITCH.get(value, False)
         else:
             return UnknownSetting(name)
+        self.special = self.notices or self.route != AUTO
         return None

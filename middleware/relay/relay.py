@@ -37,7 +37,7 @@ KNOCKING_MAX: Final = 500
 class ControlPlane(Protocol):
     """What the data plane tells the control plane; none of it is answered."""
 
-    def catalog_wanted(self, database: str, stale: bool) -> None: ...
+    def catalog_wanted(self, database: str, changed_at: float) -> None: ...
     def catalog_suspected(self, database: str) -> None: ...
     def freshness_wanted(self) -> None: ...
     def node_trouble(self, node: str, message: str) -> None: ...
@@ -125,6 +125,7 @@ class Relay:
         self.clock: Final = Clock(loop.time())
         self.control: Final = control
         self.users: Final = Users(settings.users)
+        self.max_replica_lag_s: Final = settings.max_replica_lag_s
         self.facts: Final = FactsTable()
         self.statements: Final = StatementRegistry()
         self.parameters: Final = Interned()
@@ -184,13 +185,14 @@ class Relay:
         now = time.monotonic()
         for router in self._routers.get(database, {}).values():
             router.suspend(now)
-        self.control.catalog_wanted(database, True)
+        self.commits.note_change(now)
+        self.control.catalog_wanted(database, now)
 
     def set_freshness(self, standbys: tuple[tuple[str, float, int | None], ...]) -> None:
         """A sample of how far the standbys have come."""
         bound = self.settings.max_replica_lag_bytes
         for name, fresh_as_of, lag_bytes in standbys:
-            state = self._nodes.setdefault(name, NodeState())
+            state = self.node_state(name)
             state.lag_bytes = lag_bytes
             too_far = bound > 0 and (lag_bytes is None or lag_bytes > bound)
             state.fresh_as_of = NEVER if too_far else fresh_as_of
@@ -198,6 +200,10 @@ class Relay:
         waiting, self.waiting_for_freshness = self.waiting_for_freshness, []
         for client in waiting:
             client.freshness_arrived()
+
+    def node_state(self, name: str) -> NodeState:
+        """What is known of a node."""
+        return self._nodes.setdefault(name, NodeState())
 
     def want_freshness(self) -> None:
         """A read could not go to a standby for want of a newer sample."""
@@ -220,7 +226,7 @@ class Relay:
             found = routers.get((user, path))
         if found is None:
             found = routers[user, path] = Router(user, path)
-            self.control.catalog_wanted(database, False)
+            self.control.catalog_wanted(database, 0.0)
         return found
 
     def route(self, database: bytes, user: bytes) -> Route:
@@ -239,7 +245,7 @@ class Relay:
         key = node.name, database, user
         pool = self._pools.get(key)
         if pool is None:
-            state = self._nodes.setdefault(node.name, NodeState())
+            state = self.node_state(node.name)
             pool = Pool(node, database, user, self.settings, self.loop, self.clock, self.control.node_trouble, state)
             self._pools[key] = pool
         return pool

@@ -24,6 +24,7 @@ Awkward cases, told by the manual's "Message Flow":
 from typing import Final
 
 from middleware.errors import ProtocolViolation, StatementTooLarge
+from middleware.session.answers import Answerer
 from middleware.session.batch import (
     BATCH_BYTES_MAX,
     COMPLETE,
@@ -34,6 +35,7 @@ from middleware.session.batch import (
     EDIT_DROP,
     EDIT_PARSE,
     EDIT_PARSE_AGAIN,
+    EDIT_REPLACE,
     EDIT_UNNAMED,
     EDIT_UNNAMED_LARGE,
     FLUSHED,
@@ -100,6 +102,7 @@ class ClientSession:
         "_registry",
         "_statement_size_max",
         "_unnamed_parse",
+        "answerer",
         "batch_open",
         "copy_extended",
         "copying",
@@ -118,6 +121,8 @@ class ClientSession:
         self.parameters: StartupParameters = NONE
         self.statements: Final = ClientStatements()
         self._unnamed_parse: Final = Expect(None, owner=self.statements)
+        self.answerer: Answerer | None = None
+        """Who answers what is asked of us; None where nothing is."""
         self.batch_open = False
         """Extended-query messages were sent and no Sync yet."""
         self.discarding = False
@@ -278,12 +283,22 @@ class ClientSession:
             facts = self.facts_of(data[position + 5 : end - 1]) if end <= len(data) else UNREAD
             self.statements.forget_unnamed()
         batch.facts.append(facts)
+        if facts.asks:
+            self._replace(batch, position, end, message(QUERY, self._answer(facts) + b"\0"))
         batch.ops.append(SYNC)
         batch.state = COMPLETE
         if facts.copy_in:
             batch.state = HELD
             batch.hold = HOLD_FOR_QUERY
             self.copy_extended = False
+
+    def _answer(self, facts: StatementFacts) -> bytes:
+        assert self.answerer is not None
+        return self.answerer.answer(facts)
+
+    def _replace(self, batch: Batch, position: int, end: int, instead: bytes) -> None:
+        batch.ops.append(Edit(EDIT_REPLACE, position, end, instead))
+        batch.edited = True
 
     def _hold_for_marker(self, batch: Batch, position: int) -> None:
         """Read no further than this message, and come back to it when the server has answered all before it."""
@@ -316,8 +331,8 @@ class ClientSession:
             text_end = data.find(0, name_end + 1, end) if name_end >= 0 else -1
             if text_end < 0 or end - text_end < 3:
                 raise ProtocolViolation("invalid message format")
-            body = data[name_end + 1 : end]
             facts = self.facts_of(data[name_end + 1 : text_end])
+            body = data[name_end + 1 : end] if not facts.asks else self._answer(facts) + data[text_end:end]
         elif name_end == position + 5:
             # Too long to be kept: its first bytes stand for it, to tell it from others; see _emit_unnamed().
             body = data[position : position + 5]
@@ -329,6 +344,8 @@ class ClientSession:
             self.statements.unnamed = batch.unnamed = body
             self.statements.unnamed_kept = end <= len(data)
             self.statements.unnamed_facts = facts
+            if facts.asks:
+                self._replace(batch, position, end, message(PARSE, b"\0" + body))
             batch.ops.append(self._unnamed_parse)
             return
         name = data[position + 5 : name_end]
@@ -468,6 +485,8 @@ class ClientSession:
         statement = edit.statement
         if kind in (EDIT_UNNAMED, EDIT_UNNAMED_LARGE):
             self._emit_unnamed(edit, server, out)
+        elif kind == EDIT_REPLACE:
+            out.append(edit.name)
         elif kind == EDIT_CLOSE:
             out.append(MARKER_MESSAGE)
             server.expected.append(Expect(None, None, self.statements, edit.name, statement))

@@ -28,7 +28,16 @@ PLAIN_ENCODINGS: Final = frozenset({b"utf8", b"utf-8", b"unicode"})
 class StartupParameters:
     """The settings one client asked for. Equal ones are one object (see Interned), so `is` compares them."""
 
-    __slots__ = ("_becomes_another", "_search_path", "opaque_backslash", "opaque_encoding", "own", "reshapes", "values")
+    __slots__ = (
+        "_becomes_another",
+        "_search_path",
+        "opaque_backslash",
+        "opaque_encoding",
+        "own",
+        "reshapes",
+        "serializable",
+        "values",
+    )
 
     def __init__(self, values: tuple[tuple[bytes, bytes], ...]) -> None:
         self.values: Final = values
@@ -42,6 +51,8 @@ class StartupParameters:
         """A backslash may escape a quote in plain strings: a text that has one is not read."""
         self._search_path: Final = known.get(b"search_path")
         self._becomes_another: Final = b"role" in known or b"session_authorization" in known
+        isolation = known.get(b"default_transaction_isolation", b"")
+        self.serializable: Final = isolation.strip(b"\"' ").lower() == b"serializable"
         self.own: Final = tuple(
             (name.decode(errors="replace").removeprefix(OWN_PREFIX), value.decode(errors="replace").lower())
             for name, value in values

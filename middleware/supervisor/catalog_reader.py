@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from routing.assemble import Cast, Function, Operator, Relation, Rows, Support, Type
+from routing.rows import Cast, Function, Operator, Relation, Rows, Support, Type
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 
@@ -116,7 +116,8 @@ SELECT '', reset_val FROM pg_settings
 _SERIALIZABLE: Final = """
 SELECT EXISTS (SELECT FROM pg_db_role_setting
                 WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-                  AND 'default_transaction_isolation=serializable' = ANY (setconfig))
+                  AND EXISTS (SELECT FROM unnest(setconfig) AS setting
+                               WHERE lower(setting) = 'default_transaction_isolation=serializable'))
     OR current_setting('default_transaction_isolation') = 'serializable' AS serializable
 """
 

@@ -23,9 +23,10 @@ from healthcheck.topology import Node, Topology
 from middleware.control import SetCatalog
 from middleware.supervisor.catalog_reader import read_rows
 from parser.shapes import FactsTable
-from routing.assemble import Rows, assemble
+from routing.assemble import assemble
 from routing.catalog import Catalog
 from routing.router import CHANGING
+from routing.rows import NOTHING_SAID, Overrides
 
 DATABASES_MAX: Final = 100
 """Beyond it the database asked for longest ago is forgotten: workers are told that nothing is known of it."""
@@ -34,6 +35,7 @@ DEBOUNCE_S: Final = 0.2
 """DDL comes in bursts: wait this long for more of it before reading the catalog."""
 SUSPECTED_S: Final = 2.0
 """Blocks of code and bulk loads too long to be read come in their thousands: read the catalog this often at most."""
+CONNECT_TIMEOUT_S: Final = 60.0
 RETRY_DELAY_FIRST_S: Final = 1.0
 RETRY_DELAY_MAX_S: Final = 60.0
 
@@ -60,6 +62,7 @@ class Catalogs:
         *,
         refresh_s: float,
         timeout_s: float,
+        overrides: Overrides = NOTHING_SAID,
     ) -> None:
         self._credentials = credentials
         self._topology = topology
@@ -71,6 +74,7 @@ class Catalogs:
         self._changed = anyio.Event()
         self._version = 0
         self._texts = FactsTable()
+        self._overrides = overrides
 
     def snapshots(self) -> list[SetCatalog]:
         """The catalogs known now."""
@@ -143,14 +147,13 @@ class Catalogs:
 
     async def _try_load(self, database: str, entry: _Entry) -> str:
         """Load and publish; why it failed, or nothing."""
-        node = _source(self._topology())
+        node = source(self._topology())
         if node is None:
             return "no node is up"
         try:
             with anyio.fail_after(self._timeout_s):
                 read_at = time.monotonic()
-                rows = await self._read(node, database)
-                read = await anyio.to_thread.run_sync(assemble, database, 0, rows, self._texts)
+                read = await read_catalog(node, database, self._credentials, self._overrides, self._texts)
         except TimeoutError:
             return f'no answer from node "{node.name}" within {self._timeout_s:g} s'
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
@@ -161,23 +164,6 @@ class Catalogs:
         if known is None or msgspec.structs.replace(read, version=known.catalog.version) != known.catalog:
             self._publish_as(entry, read, read_at)
         return ""
-
-    async def _read(self, node: Node, database: str) -> Rows:
-        connection: Any = await asyncpg.connect(
-            host=node.host,
-            port=node.port,
-            user=self._credentials.user,
-            password=self._credentials.password,
-            database=database,
-            # One timeout, the caller's, covers connecting and reading.
-            timeout=self._timeout_s * 2,
-            statement_cache_size=0,
-            server_settings={"application_name": APPLICATION_NAME},
-        )
-        try:
-            return await read_rows(connection)
-        finally:
-            connection.terminate()
 
     def _publish_as(self, entry: _Entry, catalog: Catalog, read_at: float) -> None:
         # One count for all: a database that is forgotten and comes back keeps growing.
@@ -194,6 +180,31 @@ class Catalogs:
             self._publish_as(entry, Catalog(database, 0), time.monotonic())
 
 
-def _source(topology: Topology) -> Node | None:
+async def read_catalog(
+    node: Node, database: str, credentials: Credentials, overrides: Overrides, texts: FactsTable | None = None
+) -> Catalog:
+    """A database's catalog as `node` has it, with version 0. Raises OSError and asyncpg's errors.
+
+    `texts` remembers the views and policies that were read before: give the same one each time.
+    """
+    connection: Any = await asyncpg.connect(
+        host=node.host,
+        port=node.port,
+        user=credentials.user,
+        password=credentials.password,
+        database=database,
+        # One timeout, the caller's, covers connecting and reading.
+        timeout=CONNECT_TIMEOUT_S,
+        statement_cache_size=0,
+        server_settings={"application_name": APPLICATION_NAME},
+    )
+    try:
+        rows = await read_rows(connection)
+    finally:
+        connection.terminate()
+    return await anyio.to_thread.run_sync(assemble, database, 0, rows, texts or FactsTable(), overrides)
+
+
+def source(topology: Topology) -> Node | None:
     """The primary if it is up: a standby may not have replayed the DDL that made a catalog stale."""
     return topology.primary() or next(iter(topology.standbys()), None)

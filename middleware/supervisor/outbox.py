@@ -7,7 +7,7 @@ the older one of its kind, and cancels beyond the bound are dropped, as PostgreS
 from collections import deque
 from typing import Final
 
-from middleware.control import Configure, Down, Drain, ForwardCancel, SetCatalog, SetFreshness, SetTopology
+from middleware.control import Configure, Down, Drain, ForwardCancel, SetCatalog, SetChanges, SetFreshness, SetTopology
 
 CANCELS_MAX: Final = 1000
 
@@ -16,7 +16,7 @@ class Outbox:
     """The messages for one worker. Configure goes first, then Topology, so that both are known before the rest."""
 
     def __init__(self) -> None:
-        self._snapshots: dict[str, Configure | SetTopology | SetFreshness | Drain] = {}
+        self._snapshots: dict[str, Configure | SetTopology | SetChanges | SetFreshness | Drain] = {}
         self._catalogs: dict[str, SetCatalog] = {}
         self._cancels: deque[ForwardCancel] = deque(maxlen=CANCELS_MAX)
 
@@ -32,7 +32,9 @@ class Outbox:
     def take(self) -> list[Down]:
         """All that waits, in the order to send it."""
         first = [self._snapshots.pop(kind) for kind in _ORDER if kind in self._snapshots]
-        taken: list[Down] = [*first, *self._catalogs.values(), *self._cancels]
+        # Changes of catalogs are told of when the catalogs themselves were.
+        last = [self._snapshots.pop(kind) for kind in (SetChanges.__name__,) if kind in self._snapshots]
+        taken: list[Down] = [*first, *self._catalogs.values(), *last, *self._cancels]
         self._catalogs.clear()
         self._cancels.clear()
         return taken

@@ -21,7 +21,11 @@ ROUND_S: Final = 0.01
 ANSWER_S: Final = 0.02
 """How long a round waits for standbys; the answer of a slower one counts when it comes."""
 
-_INSERT: Final = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint AS lsn"
+# Right behind a page's header nothing is on the page yet: that is where the last page ends, and replay.
+_INSERT: Final = """
+SELECT CASE WHEN at % current_setting('wal_block_size')::int = 24 THEN at - 24 ELSE at END AS lsn
+  FROM (SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint) AS position(at)
+"""
 _REPLAY: Final = "SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint AS lsn"
 
 Freshness = tuple[tuple[str, float, int | None], ...]

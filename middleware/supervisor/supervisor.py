@@ -28,6 +28,7 @@ from middleware.control import (
     FreshnessWanted,
     NodeTrouble,
     Ready,
+    SetChanges,
     SetFreshness,
     SetTopology,
     Up,
@@ -70,6 +71,7 @@ class Supervisor:
             self._tell_all,
             refresh_s=checks.catalog_refresh,
             timeout_s=checks.timeout,
+            overrides=settings.overrides(),
         )
         self._sampler = Sampler(
             credentials,
@@ -85,6 +87,8 @@ class Supervisor:
         self._shared = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of run()
         """Memory that the workers share, as a file without a name."""
         self._shared.truncate(settings.workers * BYTES_PER_WORKER)
+        self._reported = [0.0] * settings.workers
+        """When each worker last reported that a catalog has changed."""
         self._stopping = anyio.Event()
         self.ready = anyio.Event()
         """Set once every worker has said that it accepts clients."""
@@ -186,6 +190,7 @@ class Supervisor:
         if self._published is not None:
             messages.append(SetTopology(self._published))
         messages.extend(self._catalogs.snapshots())
+        messages.append(SetChanges(tuple(self._reported)))
         if self._stopping.is_set():
             messages.append(Drain(self._settings.shutdown_timeout))
         return messages
@@ -219,9 +224,12 @@ class Supervisor:
                 self._totals.reported(message)
             case CatalogWanted(database=database, suspected=True):
                 self._catalogs.suspected(database)
-            case CatalogWanted(database=database, stale=stale):
-                snapshot = self._catalogs.wanted(database, stale=stale)
-                if snapshot is not None and not stale:
+            case CatalogWanted(database=database, changed_at=changed_at):
+                snapshot = self._catalogs.wanted(database, stale=changed_at > 0)
+                if changed_at > 0:
+                    self._reported[index] = max(self._reported[index], changed_at)
+                    self._tell_all(SetChanges(tuple(self._reported)))
+                elif snapshot is not None:
                     self._workers[index].send(snapshot)
             case FreshnessWanted():
                 self._sampler.wanted()

@@ -3,7 +3,8 @@
 from typing import Final
 
 from middleware.errors import PointsmanError
-from middleware.wire.codes import ERROR_RESPONSE
+from middleware.sqlstate import SUCCESSFUL_COMPLETION
+from middleware.wire.codes import ERROR_RESPONSE, NOTICE_RESPONSE
 
 READY_IDLE: Final = b"Z\0\0\0\x05I"
 """ReadyForQuery, outside a transaction."""
@@ -30,3 +31,10 @@ def error_response(error: PointsmanError, severity: str = "") -> bytes:
     ]
     body = b"".join(code.encode() + text.encode().replace(b"\0", b"?") + b"\0" for code, text in fields if text)
     return message(ERROR_RESPONSE, body + b"\0")
+
+
+def notice(text: str) -> bytes:
+    """A NoticeResponse of ours, of severity NOTICE."""
+    fields = (("S", "NOTICE"), ("V", "NOTICE"), ("C", SUCCESSFUL_COMPLETION), ("M", text))
+    body = b"".join(code.encode() + value.encode().replace(b"\0", b"?") + b"\0" for code, value in fields)
+    return message(NOTICE_RESPONSE, body + b"\0")

@@ -20,7 +20,7 @@ from middleware.sandbox import Sandbox, SandboxError
 from tests.bench import report
 from tests.bench.contenders import COMPILED, Contender, Pointsman
 from tests.bench.measure import Bench, Sample, started
-from tests.bench.pgbench import Load, Mode
+from tests.bench.pgbench import Load, Mode, Workload
 from tests.bench.poolers import PgBouncer, PgpoolII
 
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
@@ -39,6 +39,9 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="How often each run is made.")] = 3,
     scale: Annotated[int, typer.Option(min=1, help="pgbench's scale: 100,000 accounts each.")] = 10,
     tpcb: Annotated[bool, typer.Option("--tpcb", help="pgbench's TPC-B-like transactions instead of -S.")] = False,
+    repeated: Annotated[
+        bool, typer.Option("--repeated", help="-S with one constant: the same text each time.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run: one round of one second each.")] = False,
     compiled: Annotated[
         Path | None,
@@ -60,7 +63,8 @@ def main(
     if quick:
         seconds, rounds = 1, 1
     wanted = _chosen(modes, MODES, "--modes")
-    loads = [Load(mode, number, seconds, tpcb) for mode in MODES if mode in wanted for number in _clients(clients)]
+    workload: Workload = "tpcb" if tpcb else "repeated" if repeated else "select"
+    loads = [Load(mode, number, seconds, workload) for mode in MODES if mode in wanted for number in _clients(clients)]
     keys = _chosen(contenders, KEYS, "--contenders")
     load_before = os.getloadavg()[0]
     began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -86,8 +90,8 @@ def main(
     except SandboxError as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
-    workload = f"pgbench {'TPC-B-like' if tpcb else '-S'}, scale {scale}"
-    results = report.Results(began, workload, seconds, rounds, machine, samples)
+    titles = {"select": "-S", "repeated": "-S with one constant", "tpcb": "TPC-B-like"}
+    results = report.Results(began, f"pgbench {titles[workload]}, scale {scale}", seconds, rounds, machine, samples)
     path = report.save(results)
     _show(console, running, results, loads)
     console.print(f"saved as {path}", highlight=False)
@@ -129,7 +133,7 @@ def _run_all(
     """All samples, rounds outermost: what is compared lies close in time, what is repeated lies apart."""
     for contender in contenders:
         # First clients make proxies look at the catalogs and fill their pools.
-        bench.sample(contender, Load(loads[0].mode, 4, 1, loads[0].tpcb), 0)
+        bench.sample(contender, Load(loads[0].mode, 4, 1, loads[0].workload), 0)
     with _progress(console, rounds * len(loads) * len(contenders)) as advance:
         for number in range(1, rounds + 1):
             for load in loads:

@@ -59,13 +59,17 @@ class Target(msgspec.Struct, frozen=True):
         }
 
 
+Workload = Literal["select", "repeated", "tpcb"]
+"""`pgbench -S`, whose every statement has another constant; the same with one constant; the TPC-B-like default."""
+
+
 class Load(msgspec.Struct, frozen=True):
     """What pgbench does: `seconds` are those that count, after the warm-up."""
 
     mode: Mode
     clients: int
     seconds: int
-    tpcb: bool = False
+    workload: Workload = "select"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -147,7 +151,7 @@ def _watch(process: subprocess.Popen[str], duration_s: int, mark: Callable[[], N
 def _arguments(load: Load, duration_s: int, directory: str) -> list[str]:
     return [
         "-n",
-        *([] if load.tpcb else ["-S"]),
+        *_script(load.workload, directory),
         f"--protocol={load.mode}",
         f"--client={load.clients}",
         f"--jobs={min(load.clients, os.cpu_count() or 1, 4)}",
@@ -157,6 +161,16 @@ def _arguments(load: Load, duration_s: int, directory: str) -> list[str]:
         f"--log-prefix={directory}/log",
         f"--sampling-rate={SAMPLING_RATE}",
     ]
+
+
+def _script(workload: Workload, directory: str) -> list[str]:
+    if workload == "tpcb":
+        return []
+    if workload == "select":
+        return ["-S"]
+    script = Path(directory) / "script.sql"
+    script.write_text("SELECT abalance FROM pgbench_accounts WHERE aid = 1;\n")
+    return [f"--file={script}"]
 
 
 def read_latencies_ms(log: str, since: float) -> list[float]:

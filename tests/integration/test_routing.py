@@ -1,6 +1,7 @@
 """Reads are served by standbys, all else by the primary: asked of PostgreSQL itself."""
 
 import contextlib
+import json
 from collections.abc import Callable
 from functools import partial
 
@@ -131,3 +132,44 @@ def test_a_view_that_turns_volatile_is_not_read_on_a_standby_again(endpoint: End
             for _ in range(50):
                 reader.execute("SELECT a FROM turning")
         client.execute("DROP VIEW turning; DROP SEQUENCE turning_seq")
+
+
+def test_explain_route_tells_the_decision_and_all_it_rests_on(endpoint: Endpoint) -> None:
+    with psycopg.connect(endpoint.conninfo(), autocommit=True) as client:
+        eventually(partial(reads_on_a_standby, client))
+        lines = [row[0] for row in client.execute("EXPLAIN (ROUTE) SELECT lower('X'), nextval('s')").fetchall()]
+        assert lines[:2] == ["Route to primary", "  Because it calls nextval(), which is volatile"]
+        assert "  ->  it calls lower(): harmless on a standby" in lines
+        assert "  ->  node db1, primary: takes it" in lines
+        # The extended protocol, and a prepared statement.
+        for prepare in (False, True):
+            cursor = client.execute("EXPLAIN (ROUTE) SELECT 1", prepare=prepare, binary=True)
+            assert cursor.fetchall()[0] == ("Route to standby",)
+        assert cursor.description is not None
+        assert cursor.description[0].name == "QUERY PLAN"
+        row = client.execute("EXPLAIN (ROUTE, FORMAT JSON) SELECT 1").fetchone()
+        assert row is not None
+        assert json.loads(row[0])[0]["target"] == "standby"
+        with client.transaction():
+            assert client.execute("EXPLAIN (ROUTE) SELECT 2").fetchall()[1] == (
+                "  Because it is part of a transaction",
+            )
+        # Off is off: then the option is PostgreSQL's to refuse.
+        with pytest.raises(psycopg.errors.SyntaxError, match="unrecognized EXPLAIN option"):
+            client.execute("EXPLAIN (ROUTE off) SELECT 1")
+
+
+def test_a_client_can_be_told_where_its_statements_go(endpoint: Endpoint) -> None:
+    with psycopg.connect(endpoint.conninfo(), autocommit=True) as client:
+        told: list[str | None] = []
+        client.add_notice_handler(lambda diagnostic: told.append(diagnostic.message_primary))
+        eventually(partial(reads_on_a_standby, client))
+        node = asking(client)(WHO)
+        assert asking(client)("SHOW pointsman.last_route").startswith(f"{node}: it only reads")
+        client.execute("SET pointsman.notice_route = on")
+        client.execute("SELECT 1 FOR UPDATE")
+        assert told[-1] == "statement routed to db1: it locks rows (FOR UPDATE or FOR SHARE)"
+        client.execute("SET pointsman.notice_route = off")
+        told.clear()
+        client.execute("SELECT 1 FOR UPDATE")
+        assert told == []

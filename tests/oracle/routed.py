@@ -7,8 +7,9 @@ import asyncpg
 from middleware.sandbox import Sandbox
 from middleware.supervisor.catalog_reader import read_rows
 from parser.shapes import FactsTable
-from routing.assemble import Rows, assemble
+from routing.assemble import assemble
 from routing.router import Target, decide, search_path_of
+from routing.rows import Rows
 from tests.oracle.statement import APP
 
 

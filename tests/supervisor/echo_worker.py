@@ -26,6 +26,7 @@ from middleware.control import (
     NodeTrouble,
     Ready,
     SetCatalog,
+    SetChanges,
     SetFreshness,
     SetTopology,
     Up,
@@ -76,7 +77,7 @@ class EchoWorker:
                 )
             case ForwardCancel(process_id=process_id):
                 self.cancels.append(process_id)
-            case SetFreshness():
+            case SetFreshness() | SetChanges():
                 self.samples += 1
             case Drain() if not self.deaf:
                 self.tell(Drained(self.index))
@@ -97,7 +98,7 @@ class EchoWorker:
             case "wanted":
                 self.tell(CatalogWanted(argument))
             case "stale":
-                self.tell(CatalogWanted(argument, stale=True))
+                self.tell(CatalogWanted(argument, time.monotonic()))
             case "trouble":
                 self.tell(NodeTrouble(argument, "said so"))
             case "cancel":

@@ -1,0 +1,104 @@
+"""Answers about routing, for one client: EXPLAIN (ROUTE) and SHOW pointsman.last_route."""
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from healthcheck.topology import Node
+from middleware.pool.pool import NodeState
+from middleware.relay.own_settings import AUTO, PRIMARY_ONLY
+from middleware.relay.relay import NEVER
+from middleware.session.answers import Answerer, rows
+from parser.facts import LAST_ROUTE, StatementFacts
+from routing.explain import Explanation, Step, explain
+from routing.router import IN_TRANSACTION, Decision, Target
+
+if TYPE_CHECKING:
+    from middleware.relay.client_connection import ClientConnection
+
+TEMPORARY: Final = Decision(Target.PRIMARY, "its session has created temporary tables")
+SERIALIZABLE: Final = Decision(Target.PRIMARY, "its session's transactions are serializable, which no standby does")
+ASKED: Final = {
+    PRIMARY_ONLY: Decision(Target.PRIMARY, "its session asks for the primary (pointsman.route)"),
+}
+ASKED_FOR_STANDBY: Final = Decision(Target.STANDBY, "its session asks for a standby (pointsman.route)")
+
+
+class RouteAnswers(Answerer):
+    """What one client may ask."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: "ClientConnection") -> None:
+        self._client: Final = client
+
+    def answer(self, facts: StatementFacts) -> bytes:
+        if facts.asks == LAST_ROUTE:
+            return rows("pointsman.last_route", [self.last_route()])
+        explained = facts.explained
+        assert explained is not None
+        explanation = self._explain(explained)
+        if facts.as_json:
+            return rows("QUERY PLAN", [msgspec.json.format(msgspec.json.encode([explanation])).decode()])
+        return rows("QUERY PLAN", explanation.lines())
+
+    def last_route(self) -> str:
+        """Where its last statement went, and why; "" before the first."""
+        node = self._client.last_node
+        if not node:
+            return ""
+        decision = self.decision(self._client.last_facts)
+        primary = self._client.relay.topology.primary()
+        if decision.target is Target.STANDBY and primary is not None and primary.name == node:
+            return f"{node}: {decision.reason}, but no standby was fresh enough"
+        return f"{node}: {decision.reason}"
+
+    def decision(self, facts: StatementFacts) -> Decision:
+        """Where a statement would go now, and why; whether a standby is fresh enough is another question."""
+        client = self._client
+        if client.in_transaction():
+            return IN_TRANSACTION
+        if client.own.route != AUTO:
+            return ASKED.get(client.own.route, ASKED_FOR_STANDBY)
+        return client.confined or client.router.route(facts)
+
+    def _explain(self, facts: StatementFacts) -> Explanation:
+        client = self._client
+        router = client.router
+        explanation = explain(facts, self.decision(facts), router.catalog, router.path)
+        reads = explanation.target == Target.STANDBY.value
+        steps = [*explanation.steps, *(self._node(node, reads) for node in client.relay.topology.nodes)]
+        return msgspec.structs.replace(explanation, steps=tuple(steps))
+
+    def _node(self, node: Node, reads: bool) -> Step:
+        what = f"node {node.name}, {node.role.value}"
+        state = self._client.relay.node_state(node.name)
+        if not node.up:
+            verdict = f"not used: {node.why}" if node.why else "not used"
+        elif node.role.value == "primary":
+            verdict = "takes it if no standby may" if reads else "takes it"
+        elif not reads:
+            verdict = f"not asked ({self._lag(state)})"
+        else:
+            verdict = f"{self._why_not(node) or 'may take it'} ({self._lag(state)})"
+        return Step(what, verdict)
+
+    def _lag(self, state: NodeState) -> str:
+        if state.fresh_as_of == NEVER:
+            return "lag not known"
+        behind = max(0.0, self._client.relay.loop.time() - state.fresh_as_of)
+        return f"has all up to {behind:.3f} s ago, {state.lag_bytes} bytes behind"
+
+    def _why_not(self, node: Node) -> str:
+        """Why a standby may not serve this client's next read."""
+        client = self._client
+        fresh = client.relay.node_state(node.name).fresh_as_of
+        need, seen = client.needs()
+        if fresh < client.router.changed_at:
+            return "not fresh enough: the catalog has changed since"
+        if fresh < need:
+            return "not fresh enough: its client, or the level of consistency, needs later commits"
+        last = client.marks.last
+        if fresh < seen and (last is None or last.node != node.name):
+            return "not fresh enough: its client has read elsewhere since"
+        return ""
