@@ -10,7 +10,8 @@ misroutes, which must be none, and the share of the statements a standby could h
     functions, relations    every function, table and view there is, enumerated when it runs
     generate             statements composed at random
     routed               the routing under test; the one file that knows how it is asked
-    forms, endpoint      statements sent through a running Pointsman, in the forms clients use
+    forms, choice        statements in the forms clients send them in, chosen at random
+    endpoint, crowd      the same through a running Pointsman, with other clients there
     journal              what the servers' logs tell of them
     judge                both nodes, side by side
     trial, report        what became of each statement, counted and shown

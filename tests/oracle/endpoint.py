@@ -19,10 +19,10 @@ from middleware.wire.frontend import CopyDone
 from tests.chunks import cut
 from tests.conftest import Endpoint, pointsman
 from tests.differential.raw_client import Address, Ending, RawClient
-from tests.oracle.corpus import corpus
+from tests.oracle.choice import chosen
+from tests.oracle.crowd import crowd
 from tests.oracle.forms import (
     NODE,
-    OF_SEVERAL,
     PARSED_FIRST,
     SYNC,
     Asked,
@@ -31,10 +31,8 @@ from tests.oracle.forms import (
     Form,
     Step,
     changes_schema,
-    forms_for,
     query,
 )
-from tests.oracle.generate import Generator
 from tests.oracle.journal import Entries, Journal, journal
 from tests.oracle.judge import Outcome
 from tests.oracle.statement import Statement, Where
@@ -43,12 +41,7 @@ from tests.waiting import eventually
 
 ANSWER_S: Final = 15.0
 AGAIN_S: Final = 5.0
-TOGETHER_MAX: Final = 4
 PIECES_MAX: Final = 6
-READS_CHANCE: Final = 0.4
-"""Of nothing but reads, in a conversation: one hazard sends a whole pipeline to the primary."""
-GENERATED_CHANCE: Final = 0.3
-GROUP_CHANCE: Final = 0.5
 FRESH_CHANCE: Final = 0.03
 """Of a new connection for the next conversation."""
 WHO: Final = "SELECT current_setting('cluster_name')"
@@ -219,6 +212,8 @@ def judge_one(one: Asked, conversation: Conversation, heard: Heard, log: Entries
     if len(conversation.asked) == 1 and set(heard.nodes) - set(ran):
         return finding(Kind.MISROUTED, f"ran on {', '.join(ran)}, and was answered by {', '.join(heard.nodes)}")
     errors = [f"{error.sqlstate} {error.message}" for error in heard.errors]
+    if not ran and not one.statement.sql.strip("; "):
+        return finding(Kind.KEPT, "")
     if refused or not ran:
         expected = errors and one.where is not Where.STANDBY
         return finding(Kind.FAILED if expected else Kind.DISPUTED, errors[0] if errors else "no node has run it")
@@ -233,52 +228,14 @@ def _with(one: Asked, conversation: Conversation) -> Callable[[Kind, str], Findi
     return lambda kind, harm: Finding(kind, shown, conversation.form.value, harm)
 
 
-def chosen(count: int, seed: int) -> Iterator[tuple[Form, list[Statement]]]:
-    """`count` statements, hand-written and composed, each with the form it is to be sent in and with its company."""
-    choice = random.Random(seed)
-    generator = Generator(seed)
-    hand_written = [statement for statement in corpus() if statement.callable]
-    reads = [statement for statement in hand_written if statement.where is Where.STANDBY]
-    while count > 0:
-        among = reads if choice.random() < READS_CHANCE else hand_written
-
-        def one(among: Sequence[Statement] = among) -> Statement:
-            if choice.random() < GENERATED_CHANCE:
-                made = generator.statement()
-                return made if made.where is Where.STANDBY or among is hand_written else choice.choice(among)
-            # By group, too: most of the corpus is the same few expressions in many places.
-            return choice.choice(choice.choice(_by_group(among)) if choice.random() < GROUP_CHANCE else among)
-
-        first = one()
-        form = choice.choice(forms_for(first))
-        together = [first]
-        if form in OF_SEVERAL:
-            others = [one() for _ in range(choice.randint(1, TOGETHER_MAX - 1))]
-            together += [other for other in others if form in forms_for(other) and fits(first, other)]
-            choice.shuffle(together)
-        count -= len(together)
-        yield form, together
-
-
-def _by_group(statements: Sequence[Statement]) -> list[list[Statement]]:
-    groups: dict[str, list[Statement]] = {}
-    for statement in statements:
-        groups.setdefault(statement.group, []).append(statement)
-    return list(groups.values())
-
-
-def fits(first: Statement, other: Statement) -> bool:
-    """Whether they can be sent together: one session, and one change of the schema to be undone at most."""
-    return first.user == other.user and not changes_schema(other)
-
-
 @contextmanager
 def through(cluster: Sandbox, database: str, seed: int) -> Iterator[Through]:
-    """Pointsman in front of the cluster, with every read free to go to any standby."""
+    """Pointsman in front of the cluster, with one server for all on each node, and reads free to go to any standby."""
     with (
         TemporaryDirectory() as directory,
         journal(cluster, database) as log,
-        pointsman(cluster, Path(directory), workers=1, default_pool_size=4, consistency="eventual") as endpoint,
+        pointsman(cluster, Path(directory), workers=1, default_pool_size=1, consistency="eventual") as endpoint,
+        crowd(endpoint, database),
         Clients(cluster, endpoint, database) as clients,
     ):
         asking = Through(cluster, clients, log, seed)

@@ -36,13 +36,14 @@ class Form(Enum):
     EXTENDED = "Parse, Bind, Describe, Execute, Sync"
     NAMED = "a statement named in one batch, executed in a later one"
     PIPELINE = "several statements before one Sync"
+    ASKED_EARLY = "several statements before one Sync, with a Flush between them"
     FLUSHED = "Parse, Describe, Flush; then Bind, Execute, Sync"
     BATCHES = "several batches in one write"
     PREPARED = "PREPARE and EXECUTE"
 
 
 OF_ONE: Final = (Form.SINGLE, Form.EXTENDED, Form.NAMED, Form.FLUSHED)
-OF_SEVERAL: Final = (Form.SEVERAL, Form.PIPELINE, Form.BATCHES)
+OF_SEVERAL: Final = (Form.SEVERAL, Form.PIPELINE, Form.ASKED_EARLY, Form.BATCHES)
 PARSED_FIRST: Final = (Form.NAMED, Form.FLUSHED)
 """The statement may be parsed elsewhere than it runs."""
 
@@ -89,7 +90,7 @@ def forms_for(statement: Statement) -> tuple[Form, ...]:
     if changes_schema(statement):
         return (Form.SEVERAL, Form.PIPELINE)
     if statement.arguments:
-        return (*OF_ONE[1:], Form.PIPELINE, Form.BATCHES)
+        return (*OF_ONE[1:], Form.PIPELINE, Form.ASKED_EARLY, Form.BATCHES)
     if _COPY_IN.search(statement.sql):
         # In copy-in mode the server ignores Sync, and fails on everything else.
         return (*OF_ONE, Form.SEVERAL)
@@ -141,7 +142,7 @@ class Composer:
         data = [self._executed(one) for one in asked]
         if undone:
             data.append(Parse(b"", UNDO.encode()).encode() + Bind().encode() + Execute().encode())
-        return (Step(b"".join(data) + SYNC, extended=True),)
+        return (Step((FLUSH if form is Form.ASKED_EARLY else b"").join(data) + SYNC, extended=True),)
 
     def _executed(self, one: Asked) -> bytes:
         """All but the Sync, with the unnamed statement or with one of a name."""
@@ -180,7 +181,8 @@ def _expected(form: Form, wheres: Sequence[Where]) -> list[Where]:
     """Where each may run, given those it is sent with."""
     if form is Form.PREPARED:
         return [Where.PRIMARY for _ in wheres]
-    if form is Form.SEVERAL:
+    if form in (Form.SEVERAL, Form.ASKED_EARLY):
+        # What follows a Flush is not known when a node is chosen.
         return [Where.PRIMARY if Where.PRIMARY in wheres else Where.EITHER for _ in wheres]
     if form is Form.PIPELINE:
         decisive = next((where for where in (Where.PRIMARY, Where.EITHER) if where in wheres), Where.STANDBY)
