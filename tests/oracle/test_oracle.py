@@ -18,7 +18,8 @@ from tests.oracle.trial import Kind, Tally, try_all
 pytestmark = pytest.mark.integration
 
 GENERATED = 300
-STAYED_MAX = 0.02
+STAYED_MAX = 0.06
+"""Of a sample in which what provokes is over-represented; `make oracle` tells the share of all."""
 
 
 @pytest.fixture(scope="module")
