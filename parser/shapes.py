@@ -30,10 +30,9 @@ KEPT_BYTES_MAX: Final = 4 * 1024
 NOT_PLAIN: Final = b'"$\\' + bytes(range(128, 256))
 """Quoted identifiers, dollar quotes and parameters, escapes, other alphabets: not for a regular expression."""
 
-_blank_constants: Final = re.compile(rb"(')(?:[^']|'')*'|\b[0-9]+\b").sub
-"""Strings and numbers, where nothing of the above is in the text."""
-BLANK: Final = rb"\g<1>0\g<1>"
-"""A string keeps its quotes: it may stand right behind a word."""
+_blank_strings: Final = re.compile(rb"'(?:[^']|'')*'").sub
+_blank_numbers: Final = re.compile(rb"\b[0-9]+\b").sub
+"""Constants, where nothing of the above is in the text. A string keeps its quotes: it may stand right behind a word."""
 
 
 class Generations(Generic[K, V]):
@@ -89,7 +88,8 @@ class FactsTable:
             facts = self._read(text)
             self.by_text.put(text, facts)
             return facts
-        blanked = _blank_constants(BLANK, text)
+        blanked = _blank_strings(b"'0'", text) if b"'" in text else text
+        blanked = _blank_numbers(b"0", blanked)
         facts = self.by_blanked.get(blanked)
         if facts is None:
             facts = self._read(text)

@@ -390,7 +390,7 @@ class ClientConnection(Borrower):
     def _set_own(self, batch: Batch) -> PointsmanError | None:
         """Take note of what it does to settings of ours; what is wrong with that, if anything is."""
         for facts in batch.facts:
-            if facts.own_setting is not None:
+            if facts.special and facts.own_setting is not None:
                 name, value = facts.own_setting
                 error = self.own.set(name, value)
                 if error is not None:
@@ -538,13 +538,12 @@ class ClientConnection(Borrower):
                 state.writes += 1
             else:
                 state.reads += 1
+            self._untouched = False
             for facts in batch.facts:
-                if facts.changes_catalog > self._changes_catalog:
-                    self._changes_catalog = facts.changes_catalog
-                if facts.temporary:
-                    self.confined = TEMPORARY
-                if not self._on_primary:
-                    self._follow(facts.transaction)
+                if facts.special:
+                    self._note_special(facts)
+                else:
+                    self._untouched = False
                 if self._on_primary and not self.wrote:
                     self.wrote = self.router.route(facts).writes
         out = self.session.emit(batch, data, server.session)
@@ -553,10 +552,14 @@ class ClientConnection(Borrower):
         if out:
             server.transport.write(prefix + out if prefix else out)
 
-    def _follow(self, transaction: TransactionFacts | None) -> None:
-        """A standby is sent a statement: what it does to the transaction there."""
-        self._untouched = False
-        if transaction is None or transaction.kind in (WITHIN, SET_TRANSACTION):
+    def _note_special(self, facts: StatementFacts) -> None:
+        """A statement that is more than a read or a write is about to be sent: what it will have done."""
+        if facts.changes_catalog > self._changes_catalog:
+            self._changes_catalog = facts.changes_catalog
+        if facts.temporary:
+            self.confined = TEMPORARY
+        transaction = facts.transaction
+        if self._on_primary or transaction is None or transaction.kind in (WITHIN, SET_TRANSACTION):
             return
         self._standby_transaction = self._untouched = transaction.kind == BEGIN
         self._begun = transaction
