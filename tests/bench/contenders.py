@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -75,7 +76,7 @@ class Contender:
         return Target(HOST, port, cluster.user, cluster.passwords[cluster.user], database or cluster.database)
 
 
-class Proxy(Contender):
+class Proxy(Contender, ABC):
     """A program in front of the cluster, listening on `port` with its files in `directory`."""
 
     stop_signal: int = signal.SIGTERM
@@ -94,9 +95,9 @@ class Proxy(Contender):
     def target(self, mode: Mode) -> Target:
         return self._target_at(self.port)
 
+    @abstractmethod
     def start(self) -> subprocess.Popen[bytes]:
         """Write the configuration and start the program in the foreground."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         self.directory.mkdir(mode=0o700)
