@@ -5,9 +5,8 @@ statement or for several. Facts say what the text does, never what should be don
 folded as PostgreSQL folds identifiers; what they mean only a catalog tells.
 """
 
+from dataclasses import dataclass, field
 from typing import Final
-
-import msgspec
 
 Name = tuple[str, str]
 """A schema, "" where none is written, and a name in it."""
@@ -32,7 +31,8 @@ MAY_CHANGE: Final = 1
 CHANGES: Final = 2
 
 
-class TransactionFacts(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class TransactionFacts:
     """Transaction control, with the modes it asks for; None and "" where it says nothing of one."""
 
     kind: str
@@ -42,7 +42,8 @@ class TransactionFacts(msgspec.Struct, frozen=True):
     """"serializable", "repeatable read", .."""
 
 
-class StatementFacts(msgspec.Struct, frozen=True, eq=False):
+@dataclass(frozen=True, eq=False)
+class StatementFacts:
     """Facts about one string of SQL. Compared and hashed by identity: one object per shape of statement."""
 
     kind: str
@@ -91,7 +92,7 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
     """It drops every prepared statement of its session."""
     changes_catalog: int = UNCHANGED
     """Whether it creates, alters or drops something that routing reads of the catalog."""
-    special: bool = False
+    special: bool = field(init=False, default=False)
     """It says anything of the above that is not about where to run it. Worked out, not given."""
 
     def __post_init__(self) -> None:
@@ -105,7 +106,7 @@ class StatementFacts(msgspec.Struct, frozen=True, eq=False):
             or self.deallocates_all
             or self.changes_catalog
         )
-        msgspec.structs.force_setattr(self, "special", special)
+        object.__setattr__(self, "special", special)
 
 
 EXPLAIN_ROUTE: Final = "explain"

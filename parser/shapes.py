@@ -10,9 +10,8 @@ analysed for itself. Comments are no part of a shape, but a hint in one is.
 """
 
 import re
+from dataclasses import replace
 from typing import Final, Generic, TypeVar
-
-import msgspec
 
 from parser.analyse import analyse, shape_of, without_comments
 from parser.facts import UNREAD, StatementFacts
@@ -125,5 +124,5 @@ class FactsTable:
 def _with_hint(facts: StatementFacts, hint: str) -> StatementFacts:
     explained = facts.explained
     if explained is not None:
-        return msgspec.structs.replace(facts, explained=_with_hint(explained, hint))
-    return msgspec.structs.replace(facts, hint=hint)
+        return replace(facts, explained=_with_hint(explained, hint))
+    return replace(facts, hint=hint)

@@ -43,7 +43,7 @@ def assemble(
                 (one.schema, one.name, functions.hazards.get(one.function, "")) for one in rows.operators
             ),
             attributes=functions.attributes(),
-            paths=rows.paths,
+            settings=rows.settings,
             hazard=_everywhere(rows, tainted),
         )
         types = _types(rows, catalog, functions.hazards, tainted, texts)
@@ -97,8 +97,6 @@ def _spread(types: Sequence[Type], found: dict[int, str], say: Callable[[int, st
 
 def _everywhere(rows: Rows, tainted: Mapping[int, str]) -> str:
     """What no statement shows."""
-    if rows.serializable:
-        return "default_transaction_isolation is serializable for a role or the database, which a standby cannot do"
     for one in rows.types:
         if one.oid in tainted and one.builtin:
             return f"the database has {tainted[one.oid]}, which any expression may use"

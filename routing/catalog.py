@@ -46,11 +46,17 @@ class Catalog(msgspec.Struct, frozen=True):
     types: dict[str, tuple[Thing, ...]] = {}
     attributes: dict[str, str] = {}
     """Hazards of functions that can be called as `row.name`."""
-    paths: dict[str, str] = {}
-    """The search_path of each role that has one of its own; that of all others under ""."""
+    settings: dict[str, dict[str, str]] = {}
+    """By name (SETTINGS): the value for each role that has one of its own, and at "" that of all others."""
     hazard: str = ""
     """What makes every statement unfit for a standby, such as an implicit cast over a volatile function."""
 
+
+PATH_SETTING: Final = "search_path"
+ISOLATION_SETTING: Final = "default_transaction_isolation"
+READ_ONLY_SETTING: Final = "default_transaction_read_only"
+SETTINGS: Final = (PATH_SETTING, ISOLATION_SETTING, READ_ONLY_SETTING)
+"""What routing must know of the settings of servers, databases and roles."""
 
 SearchPath = tuple[str, ...]
 """The schemas that unqualified names may mean, in order, the implicit pg_catalog first; ANYWHERE if it is not known."""

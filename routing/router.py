@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from parser.facts import BEGIN, PRIMARY_HINT, STANDBY_HINT, TWO_PHASE, StatementFacts, TransactionFacts
-from routing.catalog import ANYWHERE, Catalog, SearchPath, hazard_of
+from routing.catalog import ANYWHERE, ISOLATION_SETTING, PATH_SETTING, READ_ONLY_SETTING, Catalog, SearchPath, hazard_of
 
 
 class Target(Enum):
@@ -39,8 +39,14 @@ HINTED: Final = {
     STANDBY_HINT: Decision(Target.STANDBY, "a comment in it asks for a standby"),
 }
 READS: Final = Decision(Target.STANDBY, "it only reads", writes=False)
+TOO_STRICT: Final = Decision(
+    Target.PRIMARY, "its session's transactions are serializable, which no standby does", writes=False
+)
 
 ASKS: Final = Decision(Target.PRIMARY, "it asks about routing", writes=False)
+
+SERIALIZABLE: Final = "serializable"
+"""The isolation level that hot standby lacks."""
 
 CHANGING: Final = "the catalog of its database has just changed and is being read again"
 """The hazard of the empty catalog that stands in meanwhile."""
@@ -75,7 +81,7 @@ FRAMES: Final = frozenset({"VariableSetStmt", "ClosePortalStmt", "Empty"})
 
 def begins_read_only(transaction: TransactionFacts) -> bool:
     """Whether a standby can run the transaction that this begins: hot standby has no SERIALIZABLE."""
-    return transaction.kind == BEGIN and transaction.read_only is True and transaction.isolation != "serializable"
+    return transaction.kind == BEGIN and transaction.read_only is True and transaction.isolation != SERIALIZABLE
 
 
 class Router:
@@ -91,16 +97,35 @@ class Router:
         self._path = path
         self._decisions: dict[StatementFacts, Decision] = {}
         self._suspended_at = 0.0
+        self.isolation = ""
+        """That of its role's transactions, "" where nothing is set."""
+        self.read_only = False
+        """Whether its role's transactions are read-only, unless they say otherwise."""
 
     def set_catalog(self, catalog: Catalog, read_at: float, changed_at: float) -> None:
         """Use a new snapshot, and forget what was decided under the last. One from before a change is passed over."""
         if read_at >= self._suspended_at:
-            if self._own_path is None and catalog.paths:
+            if self._own_path is None and catalog.settings:
                 default = default_path(catalog, self._user)
                 # Connections that were opened before keep the path they have.
                 self._path = default if self._path in (None, default) else ANYWHERE
+            if catalog.settings:
+                self._use_settings(catalog)
             self._use(catalog)
             self.changed_at = changed_at
+
+    def _use_settings(self, catalog: Catalog) -> None:
+        self.read_only = is_on(setting(catalog, READ_ONLY_SETTING, self._user) or "")
+        isolation = setting(catalog, ISOLATION_SETTING, self._user)
+        if isolation is None or (not self._user and SERIALIZABLE in catalog.settings[ISOLATION_SETTING].values()):
+            isolation = SERIALIZABLE
+        if self.isolation != SERIALIZABLE:
+            # Connections that were opened before have what was set then.
+            self.isolation = isolation.lower()
+
+    def standbys_fit(self) -> bool:
+        """Whether a standby may run anything that these decisions are about."""
+        return self.catalog is not None and not self.catalog.hazard and self.isolation != SERIALIZABLE
 
     def suspend(self, now: float) -> None:
         """A change of the catalog was seen: go by no snapshot that was begun before now."""
@@ -125,6 +150,8 @@ class Router:
         decision = self._decisions.get(facts)
         if decision is None:
             decision = decide(facts, self.catalog, self.path)
+            if decision.target is Target.STANDBY and self.isolation == SERIALIZABLE:
+                decision = TOO_STRICT
             if len(self._decisions) >= DECISIONS_MAX:
                 self._decisions = {}
             self._decisions[facts] = decision
@@ -135,9 +162,21 @@ DECISIONS_MAX: Final = 20_000
 """Decisions remembered per database; beyond it all are forgotten and made again, a few microseconds each."""
 
 
+def setting(catalog: Catalog, name: str, user: str) -> str | None:
+    """What the server, the database or the role has set `name` to; None where it cannot be known."""
+    values = catalog.settings.get(name, {})
+    return values.get(user, values.get(""))
+
+
+def is_on(value: str) -> bool:
+    """A boolean as PostgreSQL reads it: a word, or as much of it as tells it from others."""
+    value = value.strip("\"' ").lower()
+    return value in ("on", "1") or (value != "" and ("true".startswith(value) or "yes".startswith(value)))
+
+
 def default_path(catalog: Catalog, user: str) -> SearchPath:
     """The search_path of a role that has said nothing at login; ANYWHERE where it is not known."""
-    value = catalog.paths.get(user, catalog.paths.get(""))
+    value = setting(catalog, PATH_SETTING, user)
     return ANYWHERE if value is None else search_path_of(value, user)
 
 

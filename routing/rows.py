@@ -113,7 +113,5 @@ class Rows(msgspec.Struct, frozen=True):
     operators: Sequence[Operator] = ()
     casts: Sequence[Cast] = ()
     support: Sequence[Support] = ()
-    paths: dict[str, str] = {}
-    """Catalog.paths."""
-    serializable: bool = False
-    """A role or the database has `default_transaction_isolation = serializable`."""
+    settings: dict[str, dict[str, str]] = {}
+    """Catalog.settings."""

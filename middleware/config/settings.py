@@ -124,6 +124,7 @@ class Settings(BaseSettings):
         "session", '"session", "eventual", "global" or "primary"'
     )
     consistency_wait: float = _seconds(0.0, zero=True)
+    transaction_reads: Literal["primary", "until_write"] = _setting("primary", '"primary" or "until_write"')
     max_replica_lag: float = _seconds(10.0)
     max_replica_lag_bytes: int = _whole(0, 0, 2**62)
     freshness_period: float = _seconds(1.0)
@@ -192,6 +193,7 @@ class Settings(BaseSettings):
             cancel_wait_timeout_s=self.cancel_wait_timeout,
             server_reset_query=self.server_reset_query,
             consistency=self.consistency,
+            transaction_reads=self.transaction_reads,
             max_replica_lag_s=self.max_replica_lag,
             max_replica_lag_bytes=self.max_replica_lag_bytes,
             consistency_wait_s=self.consistency_wait,

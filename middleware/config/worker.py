@@ -35,6 +35,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """0 for no bound."""
     consistency_wait_s: float
     """How long a read waits for a standby to have what its client has seen, before it goes to the primary."""
+    transaction_reads: str
+    """Where a transaction that may write reads: "primary", or "until_write" on a standby."""
     log_level: str
     log_format: str
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from middleware.relay.client_connection import ClientConnection
 
 TEMPORARY: Final = Decision(Target.PRIMARY, "its session has created temporary tables")
-SERIALIZABLE: Final = Decision(Target.PRIMARY, "its session's transactions are serializable, which no standby does")
 ASKED: Final = {
     PRIMARY_ONLY: Decision(Target.PRIMARY, "its session asks for the primary (pointsman.route)"),
 }
@@ -44,10 +43,10 @@ class RouteAnswers(Answerer):
 
     def last_route(self) -> str:
         """Where its last statement went, and why; "" before the first."""
-        node = self._client.last_node
+        node = self._client.routing.last_node
         if not node:
             return ""
-        decision = self.decision(self._client.last_facts)
+        decision = self.decision(self._client.routing.last_facts)
         primary = self._client.relay.topology.primary()
         if decision.target is Target.STANDBY and primary is not None and primary.name == node:
             return f"{node}: {decision.reason}, but no standby was fresh enough"
@@ -58,13 +57,13 @@ class RouteAnswers(Answerer):
         client = self._client
         if client.in_transaction():
             return IN_TRANSACTION
-        if client.own.route != AUTO:
-            return ASKED.get(client.own.route, ASKED_FOR_STANDBY)
-        return client.confined or client.router.route(facts)
+        if client.routing.own.route != AUTO:
+            return ASKED.get(client.routing.own.route, ASKED_FOR_STANDBY)
+        return client.routing.confined or client.routing.router.route(facts)
 
     def _explain(self, facts: StatementFacts) -> Explanation:
         client = self._client
-        router = client.router
+        router = client.routing.router
         explanation = explain(facts, self.decision(facts), router.catalog, router.path)
         reads = explanation.target == Target.STANDBY.value
         steps = [*explanation.steps, *(self._node(node, reads) for node in client.relay.topology.nodes)]
@@ -93,12 +92,12 @@ class RouteAnswers(Answerer):
         """Why a standby may not serve this client's next read."""
         client = self._client
         fresh = client.relay.node_state(node.name).fresh_as_of
-        need, seen = client.needs()
-        if fresh < client.router.changed_at:
+        need, seen = client.routing.needs()
+        if fresh < client.routing.router.changed_at:
             return "not fresh enough: the catalog has changed since"
         if fresh < need:
             return "not fresh enough: its client, or the level of consistency, needs later commits"
-        last = client.marks.last
+        last = client.routing.marks.last
         if fresh < seen and (last is None or last.node != node.name):
             return "not fresh enough: its client has read elsewhere since"
         return ""

@@ -19,12 +19,11 @@ import structlog
 from middleware.errors import Canceled, PointsmanError, ShuttingDown, TooManyConnections
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import LENT, Borrower, ServerConnection
-from middleware.relay.answers import SERIALIZABLE, TEMPORARY, RouteAnswers
+from middleware.relay.answers import RouteAnswers
 from middleware.relay.cancel import send_cancel
-from middleware.relay.freshness import GLOBAL, PRIMARY, SESSION, Marks
-from middleware.relay.moving import leave_standby
-from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
-from middleware.relay.relay import NEVER, NO_PRIMARY, NO_STANDBY, Relay, Route
+from middleware.relay.client_routing import ClientRouting
+from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
+from middleware.relay.relay import NO_PRIMARY, NO_STANDBY, Relay, Route
 from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
 from middleware.session.client import ClientSession
 from middleware.session.parameters import StartupParameters
@@ -37,6 +36,7 @@ from middleware.session.server import (
     HOLD_FOR_QUERY,
     HOLD_OVER,
     IDLE,
+    IN_FAILED_TRANSACTION,
     READY,
     SETUP_FAILED,
     STALE_PLAN,
@@ -45,17 +45,7 @@ from middleware.session.server import (
 )
 from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response, notice
 from middleware.wire.codes import QUERY
-from parser.facts import (
-    BEGIN,
-    CHANGES,
-    EMPTY,
-    SET_TRANSACTION,
-    UNCHANGED,
-    WITHIN,
-    StatementFacts,
-    TransactionFacts,
-)
-from routing.router import Decision, Target
+from routing.router import Target
 
 log: Final = structlog.get_logger("client")
 
@@ -70,11 +60,10 @@ class ClientConnection(Borrower):
     """A client's connection to us: an asyncio.Protocol in all but name (a base class in Python cannot be compiled)."""
 
     __slots__ = (
+        "_aim",
         "_backlog",
         "_begin_again",
-        "_begun",
         "_blocked",
-        "_changes_catalog",
         "_closed",
         "_draining",
         "_gathering",
@@ -86,24 +75,15 @@ class ClientConnection(Borrower):
         "_on_primary",
         "_pauses",
         "_pool",
-        "_route",
-        "_saw",
         "_sent_open",
         "_slow",
-        "_standby_transaction",
-        "_untouched",
         "_wait_until",
         "answers",
-        "confined",
         "database",
         "deadline",
-        "last_facts",
-        "last_node",
-        "marks",
-        "own",
         "process_id",
         "relay",
-        "router",
+        "routing",
         "secret",
         "server",
         "session",
@@ -132,36 +112,21 @@ class ClientConnection(Borrower):
         """When it is closed, if it is leaving."""
         self._closed = False
         self.wrote = False
-        self.router: Final = relay.router(
-            database.decode(errors="replace"), user.decode(errors="replace"), parameters.path_for(user)
-        )
-        self.marks: Final = Marks()
-        self.own: Final = own
-        self.confined: Decision | None = SERIALIZABLE if parameters.serializable else None
-        """Why all its reads stay on the primary; None while they need not."""
-        self._standby_transaction = False
-        """A read-only transaction was begun on the standby it has."""
-        self._begun: TransactionFacts | None = None
-        self._untouched = False
-        """Nothing has run in it since."""
+        self.routing: Final = ClientRouting(relay, user, database, parameters, own)
         self._begin_again = b""
-        """What begins on the primary the transaction that was begun on a standby."""
+        """What begins a transaction again that has left its node."""
+        self._aim: Target | None = None
+        """Where that is to go, if its next batch does not tell."""
         self._wait_until = 0.0
         """When the read it holds goes to the primary, if no standby is fresh enough by then; 0 while none is held."""
-        self.last_node = ""
-        self.last_facts: StatementFacts = EMPTY
-        """Its last statement, and where it went."""
         self.answers: Final = RouteAnswers(self)
         self.session.answerer = self.answers
-        self._route: Route | None = None
         self._on_primary = False
         """Its server was lent as the primary's."""
         self._pool: Pool | None = None
         """The pool in whose queue it waits."""
         self._held: Batch | None = None
         self._held_data = b""
-        self._saw = False
-        """Its server has been asked something since it was lent."""
         self._gathering: Batch | None = None
         self._blocked = False
         self._backlog: list[bytes] = []
@@ -172,7 +137,6 @@ class ClientConnection(Borrower):
         """Bytes of a message that are passed on, or dropped, unseen."""
         self._sent_open = False
         """The server has got a part of a batch, and not its end."""
-        self._changes_catalog = UNCHANGED
         self._pauses = 0
         self._slow = False
         self._draining = False
@@ -285,18 +249,19 @@ class ClientConnection(Borrower):
             return False
         if int.from_bytes(data[1:5], "big") != len(data) - 1:
             return False
+        routing = self.routing
         facts = session.facts_of(data[5:-1])
-        if facts.special or self.own.special:
+        if facts.special or routing.own.special:
             return False
-        decision = self.router.route(facts)
+        decision = routing.router.route(facts)
         server = self.server
         prefix = b""
         if server is None:
-            route = self._nodes()
+            route = routing.nodes()
             pool = route.primary
-            reads = decision.target is Target.STANDBY and self.confined is None
+            reads = decision.target is Target.STANDBY and routing.confined is None
             if reads:
-                standby = self._standby(route)
+                standby = routing.standby(route)
                 if standby is not None:
                     pool = standby
                 elif self._waits(route):
@@ -320,10 +285,9 @@ class ClientConnection(Borrower):
             return False
         else:
             server.pool.state.writes += 1
-        self._saw = True
-        self.last_facts = facts
-        self.last_node = server.pool.node
-        self.wrote = self.wrote or decision.writes
+        routing.sends_query(facts, server.pool)
+        if decision.writes:
+            self.wrote = True
         session.statements.unnamed = None
         peer = server.session
         peer.unnamed = None
@@ -354,7 +318,7 @@ class ClientConnection(Borrower):
                 self.close()
             return False
         server = self.server
-        error = self._set_own(batch)
+        error = self.routing.set_own(batch) if batch.special else None
         if server is None:
             if self._draining:
                 self.terminate()
@@ -367,88 +331,56 @@ class ClientConnection(Borrower):
             if batch.state == COMPLETE:
                 self.transport.write(READY_IDLE)
             return True
-        if not self._on_primary and not self._standby_transaction and self._target(batch) is not Target.STANDBY:
+        if self._must_leave(server, batch):
+            self._held, self._held_data = batch, data
+            return False
+        self._send(server, batch, data)
+        return batch.state != HELD
+
+    def _must_leave(self, server: ServerConnection, batch: Batch) -> bool:
+        """Whether a batch must not go to the server it has: it is held until that was given back."""
+        routing = self.routing
+        if not routing.transaction.open():
+            if self._on_primary or routing.target(batch) is Target.STANDBY:
+                return False
             if self._sent_open:
                 # Only statements were prepared there: a Sync ends that, and the primary will parse what it lacks.
                 self._sent_open = False
                 server.session.expected.append(SYNC_UNSEEN)
                 server.transport.write(SYNC_MESSAGE)
-            self._held, self._held_data = batch, data
+            return True
+        if self._sent_open or server.session.status == IN_FAILED_TRANSACTION:
             return False
-        if self._standby_transaction and not self._sent_open:
-            again = leave_standby(batch.facts, self._begun if self._untouched else None, self.router)
-            if again is not None:
-                # End it there, and go on with this batch where it belongs.
-                self._standby_transaction = False
-                self._begin_again = again
-                server.ask(b"ROLLBACK")
-                self._held, self._held_data = batch, data
-                return False
-        self._send(server, batch, data)
-        return batch.state != HELD
+        again = routing.leaves(batch, self._on_primary)
+        if again is None:
+            return False
+        if not server.session.expected:
+            # End it here, and go on with this batch where it belongs.
+            self._begin_again = again
+            self._aim = Target.STANDBY if self._on_primary else None
+            server.ask(b"ROLLBACK")
+        return True
 
-    def _set_own(self, batch: Batch) -> PointsmanError | None:
-        """Take note of what it does to settings of ours; what is wrong with that, if anything is."""
-        for facts in batch.facts:
-            if facts.special and facts.own_setting is not None:
-                name, value = facts.own_setting
-                error = self.own.set(name, value)
-                if error is not None:
-                    return error
-        return None
-
-    def _nodes(self) -> Route:
-        """Where it may go under the present topology."""
-        route = self._route
-        if route is None or route.version != self.relay.routes_version:
-            route = self._route = self.relay.route(self.database, self.user)
-        return route
-
-    def _target(self, batch: Batch) -> Target:
-        """Where a batch outside a transaction may run, from all that is known of it."""
-        if batch.state != COMPLETE and (batch.executes or batch.binds):
-            # It goes on, and what follows is not known.
-            return Target.PRIMARY
-        if self.own.route != AUTO:
-            return Target.PRIMARY if self.own.route == PRIMARY_ONLY else Target.STANDBY
-        if self.confined is not None:
-            return Target.PRIMARY
-        for facts in batch.facts:
-            if self.router.route(facts).target is Target.PRIMARY:
-                return Target.PRIMARY
-        return Target.STANDBY
-
-    def _standby(self, route: Route) -> Pool | None:
-        """The standby that may serve its next read now, as its level of consistency has it; None for the primary."""
-        if self.own.route == STANDBY_ONLY:
-            return route.standby(NEVER, NEVER, self.marks.last)
-        if self.own.level == PRIMARY or self.relay.commits.unreported():
-            return None
-        need, seen = self.needs()
-        return route.standby(need, seen, self.marks.last)
-
-    def needs(self) -> tuple[float, float]:
-        """As of when a standby must be fresh for its next read, and as of when unless it read there last."""
-        relay = self.relay
-        need = max(self.router.changed_at, relay.clock.now - relay.max_replica_lag_s)
-        if self.own.level == SESSION:
-            return max(need, self.marks.written), self.marks.seen
-        if self.own.level == GLOBAL:
-            need = max(need, relay.commits.latest())
-        return need, NEVER
+    def _reconsider(self, server: ServerConnection) -> None:
+        """All is answered, and its transaction is still open: what of the batch that was held for that?"""
+        batch, data = self._held, self._held_data
+        assert batch is not None
+        self._held, self._held_data = None, b""
+        if not self.routing.transaction.open():
+            self.routing.transaction.still_open()
+        if self._dispatch(batch, data):
+            self._unblock()
 
     def in_transaction(self) -> bool:
         """Whether it has a server that it will not give back before its next statement."""
         server = self.server
-        return server is not None and (server.session.status != IDLE or self._standby_transaction)
+        return server is not None and (server.session.status != IDLE or self.routing.transaction.open())
+
+    # Choosing a node
 
     def _waits(self, route: Route) -> bool:
-        """No standby is fresh enough for its read: ask for newer samples. Whether the read is to wait for one."""
-        relay = self.relay
-        if not route.standbys or self.own.level == PRIMARY or self.own.route == STANDBY_ONLY:
-            return False
-        relay.want_freshness()
-        return relay.settings.consistency_wait_s > 0 and not self._wait_until
+        """Whether a read that no standby may serve now is to wait for one."""
+        return self.routing.wants_fresher(route) and self.relay.settings.consistency_wait_s > 0 and not self._wait_until
 
     def freshness_arrived(self) -> None:
         """There is a new sample: try again what is held."""
@@ -476,13 +408,14 @@ class ClientConnection(Borrower):
 
     def _choose(self, batch: Batch, data: bytes) -> bool:
         """Choose a node for a batch and send it there when a server is free. False: blocked."""
-        route = self._nodes()
+        routing = self.routing
+        route = routing.nodes()
         pool = route.primary
-        if self._target(batch) is Target.STANDBY:
-            standby = self._standby(route)
+        if (self._aim or routing.target(batch)) is Target.STANDBY:
+            standby = routing.standby(route)
             if standby is not None:
                 pool = standby
-            elif self.own.route == STANDBY_ONLY:
+            elif routing.own.route == STANDBY_ONLY:
                 self._fail_batch(batch, NO_STANDBY)
                 return True
             elif self._waits(route) or self.relay.loop.time() < self._wait_until:
@@ -517,7 +450,6 @@ class ClientConnection(Borrower):
         """Have a server; returns what must go in front of the first message to it."""
         self.server = server
         self._on_primary = on_primary
-        self._saw = False
         self._pool = None
         server.lend(self, self.session.statements)
         if self._slow:
@@ -528,59 +460,34 @@ class ClientConnection(Borrower):
         if self._begin_again:
             prefix += server.unseen(self._begin_again)
             self._begin_again = b""
+            self._aim = None
+            self.routing.transaction.begun_again()
         return prefix
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
         if batch.facts:
-            self._tell_route(server, batch)
-            state = server.pool.state
-            if self._on_primary:
-                state.writes += 1
-            else:
-                state.reads += 1
-            self._untouched = False
-            for facts in batch.facts:
-                if facts.special:
-                    self._note_special(facts)
-                else:
-                    self._untouched = False
-                if self._on_primary and not self.wrote:
-                    self.wrote = self.router.route(facts).writes
+            if self.routing.sends(batch, server.pool, self._on_primary):
+                self.wrote = True
+            # Not within the answer to what was sent before.
+            if (
+                self.routing.own.notices
+                and not batch.facts[-1].asks
+                and not server.session.expected
+                and not server.session.mid_message()
+            ):
+                self.transport.write(notice(f"statement routed to {self.answers.last_route()}"))
         out = self.session.emit(batch, data, server.session)
         self._left = batch.left
         self._sent_open = self.session.batch_open
         if out:
             server.transport.write(prefix + out if prefix else out)
 
-    def _note_special(self, facts: StatementFacts) -> None:
-        """A statement that is more than a read or a write is about to be sent: what it will have done."""
-        if facts.changes_catalog > self._changes_catalog:
-            self._changes_catalog = facts.changes_catalog
-        if facts.temporary:
-            self.confined = TEMPORARY
-        transaction = facts.transaction
-        if self._on_primary or transaction is None or transaction.kind in (WITHIN, SET_TRANSACTION):
-            return
-        self._standby_transaction = self._untouched = transaction.kind == BEGIN
-        self._begun = transaction
-
-    def _tell_route(self, server: ServerConnection, batch: Batch) -> None:
-        """Remember where a batch goes, and tell the client if it wants to know."""
-        facts = batch.facts[-1]
-        if facts.asks:
-            return
-        self._saw = True
-        self.last_node, self.last_facts = server.pool.node, facts
-        # Not within the answer to what was sent before.
-        if self.own.notices and not server.session.expected and not server.session.mid_message():
-            self.transport.write(notice(f"statement routed to {self.answers.last_route()}"))
-
     # From the pool
 
     def lent(self, server: ServerConnection) -> None:
         """A server for what it waits for."""
         try:
-            route = self._nodes()
+            route = self.routing.nodes()
             prefix = self._take(server, route.primary is not None and server.pool is route.primary)
             batch, data = self._held, self._held_data
             assert batch is not None
@@ -600,7 +507,7 @@ class ClientConnection(Borrower):
         if batch is None or self._closed:
             return
         self._held, self._held_data = None, b""
-        primary = self._nodes().primary
+        primary = self.routing.nodes().primary
         if primary is not None and pool is not primary and not isinstance(error, TooManyConnections):
             # The standby has failed it; what a standby may run, the primary may.
             server = primary.lease(self)
@@ -618,6 +525,7 @@ class ClientConnection(Borrower):
         """Answer a batch that was not sent with an error, as a server would."""
         session = self.session
         self._begin_again = b""
+        self._aim = None
         session.take_back(batch)
         out = error_response(error, "ERROR")
         if batch.state == COMPLETE or batch.hold == HOLD_FOR_QUERY:
@@ -639,8 +547,11 @@ class ClientConnection(Borrower):
                 return
         if events & READY and self.session.unsettled and not server.session.expected:
             self.session.unsettled.clear()
-        if events & READY and not self._sent_open and not self._left and server.session.at_rest():
-            self._release(server)
+        if events & READY and not self._sent_open and not self._left:
+            if server.session.at_rest():
+                self._release(server)
+            elif self._held is not None and not server.session.expected:
+                self._reconsider(server)
         if events & HOLD_OVER:
             self._unblock()
         if self._leaving:
@@ -694,25 +605,15 @@ class ClientConnection(Borrower):
     def _leave_server(self, server: ServerConnection) -> None:
         """Have no server any more, and keep in mind what was seen and done on it."""
         self.server = None
-        self._standby_transaction = False
-        now = time.monotonic()
-        if self.wrote:
-            self.wrote = False
-            self.marks.wrote(now)
-            self.relay.commits.note_write(now)
-        elif self._saw:
-            self.marks.read(None if self._on_primary else server.pool, now)
-        changes, self._changes_catalog = self._changes_catalog, UNCHANGED
-        # On a standby it can only have failed.
-        if changes and self._on_primary:
-            self.relay.catalog_changed(self.database.decode(errors="replace"), certain=changes == CHANGES)
+        self.routing.left(server.pool, self._on_primary, self.wrote)
+        self.wrote = False
 
     def note_write(self) -> None:
         """The answer to a write is about to be passed on: who hears of it must find it."""
         now = time.monotonic()
         self.relay.commits.note_write(now)
         server = self.server
-        if self._changes_catalog == CHANGES and server is not None and server.session.status == IDLE:
+        if server is not None and server.session.status == IDLE and self.routing.changed_catalog():
             self.relay.commits.note_change(now)
 
     def _drop_server(self, server: ServerConnection) -> None:

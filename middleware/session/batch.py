@@ -108,8 +108,10 @@ class Batch:
         "hold",
         "interrupts",
         "left",
+        "named_portal",
         "need",
         "ops",
+        "special",
         "start",
         "state",
         "substance",
@@ -129,15 +131,27 @@ class Batch:
         self.need = 0
         """How many bytes from `end` on the scan must have to go on."""
         self.facts: list[StatementFacts] = []
+        """What its statements say, in their order; several messages in a row about the same one count once."""
+        self.special = False
+        """One of them is special."""
         self.ops: list[Expect | Edit] = []
         """The replies that count, and the edits that will tell theirs, in the order of their messages."""
         self.edited = False
         self.interrupts = False
         """It puts a Query or FunctionCall where a Sync was due."""
         self.binds = False
+        self.named_portal = False
+        """It binds a portal that may be used again behind it."""
         self.executes = False
         self.unnamed: bytes | None = None
         """The unnamed statement it leaves on its server."""
+
+    def add_facts(self, facts: StatementFacts) -> None:
+        """It has a message about a statement."""
+        if not self.facts or self.facts[-1] is not facts:
+            self.facts.append(facts)
+            if facts.special:
+                self.special = True
 
     def rebase(self) -> None:
         """What is in front of it is no longer kept: count from its own start."""

@@ -277,12 +277,12 @@ class ClientSession:
             return
         batch.interrupts = self.batch_open
         self.batch_open = self.listening = False
-        batch.substance = True
+        batch.substance = batch.executes = True
         facts = FUNCTION_CALL_FACTS
         if code == QUERY:
             facts = self.facts_of(data[position + 5 : end - 1]) if end <= len(data) else UNREAD
             self.statements.forget_unnamed()
-        batch.facts.append(facts)
+        batch.add_facts(facts)
         if facts.asks:
             self._replace(batch, position, end, message(QUERY, self._answer(facts) + b"\0"))
         batch.ops.append(SYNC)
@@ -340,7 +340,7 @@ class ClientSession:
         else:
             raise StatementTooLarge(end - position - 5, self._statement_size_max)
         if name_end == position + 5:
-            batch.facts.append(facts)
+            batch.add_facts(facts)
             self.statements.unnamed = batch.unnamed = body
             self.statements.unnamed_kept = end <= len(data)
             self.statements.unnamed_facts = facts
@@ -354,7 +354,7 @@ class ClientSession:
             return
         self._changed |= {name, statement.name}
         known = self.statements.named.get(name)
-        batch.facts.append(facts)
+        batch.add_facts(facts)
         batch.edited = True
         if known is not None:
             batch.ops.append(Edit(EDIT_PARSE_AGAIN, position, end, body, known))
@@ -365,6 +365,8 @@ class ClientSession:
     def _scan_bind(self, batch: Batch, data: bytes, position: int, end: int) -> None:
         batch.binds = True
         portal_end = data.find(0, position + 5, end)
+        if portal_end != position + 5:
+            batch.named_portal = True
         name_end = data.find(0, portal_end + 1, end) if portal_end >= 0 else -1
         if name_end < 0:
             raise ProtocolViolation("invalid message format")
@@ -380,7 +382,7 @@ class ClientSession:
                 self.recent.add(statement)
             batch.edited = True
             batch.ops.append(Edit(EDIT_BIND, position, end, name, statement))
-        batch.facts.append(facts)
+        batch.add_facts(facts)
         if facts.copy_in and facts is not UNREAD:
             self._copying_portal = True
 
@@ -398,13 +400,13 @@ class ClientSession:
             return
         name = data[position + 6 : end - 1]
         if not name:
-            batch.facts.append(self._use_unnamed(batch, position))
+            batch.add_facts(self._use_unnamed(batch, position))
             return
         if self._unsettled(batch, name, position):
             return
         statement = self.statements.named.get(name)
         if statement is not None:
-            batch.facts.append(statement.facts)
+            batch.add_facts(statement.facts)
         batch.edited = True
         batch.ops.append(Edit(EDIT_DESCRIBE, position, end, name, statement))
 
@@ -442,11 +444,8 @@ class ClientSession:
 
     def emit(self, batch: Batch, data: bytes, server: ServerSession) -> bytes:
         """The bytes of the batch for this server, and what the server now owes noted in its books."""
-        for facts in batch.facts:
-            if facts.session_state:
-                server.dirty = facts.session_state
-            if facts.deallocates_all:
-                server.watch_deallocate = True
+        if batch.special:
+            _note_special(batch, server)
         if not batch.edited:
             server.expected.extend(batch.ops)  # type: ignore[arg-type]  # without edits they are all Expects
             out = data[batch.start : batch.end] if batch.start or batch.end < len(data) else data
@@ -543,3 +542,12 @@ class ClientSession:
             out.append(message(CLOSE, b"S\0"))
             server.unnamed = None
         server.expected.append(UNNAMED)
+
+
+def _note_special(batch: Batch, server: ServerSession) -> None:
+    """What its statements may leave behind on a server."""
+    for facts in batch.facts:
+        if facts.session_state:
+            server.dirty = facts.session_state
+        if facts.deallocates_all:
+            server.watch_deallocate = True

@@ -9,7 +9,7 @@ message does (SET search_path TO 'a, b' would name one schema), and any name.
 from typing import Final
 
 from routing.catalog import ANYWHERE, SearchPath
-from routing.router import search_path_of
+from routing.router import is_on, search_path_of
 
 NOT_GUCS: Final = frozenset({b"user", b"database", b"replication", b"options"})
 """Keys of a startup message that are no settings ("Message Formats", StartupMessage)."""
@@ -31,11 +31,12 @@ class StartupParameters:
     __slots__ = (
         "_becomes_another",
         "_search_path",
+        "isolation",
         "opaque_backslash",
         "opaque_encoding",
         "own",
+        "read_only",
         "reshapes",
-        "serializable",
         "values",
     )
 
@@ -51,8 +52,12 @@ class StartupParameters:
         """A backslash may escape a quote in plain strings: a text that has one is not read."""
         self._search_path: Final = known.get(b"search_path")
         self._becomes_another: Final = b"role" in known or b"session_authorization" in known
-        isolation = known.get(b"default_transaction_isolation", b"")
-        self.serializable: Final = isolation.strip(b"\"' ").lower() == b"serializable"
+        isolation = known.get(b"default_transaction_isolation", b"").strip(b"\"' ").lower()
+        self.isolation: Final = isolation.decode(errors="replace")
+        """That of its transactions; "" where it has not said."""
+        read_only = known.get(b"default_transaction_read_only")
+        self.read_only: Final = None if read_only is None else is_on(read_only.decode(errors="replace"))
+        """Whether its transactions are read-only unless they say otherwise; None where it has not said."""
         self.own: Final = tuple(
             (name.decode(errors="replace").removeprefix(OWN_PREFIX), value.decode(errors="replace").lower())
             for name, value in values

@@ -42,6 +42,8 @@ from middleware.wire.codes import (
 
 IDLE: Final = 0x49
 """ReadyForQuery's status outside a transaction block, 'I'."""
+IN_FAILED_TRANSACTION: Final = 0x45
+"""The same in one that has failed, 'E': all but its end is refused."""
 
 READY: Final = 1
 """A ReadyForQuery has come."""

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from routing.catalog import SETTINGS
 from routing.rows import Cast, Function, Operator, Relation, Rows, Support, Type
 
 Row = TypeVar("Row", bound=msgspec.Struct)
@@ -98,27 +99,22 @@ UNION SELECT m.amoplefttype::int8, o.oprcode::oid::int8
 
 # A setting for the role in this database, else for the role, else for the database, else the server's. What the server
 # has is not seen if the one who asks has a setting of its own.
-_PATHS: Final = """
+_SETTINGS: Final = """
 WITH database AS (SELECT oid FROM pg_database WHERE datname = current_database()),
      settings AS (
-         SELECT setrole, setdatabase, substr(setting, length('search_path=') + 1) AS path
+         SELECT setrole, setdatabase, split_part(setting, '=', 1) AS name,
+                substr(setting, strpos(setting, '=') + 1) AS value
            FROM pg_db_role_setting, unnest(setconfig) AS setting
-          WHERE setting LIKE 'search_path=%' AND setdatabase IN (0, (SELECT oid FROM database))),
+          WHERE setdatabase IN (0, (SELECT oid FROM database))),
      ranked AS (
-         SELECT DISTINCT ON (setrole) setrole, path FROM settings ORDER BY setrole, setdatabase DESC)
-SELECT coalesce(r.rolname, '') AS role, path FROM ranked LEFT JOIN pg_roles r ON r.oid = setrole
+         SELECT DISTINCT ON (name, setrole) name, setrole, value
+           FROM settings WHERE name = ANY($1) ORDER BY name, setrole, setdatabase DESC)
+SELECT name, coalesce(r.rolname, '') AS role, value FROM ranked LEFT JOIN pg_roles r ON r.oid = setrole
 UNION ALL
-SELECT '', reset_val FROM pg_settings
- WHERE name = 'search_path' AND NOT EXISTS (
-       SELECT FROM ranked WHERE setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user)))
-"""
-
-_SERIALIZABLE: Final = """
-SELECT EXISTS (SELECT FROM pg_db_role_setting
-                WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-                  AND EXISTS (SELECT FROM unnest(setconfig) AS setting
-                               WHERE lower(setting) = 'default_transaction_isolation=serializable'))
-    OR current_setting('default_transaction_isolation') = 'serializable' AS serializable
+SELECT s.name, '', s.reset_val FROM pg_settings s
+ WHERE s.name = ANY($1) AND NOT EXISTS (
+       SELECT FROM ranked
+        WHERE ranked.name = s.name AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user)))
 """
 
 
@@ -133,10 +129,16 @@ async def read_rows(connection: Any) -> Rows:
             operators=await _all(connection, _OPERATORS, Operator),
             casts=await _all(connection, _CASTS.format(first=FIRST_NORMAL_OID), Cast),
             support=await _all(connection, _SUPPORT.format(first=FIRST_NORMAL_OID), Support),
-            paths={row["role"]: row["path"] for row in await connection.fetch(_PATHS)},
-            serializable=await connection.fetchval(_SERIALIZABLE),
+            settings=await _settings(connection),
         )
 
 
 async def _all(connection: Any, query: str, kind: type[Row]) -> list[Row]:
     return [msgspec.convert(dict(row), kind) for row in await connection.fetch(query)]
+
+
+async def _settings(connection: Any) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {name: {} for name in SETTINGS}
+    for row in await connection.fetch(_SETTINGS, list(SETTINGS)):
+        found[row["name"]][row["role"]] = row["value"]
+    return found

@@ -54,6 +54,7 @@ SETTINGS = WorkerSettings(
     max_replica_lag_s=1.0,
     max_replica_lag_bytes=5,
     consistency_wait_s=0.0,
+    transaction_reads="primary",
     log_level="info",
     log_format="text",
 )

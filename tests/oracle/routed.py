@@ -8,7 +8,7 @@ from middleware.sandbox import Sandbox
 from middleware.supervisor.catalog_reader import read_rows
 from parser.shapes import FactsTable
 from routing.assemble import assemble
-from routing.router import Target, decide, search_path_of
+from routing.router import Target, decide, default_path
 from routing.rows import Rows
 from tests.oracle.statement import APP
 
@@ -37,6 +37,6 @@ class Judge:
 
     def decide(self, sql: str, user: str = APP) -> tuple[bool, str]:
         """Whether `sql`, outside a transaction of `user`, goes to a standby, and why."""
-        path = search_path_of(self._catalog.paths.get(user, self._catalog.paths[""]), user)
+        path = default_path(self._catalog, user)
         decision = decide(self._facts.facts_of(sql.encode()), self._catalog, path)
         return decision.target is Target.STANDBY, decision.reason

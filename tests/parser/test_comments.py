@@ -1,8 +1,8 @@
 """Comments, the hints in them, and which texts share what was read of one."""
 
+import dataclasses
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +19,7 @@ def facts_of(text: str) -> StatementFacts:
 
 def told(facts: StatementFacts) -> dict[str, Any]:
     """All that the facts say; they are themselves compared by identity."""
-    return msgspec.structs.asdict(facts)
+    return dataclasses.asdict(facts)
 
 
 # What is left of a text

@@ -537,17 +537,10 @@ def test_an_operator_is_what_its_function_is() -> None:
     assert hazards(found.relations, "w") == ""
 
 
-def test_serializable_is_everywhere() -> None:
-    found = assemble("app", 1, gathered(serializable=True), FactsTable())
-    assert found.hazard.startswith("default_transaction_isolation is serializable for a role or the database")
-    # And what is inside is judged by itself.
-    assert hazards(found.functions, "lower") == ""
-
-
-def test_paths_are_handed_on() -> None:
-    paths = {"": '"$user", public', "joe": "app"}
-    found = assemble("app", 7, gathered(paths=paths), FactsTable())
-    assert (found.database, found.version, found.paths, found.hazard) == ("app", 7, paths, "")
+def test_settings_are_handed_on() -> None:
+    settings = {"search_path": {"": '"$user", public', "joe": "app"}}
+    found = assemble("app", 7, gathered(settings=settings), FactsTable())
+    assert (found.database, found.version, found.settings, found.hazard) == ("app", 7, settings, "")
 
 
 # All of it
@@ -587,7 +580,7 @@ def test_the_same_rows_give_an_equal_catalog() -> None:
         *(function(f"f{number}", f"SELECT f{(number * 7 + 1) % 20}(), touch(), numbers") for number in range(20)),
         *(view(f"v{number}", f"SELECT * FROM app.v{(number * 7 + 1) % 20}, app.numbers") for number in range(20)),
         relation("t", columns=(MINE.oid,), policies=("app.touch()", "EXISTS ( SELECT 1 FROM app.v1)")),
-        paths={"": "public"},
+        settings={"search_path": {"": "public"}},
     )
     texts = FactsTable()
     first = assemble("app", 1, rows, texts)

@@ -297,7 +297,7 @@ CLIENT = '"odd ""client"""'
 
 
 async def test_the_search_path_of_the_server(cluster: Sandbox, roles: Roles) -> None:
-    assert (await read(cluster)).paths == {"": '"$user", public'}
+    assert (await read(cluster)).settings["search_path"] == {"": '"$user", public'}
 
 
 async def test_a_search_path_of_the_database_and_of_a_role(cluster: Sandbox, roles: Roles) -> None:
@@ -316,7 +316,7 @@ async def test_a_search_path_of_the_database_and_of_a_role(cluster: Sandbox, rol
         for change, paths in changes:
             cluster.query(change)
             expected = paths or expected
-            assert (await read(cluster)).paths == expected, change
+            assert (await read(cluster)).settings["search_path"] == expected, change
     finally:
         cluster.query(
             f'ALTER DATABASE "{DATABASE}" RESET search_path; ALTER ROLE {CLIENT} RESET search_path;\n'
@@ -332,13 +332,13 @@ async def test_a_monitor_with_a_search_path_of_its_own_reads_the_same(
     try:
         found = await read(cluster, roles.monitor, roles.password)
         # What the server has it cannot see then, so nothing is said of the others.
-        assert found.paths == {roles.monitor: 'app, "Odd Schema"'}
+        assert found.settings["search_path"] == {roles.monitor: 'app, "Odd Schema"'}
         assert found.relations == catalog.relations
         assert found.functions == catalog.functions
         assert found.types == catalog.types
         cluster.query(f'ALTER DATABASE "{DATABASE}" SET search_path = app')
         paths = {"": "app", roles.monitor: 'app, "Odd Schema"'}
-        assert (await read(cluster, roles.monitor, roles.password)).paths == paths
+        assert (await read(cluster, roles.monitor, roles.password)).settings["search_path"] == paths
     finally:
         cluster.query(f'ALTER ROLE {roles.monitor} RESET search_path; ALTER DATABASE "{DATABASE}" RESET search_path')
 
@@ -353,11 +353,11 @@ async def test_a_monitor_with_a_search_path_of_its_own_reads_the_same(
         (f'DATABASE "{DATABASE}"', "SERIALIZABLE"),
     ],
 )
-async def test_a_default_of_serializable_is_everywhere(cluster: Sandbox, roles: Roles, whose: str, value: str) -> None:
+async def test_a_default_isolation(cluster: Sandbox, roles: Roles, whose: str, value: str) -> None:
+    role = roles.client if whose.startswith("ROLE") else ""
     cluster.query(f"ALTER {whose} SET default_transaction_isolation = '{value}'")
     try:
-        found = await read(cluster)
-        assert found.hazard.startswith("default_transaction_isolation is serializable")
+        assert (await read(cluster)).settings["default_transaction_isolation"][role] == value
     finally:
         cluster.query(f"ALTER {whose} RESET default_transaction_isolation")
-    assert (await read(cluster)).hazard == ""
+    assert (await read(cluster)).settings["default_transaction_isolation"] == {"": "read committed"}

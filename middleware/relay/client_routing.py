@@ -1,0 +1,222 @@
+"""Where one client's batches may run, by what they say and by what the client has asked for, seen and done.
+
+ClientConnection asks before it sends a batch, tells what it sends and when it gives a server back, and moves the bytes.
+"""
+
+import time
+from typing import Final
+
+from middleware.errors import PointsmanError
+from middleware.pool.pool import Pool
+from middleware.relay.answers import TEMPORARY
+from middleware.relay.freshness import GLOBAL, PRIMARY, SESSION, Marks
+from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
+from middleware.relay.relay import NEVER, Relay, Route
+from middleware.relay.transaction import NONE, Transaction
+from middleware.session.batch import COMPLETE, Batch
+from middleware.session.parameters import StartupParameters
+from parser.facts import BEGIN, CHANGES, EMPTY, UNCHANGED, StatementFacts
+from routing.router import SERIALIZABLE, TOO_STRICT, Decision, Router, Target
+
+
+class ClientRouting:
+    """One client's."""
+
+    __slots__ = (
+        "_changes_catalog",
+        "_database",
+        "_parameters",
+        "_relay",
+        "_route",
+        "_saw",
+        "_user",
+        "confined",
+        "last_facts",
+        "last_node",
+        "marks",
+        "own",
+        "router",
+        "transaction",
+    )
+
+    def __init__(
+        self, relay: Relay, user: bytes, database: bytes, parameters: StartupParameters, own: OwnSettings
+    ) -> None:
+        self._relay: Final = relay
+        self._user: Final = user
+        self._database: Final = database
+        self._parameters: Final = parameters
+        self._route: Route | None = None
+        self._saw = False
+        """Its server has been asked something since it was lent."""
+        self._changes_catalog = UNCHANGED
+        self.router: Final[Router] = relay.router(
+            database.decode(errors="replace"), user.decode(errors="replace"), parameters.path_for(user)
+        )
+        self.own: Final = own
+        self.marks: Final = Marks()
+        self.transaction: Final = Transaction()
+        self.confined: Decision | None = TOO_STRICT if parameters.isolation == SERIALIZABLE else None
+        """Why all its reads stay on the primary; None while they need not."""
+        self.last_node = ""
+        self.last_facts: StatementFacts = EMPTY
+        """Its last statement, and where it went."""
+
+    def nodes(self) -> Route:
+        """Where it may go under the present topology."""
+        route = self._route
+        if route is None or route.version != self._relay.routes_version:
+            route = self._route = self._relay.route(self._database, self._user)
+        return route
+
+    # Before a batch is sent
+
+    def set_own(self, batch: Batch) -> PointsmanError | None:
+        """Take note of what it does to settings of ours; what is wrong with that, if anything is."""
+        for facts in batch.facts:
+            if facts.own_setting is not None:
+                name, value = facts.own_setting
+                error = self.own.set(name, value)
+                if error is not None:
+                    return error
+        return None
+
+    def target(self, batch: Batch) -> Target:
+        """Where a batch outside a transaction may run, from all that is known of it."""
+        if batch.state != COMPLETE and (batch.executes or batch.binds):
+            # It goes on, and what follows is not known.
+            return Target.PRIMARY
+        own = self.own
+        if own.route != AUTO:
+            return Target.PRIMARY if own.route == PRIMARY_ONLY else Target.STANDBY
+        if self.confined is not None:
+            return Target.PRIMARY
+        for facts in batch.facts:
+            if self.router.route(facts).target is Target.PRIMARY and not self._begins_on_standby(facts):
+                return Target.PRIMARY
+        return Target.STANDBY
+
+    def _begins_on_standby(self, facts: StatementFacts) -> bool:
+        """Whether it begins a transaction that may begin on a standby, though it does not say that it only reads."""
+        control = facts.transaction
+        if control is None or control.kind != BEGIN or control.read_only is not None or facts.hint:
+            return False
+        if not self.router.standbys_fit() or control.isolation == SERIALIZABLE:
+            return False
+        return self._read_only_by_default() or self._until_write(control.isolation)
+
+    def _read_only_by_default(self) -> bool:
+        own = self._parameters.read_only
+        return self.router.read_only if own is None else own
+
+    def _until_write(self, isolation: str) -> bool:
+        """Whether its reads go to a standby until it writes: only where each statement has its own snapshot."""
+        if self._relay.settings.transaction_reads != "until_write" or self.own.level == GLOBAL:
+            return False
+        isolation = isolation or self._parameters.isolation or self.router.isolation
+        return isolation in EACH_ITS_SNAPSHOT
+
+    def standby(self, route: Route) -> Pool | None:
+        """The standby that may serve its next read now, as its level of consistency has it; None for the primary."""
+        if self.own.route == STANDBY_ONLY:
+            return route.standby(NEVER, NEVER, self.marks.last)
+        if self.own.level == PRIMARY or self._relay.commits.unreported():
+            return None
+        need, seen = self.needs()
+        return route.standby(need, seen, self.marks.last)
+
+    def needs(self) -> tuple[float, float]:
+        """As of when a standby must be fresh for its next read, and as of when unless it read there last."""
+        relay = self._relay
+        need = max(self.router.changed_at, relay.clock.now - relay.max_replica_lag_s)
+        if self.own.level == SESSION:
+            return max(need, self.marks.written), self.marks.seen
+        if self.own.level == GLOBAL:
+            need = max(need, relay.commits.latest())
+        return need, NEVER
+
+    def wants_fresher(self, route: Route) -> bool:
+        """Whether a newer sample could send to a standby the read that none may serve now; asks for one."""
+        if not route.standbys or self.own.level == PRIMARY or self.own.route == STANDBY_ONLY:
+            return False
+        self._relay.want_freshness()
+        return True
+
+    def leaves(self, batch: Batch, on_primary: bool) -> bytes | None:
+        """Whether its open transaction must go on elsewhere: None to stay, else what begins it there."""
+        if not on_primary:
+            return self.transaction.to_primary(batch, self.router)
+        if self.confined is not None or not self.router.standbys_fit():
+            return None
+        again = self.transaction.to_standby(batch)
+        return again if again is not None and self.standby(self.nodes()) is not None else None
+
+    # When it is sent
+
+    def sends(self, batch: Batch, pool: Pool, on_primary: bool) -> bool:
+        """A batch is about to be sent; whether it writes."""
+        writes = False
+        for facts in batch.facts:
+            decision = self.router.route(facts)
+            writes = writes or decision.writes
+            if facts.special:
+                self._note_special(facts)
+            if self.transaction.phase != NONE or facts.transaction is not None:
+                self._note_transaction(batch, facts, decision.target is Target.STANDBY, on_primary)
+        facts = batch.facts[-1]
+        if not facts.asks:
+            self._saw = True
+            self.last_node, self.last_facts = pool.node, facts
+        if on_primary:
+            pool.state.writes += 1
+            return writes
+        pool.state.reads += 1
+        return False
+
+    def sends_query(self, facts: StatementFacts, pool: Pool) -> None:
+        """The same for a Query that is nothing special, without a Batch made for it."""
+        self._saw = True
+        self.last_node, self.last_facts = pool.node, facts
+        if self.transaction.phase != NONE:
+            self.transaction.note(facts, reads=False)
+
+    def _note_special(self, facts: StatementFacts) -> None:
+        if facts.changes_catalog > self._changes_catalog:
+            self._changes_catalog = facts.changes_catalog
+        if facts.temporary:
+            self.confined = TEMPORARY
+
+    def _note_transaction(self, batch: Batch, facts: StatementFacts, reads: bool, on_primary: bool) -> None:
+        if not batch.executes:
+            return
+        begins = self.transaction.phase == NONE
+        self.transaction.note(facts, reads)
+        if begins and not on_primary and self.transaction.read_only is None:
+            self.transaction.until_write = not self._read_only_by_default()
+
+    # When its server has answered
+
+    def changed_catalog(self) -> bool:
+        """Whether what it was sent since it has its server changes the catalog."""
+        return self._changes_catalog == CHANGES
+
+    def left(self, pool: Pool, on_primary: bool, wrote: bool) -> None:
+        """It has given its server back: keep in mind what was seen and done on it."""
+        self.transaction.phase = NONE
+        if wrote:
+            now = time.monotonic()
+            self.marks.wrote(now)
+            self._relay.commits.note_write(now)
+        elif self._saw:
+            self.marks.read(None if on_primary else pool, time.monotonic())
+        self._saw = False
+        changes = self._changes_catalog
+        if changes:
+            self._changes_catalog = UNCHANGED
+            # On a standby it can only have failed.
+            if on_primary:
+                self._relay.catalog_changed(self._database.decode(errors="replace"), certain=changes == CHANGES)
+
+
+EACH_ITS_SNAPSHOT: Final = ("", "read committed", "read uncommitted")
+"""Isolation levels in which each statement has a snapshot of its own; the first is PostgreSQL's default."""
