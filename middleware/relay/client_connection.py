@@ -24,6 +24,7 @@ from middleware.relay.cancel import send_cancel
 from middleware.relay.client_routing import ClientRouting
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
 from middleware.relay.relay import NO_PRIMARY, NO_STANDBY, Relay, Route
+from middleware.relay.transaction import ENDED
 from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
 from middleware.session.client import ClientSession
 from middleware.session.parameters import StartupParameters
@@ -116,7 +117,7 @@ class ClientConnection(Borrower):
         self._begin_again = b""
         """What begins a transaction again that has left its node."""
         self._aim: Target | None = None
-        """Where that is to go, if its next batch does not tell."""
+        """Where that is to go."""
         self._wait_until = 0.0
         """When the read it holds goes to the primary, if no standby is fresh enough by then; 0 while none is held."""
         self.answers: Final = RouteAnswers(self)
@@ -341,7 +342,11 @@ class ClientConnection(Borrower):
         """Whether a batch must not go to the server it has: it is held until that was given back."""
         routing = self.routing
         if not routing.transaction.open():
-            if self._on_primary or routing.target(batch) is Target.STANDBY:
+            if self._on_primary:
+                return False
+            # What comes behind the end of a transaction may begin another, and waits until it is known to have ended.
+            ended = routing.transaction.phase == ENDED and not self._sent_open
+            if not ended and routing.target(batch) is Target.STANDBY:
                 return False
             if self._sent_open:
                 # Only statements were prepared there: a Sync ends that, and the primary will parse what it lacks.
@@ -357,7 +362,7 @@ class ClientConnection(Borrower):
         if not server.session.expected:
             # End it here, and go on with this batch where it belongs.
             self._begin_again = again
-            self._aim = Target.STANDBY if self._on_primary else None
+            self._aim = Target.STANDBY if self._on_primary else Target.PRIMARY
             server.ask(b"ROLLBACK")
         return True
 
@@ -450,6 +455,7 @@ class ClientConnection(Borrower):
         """Have a server; returns what must go in front of the first message to it."""
         self.server = server
         self._on_primary = on_primary
+        self._aim = None
         self._pool = None
         server.lend(self, self.session.statements)
         if self._slow:
@@ -460,7 +466,6 @@ class ClientConnection(Borrower):
         if self._begin_again:
             prefix += server.unseen(self._begin_again)
             self._begin_again = b""
-            self._aim = None
             self.routing.transaction.begun_again()
         return prefix
 

@@ -163,9 +163,10 @@ class ClientRouting:
                 self._note_special(facts)
             if self.transaction.phase != NONE or facts.transaction is not None:
                 self._note_transaction(batch, facts, decision.target is Target.STANDBY, on_primary)
+            if facts.transaction is None:
+                self._saw = True
         facts = batch.facts[-1]
         if not facts.asks:
-            self._saw = True
             self.last_node, self.last_facts = pool.node, facts
         if on_primary:
             pool.state.writes += 1

@@ -1,24 +1,22 @@
 """Conversations about transactions, step by step: what is answered, in which state, and by which node.
 
-Each step is what a client sends in one write and what it hears: a word for each row (a node's name as `primary` or
-`standby`), an error as `!SQLSTATE`, and the state of each ReadyForQuery: I idle, T in a transaction, E in a failed one.
+A step is what a client sends in one write and what it hears, in the words of tests/talk.py.
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 import pytest
 from _pytest.mark import ParameterSet
 
 from middleware.sandbox import Sandbox
-from middleware.wire.backend import DataRow, ErrorResponse, PortalSuspended, ReadyForQuery
-from middleware.wire.fields import Message
-from middleware.wire.frontend import Bind, Close, Describe, Execute, Flush, Parse, Query, StartupMessage, Sync
+from middleware.wire.frontend import Bind, Close, Describe, Execute, Flush, Parse
 from tests.conftest import Endpoint, pointsman
-from tests.differential.raw_client import Address, Ending, RawClient
+from tests.differential.raw_client import Address
+from tests.talk import SYNC, Talk, queries, run
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -30,24 +28,10 @@ CREATE UNLOGGED TABLE played_unlogged (n int);
 INSERT INTO played_unlogged VALUES (1);
 """
 TEAR_DOWN: Final = "DROP TABLE played, played_unlogged;"
-SYNC: Final = Sync().encode()
 COUNT: Final = "SELECT count(*) FROM played"
 
 Step = tuple[str | bytes, str]
 """What is sent, a Query if it is text, and what is heard."""
-
-
-def run(*statements: str) -> bytes:
-    """Parse, Bind, Describe and Execute of each; no Sync."""
-    return b"".join(
-        Parse(b"", sql.encode()).encode() + Bind().encode() + Describe(b"P").encode() + Execute().encode()
-        for sql in statements
-    )
-
-
-def queries(*statements: str) -> bytes:
-    """A Query of each, in one write."""
-    return b"".join(Query(sql.encode()).encode() for sql in statements)
 
 
 class Play(NamedTuple):
@@ -484,60 +468,13 @@ def address(cluster: Sandbox, endpoint: Endpoint) -> Iterator[Address]:
 
 
 @pytest.fixture
-def talk(cluster: Sandbox, address: Address) -> Iterator["Talk"]:
+def talk(cluster: Sandbox, address: Address) -> Iterator[Talk]:
     """A client whose reads of `played`, which is empty, a standby serves."""
     cluster.query("TRUNCATE played", user=cluster.user)
     cluster.wait_for_replay()
     with Talk(address) as one:
         eventually(lambda: one.say(f"{WHO} FROM (SELECT count(*) FROM played) x") == "standby I")
         yield one
-
-
-class Talk:
-    """A client that tells what it hears in words. A context manager."""
-
-    def __init__(self, address: Address, **settings: str) -> None:
-        self._client = RawClient(address)
-        parameters = {"user": address.user, "database": address.database, **settings}
-        self._startup = StartupMessage(tuple((name.encode(), value.encode()) for name, value in parameters.items()))
-
-    def __enter__(self) -> Self:
-        _, ending = self._client.log_in(self._startup.encode())
-        assert ending is Ending.ENOUGH
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.__exit__(None, None, None)
-
-    def say(self, what: str | bytes) -> str:
-        """Send a Query, or bytes that hold as many batches as they say; everything up to the last ReadyForQuery."""
-        data = queries(what) if isinstance(what, str) else what
-        self._client.send(data)
-        came, ending = self._client.read(batches_in(data))
-        assert ending is Ending.ENOUGH, [*came, ending]
-        return " ".join(word for message in came if (word := word_for(message)))
-
-
-def batches_in(data: bytes) -> int:
-    """How many ReadyForQuery messages are due: one for each Sync and Query."""
-    batches = position = 0
-    while position < len(data):
-        batches += data[position : position + 1] in (b"Q", b"S")
-        position += 1 + int.from_bytes(data[position + 1 : position + 5], "big")
-    return batches
-
-
-def word_for(message: Message) -> str:
-    if isinstance(message, ReadyForQuery):
-        return message.status.decode()
-    if isinstance(message, ErrorResponse):
-        return f"!{message.field(b'C').decode()}"
-    if isinstance(message, PortalSuspended):
-        return ".."
-    if isinstance(message, DataRow):
-        values = ["NULL" if value is None else value.decode() for value in message.values]
-        return ",".join({"db1": "primary", "db2": "standby", "db3": "standby"}.get(value, value) for value in values)
-    return ""
 
 
 def parameter(play: Play) -> ParameterSet:
