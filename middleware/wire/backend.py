@@ -23,7 +23,7 @@ from middleware.wire.fields import (
     value,
     values,
 )
-from middleware.wire.frontend import SECRET_BYTES_MAX, SECRET_BYTES_MIN
+from middleware.wire.frontend import SECRET_BYTES_MAX, SECRET_BYTES_MIN, CopyData, CopyDone
 
 TRANSACTION_STATES: Final = (b"I", b"T", b"E")
 """ReadyForQuery's: idle, in a transaction block, in a failed one."""
@@ -356,22 +356,6 @@ class CopyOutResponse(_CopyResponse, frozen=True):
 
 class CopyBothResponse(_CopyResponse, frozen=True):
     code: ClassVar[int] = codes.COPY_BOTH_RESPONSE
-
-
-class CopyData(Message, frozen=True):
-    code: ClassVar[int] = codes.COPY_DATA
-    data: bytes
-
-    def body(self) -> bytes:
-        return self.data
-
-    @classmethod
-    def read(cls, reader: Reader) -> Self:
-        return cls(reader.rest())
-
-
-class CopyDone(Message, frozen=True):
-    code: ClassVar[int] = codes.COPY_DONE
 
 
 AUTHENTICATION: Final[dict[int, type[_Authentication]]] = {

@@ -111,8 +111,8 @@ BACKEND: list[tuple[Message, bytes]] = [
     (backend.CopyInResponse(0, (0, 0)), b"G\0\0\0\x0b\0\0\x02\0\0\0\0"),
     (backend.CopyOutResponse(1, (1,)), b"H\0\0\0\x09\x01\0\x01\0\x01"),
     (backend.CopyBothResponse(0), b"W\0\0\0\x07\0\0\0"),
-    (backend.CopyData(b"1\n"), b"d\0\0\0\x061\n"),
-    (backend.CopyDone(), b"c\0\0\0\x04"),
+    (frontend.CopyData(b"1\n"), b"d\0\0\0\x061\n"),
+    (frontend.CopyDone(), b"c\0\0\0\x04"),
 ]
 
 OPEN_ENDED: tuple[type, ...] = (
@@ -124,6 +124,6 @@ OPEN_ENDED: tuple[type, ...] = (
     backend.AuthenticationSASLContinue,
     backend.AuthenticationSASLFinal,
     backend.BackendKeyData,
-    backend.CopyData,
+    frontend.CopyData,
 )
 """Whose last field goes on to the end of the message: a longer or shorter body may be another message."""
