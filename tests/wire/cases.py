@@ -124,6 +124,5 @@ OPEN_ENDED: tuple[type, ...] = (
     backend.AuthenticationSASLContinue,
     backend.AuthenticationSASLFinal,
     backend.BackendKeyData,
-    frontend.CopyData,
 )
 """Whose last field goes on to the end of the message: a longer or shorter body may be another message."""
