@@ -16,15 +16,17 @@ from typing import Final
 
 import structlog
 
+from middleware.config import RoutePolicy
 from middleware.errors import Canceled, PointsmanError, ShuttingDown, TooManyConnections
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import LENT, Borrower, ServerConnection
 from middleware.relay.answers import SERIALIZABLE, TEMPORARY, RouteAnswers
+from middleware.relay.balance import Route
 from middleware.relay.cancel import send_cancel
-from middleware.relay.freshness import GLOBAL, PRIMARY, SESSION, Marks
+from middleware.relay.freshness import GLOBAL, NEVER, PRIMARY, SESSION, Marks
 from middleware.relay.moving import leave_standby
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
-from middleware.relay.relay import NEVER, NO_PRIMARY, NO_STANDBY, Relay, Route
+from middleware.relay.relay import NO_PRIMARY, NO_READER, NO_STANDBY, NONE_SERVED, Relay
 from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
 from middleware.session.client import ClientSession
 from middleware.session.parameters import StartupParameters
@@ -92,6 +94,8 @@ class ClientConnection(Borrower):
         "_slow",
         "_standby_transaction",
         "_untouched",
+        "_wait_s",
+        "_wait_timer",
         "_wait_until",
         "answers",
         "confined",
@@ -101,6 +105,7 @@ class ClientConnection(Borrower):
         "last_node",
         "marks",
         "own",
+        "policy",
         "process_id",
         "relay",
         "router",
@@ -118,6 +123,7 @@ class ClientConnection(Borrower):
         database: bytes,
         parameters: StartupParameters,
         own: OwnSettings,
+        policy: RoutePolicy,
     ) -> None:
         self.relay: Final = relay
         self.transport = transport
@@ -137,6 +143,7 @@ class ClientConnection(Borrower):
         )
         self.marks: Final = Marks()
         self.own: Final = own
+        self.policy: Final = policy
         self.confined: Decision | None = SERIALIZABLE if parameters.serializable else None
         """Why all its reads stay on the primary; None while they need not."""
         self._standby_transaction = False
@@ -147,7 +154,14 @@ class ClientConnection(Borrower):
         self._begin_again = b""
         """What begins on the primary the transaction that was begun on a standby."""
         self._wait_until = 0.0
-        """When the read it holds goes to the primary, if no standby is fresh enough by then; 0 while none is held."""
+        """When the read it holds has waited long enough for a standby to be fresh enough; 0 while none is held."""
+        self._wait_timer: asyncio.TimerHandle | None = None
+        self._wait_s = 0.0
+        """How long that is."""
+        if policy.read_from_primary == "never":
+            self._wait_s = relay.settings.query_wait_timeout_s
+        elif policy.read_from_primary == "fallback":
+            self._wait_s = policy.consistency_wait_s
         self.last_node = ""
         self.last_facts: StatementFacts = EMPTY
         """Its last statement, and where it went."""
@@ -401,7 +415,7 @@ class ClientConnection(Borrower):
         """Where it may go under the present topology."""
         route = self._route
         if route is None or route.version != self.relay.routes_version:
-            route = self._route = self.relay.route(self.database, self.user)
+            route = self._route = self.relay.route(self.database, self.user, self.policy)
         return route
 
     def _target(self, batch: Batch) -> Target:
@@ -419,18 +433,18 @@ class ClientConnection(Borrower):
         return Target.STANDBY
 
     def _standby(self, route: Route) -> Pool | None:
-        """The standby that may serve its next read now, as its level of consistency has it; None for the primary."""
+        """Who may serve its next read now, as its level of consistency has it; None while no standby may."""
         if self.own.route == STANDBY_ONLY:
-            return route.standby(NEVER, NEVER, self.marks.last)
+            return route.standby(self.marks)
         if self.own.level == PRIMARY or self.relay.commits.unreported():
             return None
         need, seen = self.needs()
-        return route.standby(need, seen, self.marks.last)
+        return route.reader(need, seen, self.marks)
 
     def needs(self) -> tuple[float, float]:
         """As of when a standby must be fresh for its next read, and as of when unless it read there last."""
         relay = self.relay
-        need = max(self.router.changed_at, relay.clock.now - relay.max_replica_lag_s)
+        need = max(self.router.changed_at, relay.clock.now - self.policy.max_replica_lag_s)
         if self.own.level == SESSION:
             return max(need, self.marks.written), self.marks.seen
         if self.own.level == GLOBAL:
@@ -443,27 +457,29 @@ class ClientConnection(Borrower):
         return server is not None and (server.session.status != IDLE or self._standby_transaction)
 
     def _waits(self, route: Route) -> bool:
-        """No standby is fresh enough for its read: ask for newer samples. Whether the read is to wait for one."""
-        relay = self.relay
-        if not route.standbys or self.own.level == PRIMARY or self.own.route == STANDBY_ONLY:
+        """No standby may serve its read: ask for newer samples. Whether the read is to wait for one that may."""
+        if self.own.level == PRIMARY or self.own.route == STANDBY_ONLY:
             return False
-        relay.want_freshness()
-        return relay.settings.consistency_wait_s > 0 and not self._wait_until
+        if route.standbys:
+            self.relay.want_freshness()
+        if self.policy.read_from_primary == "never":
+            return True
+        return self._wait_s > 0 and not self._wait_until and bool(route.standbys)
 
     def freshness_arrived(self) -> None:
         """There is a new sample: try again what is held."""
-        if self._wait_until and not self._closed:
+        if self._wait_until and self._pool is None and not self._closed:
             self._retry()
 
     def _wait_is_over(self) -> None:
-        if self._wait_until and self.relay.loop.time() >= self._wait_until:
-            self._retry()
+        self._wait_until = min(self._wait_until, self.relay.loop.time())
+        self.freshness_arrived()
 
     def _retry(self) -> None:
         """Choose again for the read that was held for a fresher standby."""
         batch, data = self._held, self._held_data
         if batch is None:
-            self._wait_until = 0.0
+            self._wait_ends()
             return
         self._held, self._held_data = None, b""
         try:
@@ -486,8 +502,7 @@ class ClientConnection(Borrower):
                 self._fail_batch(batch, NO_STANDBY)
                 return True
             elif self._waits(route) or self.relay.loop.time() < self._wait_until:
-                return self._wait_for_freshness(batch, data)
-        self._wait_until = 0.0
+                return self._wait_for_freshness(batch, data, route)
         if pool is None:
             self._fail_batch(batch, NO_PRIMARY)
             return True
@@ -499,15 +514,25 @@ class ClientConnection(Borrower):
         self._send(server, batch, data, prefix)
         return batch.state != HELD
 
-    def _wait_for_freshness(self, batch: Batch, data: bytes) -> bool:
+    def _wait_for_freshness(self, batch: Batch, data: bytes, route: Route) -> bool:
         """Hold a read until a standby is fresh enough for it, or its time is over. False: blocked."""
         relay = self.relay
-        self._held, self._held_data = batch, data
         if not self._wait_until:
-            self._wait_until = relay.loop.time() + relay.settings.consistency_wait_s
-            relay.loop.call_later(relay.settings.consistency_wait_s, self._wait_is_over)
+            self._wait_until = relay.loop.time() + self._wait_s
+            self._wait_timer = relay.loop.call_later(self._wait_s, self._wait_is_over)
+        over = relay.loop.time() >= self._wait_until
+        if self.policy.read_from_primary == "never" and (over or not route.standbys):
+            self._fail_batch(batch, NONE_SERVED if route.standbys else NO_READER)
+            return True
+        self._held, self._held_data = batch, data
         relay.waiting_for_freshness.append(self)
         return False
+
+    def _wait_ends(self) -> None:
+        self._wait_until = 0.0
+        if self._wait_timer is not None:
+            self._wait_timer.cancel()
+            self._wait_timer = None
 
     def _hold(self, batch: Batch, data: bytes, pool: Pool) -> None:
         """Keep a batch until `pool` has a server for it."""
@@ -519,6 +544,8 @@ class ClientConnection(Borrower):
         self._on_primary = on_primary
         self._saw = False
         self._pool = None
+        if self._wait_until:
+            self._wait_ends()
         server.lend(self, self.session.statements)
         if self._slow:
             server.pause_reading()
@@ -600,8 +627,15 @@ class ClientConnection(Borrower):
         if batch is None or self._closed:
             return
         self._held, self._held_data = None, b""
-        primary = self._nodes().primary
-        if primary is not None and pool is not primary and not isinstance(error, TooManyConnections):
+        route = self._nodes()
+        primary = route.primary
+        if isinstance(error, TooManyConnections) or pool is primary or self.own.route == STANDBY_ONLY:
+            self._fail_batch(batch, error)
+        elif self.policy.read_from_primary == "never" and self._target(batch) is Target.STANDBY and self._waits(route):
+            # Another one may serve it, or the same after a while.
+            if not self._wait_for_freshness(batch, data, route):
+                return
+        elif primary is not None:
             # The standby has failed it; what a standby may run, the primary may.
             server = primary.lease(self)
             if server is None:
@@ -618,6 +652,7 @@ class ClientConnection(Borrower):
         """Answer a batch that was not sent with an error, as a server would."""
         session = self.session
         self._begin_again = b""
+        self._wait_ends()
         session.take_back(batch)
         out = error_response(error, "ERROR")
         if batch.state == COMPLETE or batch.hold == HOLD_FOR_QUERY:
@@ -782,7 +817,7 @@ class ClientConnection(Borrower):
             self._cancel_held(self._held)
 
     def _cancel_held(self, batch: Batch) -> None:
-        self._held, self._held_data, self._wait_until = None, b"", 0.0
+        self._held, self._held_data = None, b""
         self._fail_batch(batch, Canceled())
         self._unblock()
 
@@ -815,6 +850,7 @@ class ClientConnection(Borrower):
         if self._pool is not None:
             self._pool.withdraw(self)
             self._pool = None
+        self._wait_ends()
         self._held = self._gathering = None
         self._backlog = []
         if self._slow:
