@@ -5,14 +5,24 @@ the data plane reads on its hot path. Names follow PgBouncer's and pgpool-II's w
 """
 
 from middleware.config.load import ConfigError, build_settings, load_settings
-from middleware.config.settings import HealthCheckSettings, LogSettings, NodeSettings, Settings, UserSettings
-from middleware.config.worker import WorkerSettings
+from middleware.config.settings import (
+    HealthCheckSettings,
+    LogSettings,
+    NodeSettings,
+    RouteSettings,
+    Settings,
+    UserSettings,
+)
+from middleware.config.worker import NodeShare, RoutePolicy, WorkerSettings
 
 __all__ = [
     "ConfigError",
     "HealthCheckSettings",
     "LogSettings",
     "NodeSettings",
+    "NodeShare",
+    "RoutePolicy",
+    "RouteSettings",
     "Settings",
     "UserSettings",
     "WorkerSettings",

@@ -60,10 +60,8 @@ def build_settings(values: Mapping[str, Any], *, origin: str = "settings") -> Se
         from_environment: dict[str, Any] = EnvSettingsSource(Settings)()
         settings = Settings(**values)
     except SettingsError as error:
-        # Raised for a variable that stands for a whole table and is not JSON. Its content may be a secret.
-        field = re.search(r'field "(\w+)"', str(error))
-        name = _PREFIX + (field[1].upper() if field else "*")
-        raise ConfigError([*lines, f"{name}: not allowed: a table as JSON, or {name}__KEY for one key of it"]) from None
+        # Raised for a variable that stands for a table or a list and is not JSON. Its content may be a secret.
+        raise ConfigError([*lines, _not_json(str(error))]) from None
     except ValidationError as error:
         lines.extend(
             f"{_place(mistake['loc'], origin, from_environment)}: {_told(mistake)}"
@@ -96,9 +94,26 @@ def _place(loc: _Loc, origin: str, from_environment: object) -> str:
             # A variable may hold what stands above the mistake: a table's worth of JSON, or a plain string.
             if depth and not isinstance(at, Mapping):
                 return _variable(loc[:depth])
-            return f"{origin}: {'.'.join(_toml_key(str(part)) for part in loc)}"
+            return f"{origin}: {_key_path(loc)}"
         at = at[key]
     return _variable(loc)
+
+
+def _not_json(error: str) -> str:
+    named = re.search(r'field "(\w+)"', error)
+    field = Settings.model_fields.get(named[1]) if named else None
+    variable = _PREFIX + (named[1].upper() if named else "*")
+    if field is not None and get_origin(field.annotation) is tuple:
+        return f"{variable}: not allowed: {_allowed(field)}, as JSON"
+    return f"{variable}: not allowed: a table as JSON, or {variable}__KEY for one key of it"
+
+
+def _key_path(loc: _Loc) -> str:
+    """`nodes.db1.port`, `routes[0].prefer`."""
+    path = ""
+    for part in loc:
+        path += f"[{part}]" if isinstance(part, int) else "." + _toml_key(part)
+    return path.removeprefix(".")
 
 
 def _variable(loc: _Loc) -> str:
@@ -136,7 +151,7 @@ def _field_at(loc: _Loc) -> tuple[type[BaseModel] | None, FieldInfo | None]:
     named = False
     for key in loc:
         if named:
-            # [nodes.NAME]: the name itself is free, what follows it is a table again.
+            # [nodes.NAME], or a number for [[routes]]: what follows it is a table again.
             named, field = False, None
             continue
         field = table.model_fields.get(str(key)) if table else None
@@ -145,6 +160,11 @@ def _field_at(loc: _Loc) -> tuple[type[BaseModel] | None, FieldInfo | None]:
         inner = field.annotation
         if get_origin(inner) is dict:
             named, inner = True, get_args(inner)[1]
+        elif get_origin(inner) is tuple:
+            inner = get_args(inner)[0]
+            named = isinstance(inner, type) and issubclass(inner, BaseModel)
+            if not named:
+                break
         table = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else table
     return table, field
 

@@ -5,14 +5,15 @@ told is middleware.config.load's part; it reads the words in `allowed` from here
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from middleware.config.worker import WorkerSettings
+from middleware.config.worker import NodeShare, RoutePolicy, WorkerSettings
 from routing.rows import Overrides
 
 WORKERS_MAX: Final = 256
@@ -30,10 +31,23 @@ def _whole(default: object, low: int, high: int) -> Any:
     return _setting(default, f"a whole number from {low} to {high}", ge=low, le=high)
 
 
-def _seconds(default: float, *, zero: bool = False) -> Any:
+def _seconds(default: float | None, *, zero: bool = False) -> Any:
     if zero:
         return _setting(default, "a number of seconds, 0 or more", ge=0, le=DURATION_S_MAX)
     return _setting(default, "a number of seconds above 0", gt=0, le=DURATION_S_MAX)
+
+
+# What a rule may say otherwise than the top level.
+Consistency = Literal["session", "eventual", "global", "primary"]
+Balance = Literal["least_outstanding", "round_robin", "random"]
+ReadFromPrimary = Literal["never", "fallback", "always"]
+Switch = Literal["on", "off"]
+TransactionReads = Literal["primary", "until_write"]
+
+
+def _one_of(default: object, kind: object) -> Any:
+    *names, last = (f'"{name}"' for name in get_args(kind))
+    return _setting(default, f"{', '.join(names)} or {last}")
 
 
 class _Table(BaseModel):
@@ -75,6 +89,28 @@ class NodeSettings(_Table):
 
     host: str = _setting(..., "a host name or an address", min_length=1)
     port: int = _whole(5432, 1, 65535)
+    weight: int = _whole(1, 0, 1000)
+    zone: str = _setting("", "a string")
+
+
+class RouteSettings(_Table):
+    """[[routes]]: what holds for the clients of a database, user or application; None as the top level has it."""
+
+    database: str | None = _setting(None, "a regular expression")
+    user: str | None = _setting(None, "a regular expression")
+    application_name: str | None = _setting(None, "a regular expression")
+    consistency: Consistency | None = _one_of(None, Consistency)
+    consistency_wait: float | None = _seconds(None, zero=True)
+    max_replica_lag: float | None = _seconds(None)
+    balance: Balance | None = _one_of(None, Balance)
+    read_from_primary: ReadFromPrimary | None = _one_of(None, ReadFromPrimary)
+    session_affinity: Switch | None = _one_of(None, Switch)
+    transaction_reads: TransactionReads | None = _one_of(None, TransactionReads)
+    prefer: tuple[str, ...] = _setting((), "a list of names of nodes")
+
+    def patterns(self) -> dict[str, str | None]:
+        """Whom it is for, by key."""
+        return {"database": self.database, "user": self.user, "application_name": self.application_name}
 
 
 class UserSettings(_Table):
@@ -120,20 +156,23 @@ class Settings(BaseSettings):
     server_reset_query: Literal["DISCARD ALL", ""] = _setting(
         "DISCARD ALL", '"DISCARD ALL", or "" to close the connection instead'
     )
-    consistency: Literal["session", "eventual", "global", "primary"] = _setting(
-        "session", '"session", "eventual", "global" or "primary"'
-    )
+    consistency: Consistency = _one_of("session", Consistency)
     consistency_wait: float = _seconds(0.0, zero=True)
-    transaction_reads: Literal["primary", "until_write"] = _setting("primary", '"primary" or "until_write"')
     max_replica_lag: float = _seconds(10.0)
     max_replica_lag_bytes: int = _whole(0, 0, 2**62)
     freshness_period: float = _seconds(1.0)
+    zone: str = _setting("", "a string")
+    balance: Balance = _one_of("least_outstanding", Balance)
+    read_from_primary: ReadFromPrimary = _one_of("fallback", ReadFromPrimary)
+    session_affinity: Switch = _one_of("off", Switch)
+    transaction_reads: TransactionReads = _one_of("primary", TransactionReads)
     primary_functions: tuple[str, ...] = _setting((), "a list of regular expressions")
     safe_functions: tuple[str, ...] = _setting((), "a list of regular expressions")
     log: LogSettings = _setting(LogSettings(), "a table")
     health_check: HealthCheckSettings = _setting(..., "a table [health_check]")
     nodes: dict[str, NodeSettings] = _setting(..., "at least one table [nodes.NAME]", min_length=1)
     users: dict[str, UserSettings] = _setting({}, "tables [users.NAME]")
+    routes: tuple[RouteSettings, ...] = _setting((), "tables [[routes]]")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -192,13 +231,35 @@ class Settings(BaseSettings):
             server_lifetime_s=self.server_lifetime,
             cancel_wait_timeout_s=self.cancel_wait_timeout,
             server_reset_query=self.server_reset_query,
-            consistency=self.consistency,
-            transaction_reads=self.transaction_reads,
-            max_replica_lag_s=self.max_replica_lag,
             max_replica_lag_bytes=self.max_replica_lag_bytes,
-            consistency_wait_s=self.consistency_wait,
+            zone=self.zone,
+            nodes={name: NodeShare(node.weight, node.zone) for name, node in self.nodes.items()},
+            policies=self.policies(),
             log_level=self.log.level,
             log_format=self.log.format,
+        )
+
+    def policies(self) -> tuple[RoutePolicy, ...]:
+        """What holds for whom: the rules in their order, and the top level for everybody else."""
+        return tuple(self._policy(rule) for rule in (*self.routes, RouteSettings()))
+
+    def _policy(self, rule: RouteSettings) -> RoutePolicy:
+        def resolved(name: str) -> Any:
+            own = getattr(rule, name)
+            return getattr(self, name) if own is None else own
+
+        return RoutePolicy(
+            database=rule.database,
+            user=rule.user,
+            application_name=rule.application_name,
+            consistency=resolved("consistency"),
+            consistency_wait_s=resolved("consistency_wait"),
+            max_replica_lag_s=resolved("max_replica_lag"),
+            balance=resolved("balance"),
+            read_from_primary=resolved("read_from_primary"),
+            session_affinity=resolved("session_affinity") == "on",
+            transaction_reads=resolved("transaction_reads"),
+            prefer=rule.prefer,
         )
 
 
@@ -216,9 +277,13 @@ def _plain(secret: SecretStr | None) -> str | None:
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
-def contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
-    """What no field shows on its own: (key path, what is wrong with it), in the order of the file."""
-    found: list[tuple[tuple[str, ...], str]] = []
+Mistake = tuple[tuple[int | str, ...], str]
+"""A key path, and what is wrong with what stands there."""
+
+
+def contradictions(settings: Settings) -> list[Mistake]:
+    """What no field shows on its own, in the order of the file."""
+    found: list[Mistake] = []
     for key in ("default_pool_size", "max_client_conn"):
         limit: int = getattr(settings, key)
         if limit < settings.workers:
@@ -232,10 +297,7 @@ def contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
     )
     for key in ("primary_functions", "safe_functions"):
         for pattern in getattr(settings, key):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                found.append(((key,), f'"{pattern}" is not allowed: a regular expression ({error})'))
+            found.extend(_pattern_mistakes((key,), pattern))
     for name, user in settings.users.items():
         if not 1 <= len(name.encode()) <= 63 or "\0" in name:
             found.append((("users", name), "the name is not allowed: 1 to 63 bytes"))
@@ -243,4 +305,26 @@ def contradictions(settings: Settings) -> list[tuple[tuple[str, ...], str]]:
             found.append((("users", name, "password"), 'missing: auth_type "scram-sha-256" needs one'))
     if settings.auth_type == "scram-sha-256" and not settings.users:
         found.append((("users",), 'missing: auth_type "scram-sha-256" needs at least one table [users.NAME]'))
+    found.extend(_rule_mistakes(settings))
     return found
+
+
+def _rule_mistakes(settings: Settings) -> Iterator[Mistake]:
+    for index, rule in enumerate(settings.routes):
+        patterns = rule.patterns()
+        for key, pattern in patterns.items():
+            if pattern is not None:
+                yield from _pattern_mistakes(("routes", index, key), pattern)
+        for name in rule.prefer:
+            if name not in settings.nodes:
+                known = ", ".join(settings.nodes)
+                yield ("routes", index, "prefer"), f'"{name}" is not allowed: a list of names of nodes ({known})'
+        if index + 1 < len(settings.routes) and all(pattern is None for pattern in patterns.values()):
+            yield ("routes", index), "is for all clients: the rules behind it would never be reached"
+
+
+def _pattern_mistakes(at: tuple[int | str, ...], pattern: str) -> Iterator[Mistake]:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        yield at, f'"{pattern}" is not allowed: a regular expression ({error})'

@@ -3,6 +3,38 @@
 import msgspec
 
 
+class NodeShare(msgspec.Struct, frozen=True):
+    """Which part of the reads a node takes."""
+
+    weight: int = 1
+    """In proportion to the others'; 0 for none."""
+    zone: str = ""
+
+
+class RoutePolicy(msgspec.Struct, frozen=True):
+    """What holds for the clients of one rule: every value resolved, the rule's own or the top level's."""
+
+    database: str | None
+    user: str | None
+    application_name: str | None
+    """Whom it is for: regular expressions for the whole of each; None for any."""
+    consistency: str
+    """What a read may miss, unless its client says otherwise: "session", "eventual", "global" or "primary"."""
+    consistency_wait_s: float
+    """How long a read waits for a standby to have what its client has seen, before it goes to the primary."""
+    max_replica_lag_s: float
+    balance: str
+    """"least_outstanding", "round_robin" or "random"."""
+    read_from_primary: str
+    """Reads that a standby may serve: "never" there, as a "fallback", or "always" as one of the readers."""
+    session_affinity: bool
+    """A client stays with the node of its first read."""
+    transaction_reads: str
+    """Reads of a read-write transaction: "primary", or where others go "until_write"."""
+    prefer: tuple[str, ...]
+    """The nodes that are asked first."""
+
+
 class WorkerSettings(msgspec.Struct, frozen=True):
     """What a worker needs of the settings: plain values, shares of a limit already divided over the workers."""
 
@@ -28,15 +60,13 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     server_lifetime_s: float
     cancel_wait_timeout_s: float
     server_reset_query: str
-    consistency: str
-    """What a read may miss, unless its client says otherwise: "session", "eventual", "global" or "primary"."""
-    max_replica_lag_s: float
     max_replica_lag_bytes: int
     """0 for no bound."""
-    consistency_wait_s: float
-    """How long a read waits for a standby to have what its client has seen, before it goes to the primary."""
-    transaction_reads: str
-    """Where a transaction that may write reads: "primary", or "until_write" on a standby."""
+    zone: str
+    """Where this Pointsman runs; "" where no zone is preferred."""
+    nodes: dict[str, NodeShare]
+    policies: tuple[RoutePolicy, ...]
+    """The first that matches a client holds for it; the last one matches all."""
     log_level: str
     log_format: str
 

@@ -82,13 +82,18 @@ class Pool:
                 plan.lent.add(server)
                 return server
             self._check(server, b"")
-        elif plan.closed or (now < plan.failing_until and not plan.size()):
-            # Nothing is open and the last try has just failed: say so at once.
+        elif self.failing():
+            # Say so at once.
             self._loop.call_soon(client.not_lent, self._last_error)
             return None
         plan.waiting.append((client, now + self._settings.query_wait_timeout_s))
         self._open_what_is_needed(now)
         return None
+
+    def failing(self) -> bool:
+        """Whether nothing is open, and the last try has just failed."""
+        plan = self.plan
+        return plan.closed or (self._clock.now < plan.failing_until and not plan.size())
 
     def give_back(self, server: ServerConnection) -> None:
         """The client is done with a server that is at rest."""

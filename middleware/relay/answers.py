@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from healthcheck.topology import Node
+from healthcheck.topology import Node, Role
 from middleware.pool.pool import NodeState
+from middleware.relay.freshness import NEVER
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY
-from middleware.relay.relay import NEVER
 from middleware.session.answers import Answerer, rows
 from parser.facts import LAST_ROUTE, StatementFacts
 from routing.explain import Explanation, Step, explain
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 TEMPORARY: Final = Decision(Target.PRIMARY, "its session has created temporary tables")
 ASKED: Final = {
     PRIMARY_ONLY: Decision(Target.PRIMARY, "its session asks for the primary (pointsman.route)"),
+}
+AS_READER: Final = {
+    "never": "takes no read that a standby may serve",
+    "fallback": "takes it if no standby may",
+    "always": "may take it",
 }
 ASKED_FOR_STANDBY: Final = Decision(Target.STANDBY, "its session asks for a standby (pointsman.route)")
 
@@ -49,6 +54,8 @@ class RouteAnswers(Answerer):
         decision = self.decision(self._client.routing.last_facts)
         primary = self._client.relay.topology.primary()
         if decision.target is Target.STANDBY and primary is not None and primary.name == node:
+            if self._client.routing.policy.read_from_primary == "always":
+                return f"{node}: {decision.reason}, and the primary is one of the readers"
             return f"{node}: {decision.reason}, but no standby was fresh enough"
         return f"{node}: {decision.reason}"
 
@@ -70,17 +77,30 @@ class RouteAnswers(Answerer):
         return msgspec.structs.replace(explanation, steps=tuple(steps))
 
     def _node(self, node: Node, reads: bool) -> Step:
-        what = f"node {node.name}, {node.role.value}"
+        policy = self._client.routing.policy
         state = self._client.relay.node_state(node.name)
+        is_primary = node.role is Role.PRIMARY
+        what = f"node {node.name}, {node.role.value}"
+        if not is_primary or policy.read_from_primary == "always":
+            what += self._share(node)
         if not node.up:
             verdict = f"not used: {node.why}" if node.why else "not used"
-        elif node.role.value == "primary":
-            verdict = "takes it if no standby may" if reads else "takes it"
+        elif is_primary:
+            verdict = AS_READER[policy.read_from_primary] if reads else "takes it"
         elif not reads:
             verdict = f"not asked ({self._lag(state)})"
         else:
             verdict = f"{self._why_not(node) or 'may take it'} ({self._lag(state)})"
         return Step(what, verdict)
+
+    def _share(self, node: Node) -> str:
+        """Which part of the reads it takes."""
+        settings = self._client.relay.settings
+        share = settings.nodes[node.name]
+        said = f", weight {share.weight}"
+        if share.zone:
+            said += f", {'our ' if share.zone == settings.zone else ''}zone {share.zone}"
+        return said + ", preferred" if node.name in self._client.routing.policy.prefer else said
 
     def _lag(self, state: NodeState) -> str:
         if state.fresh_as_of == NEVER:
@@ -91,6 +111,8 @@ class RouteAnswers(Answerer):
     def _why_not(self, node: Node) -> str:
         """Why a standby may not serve this client's next read."""
         client = self._client
+        if not client.relay.settings.nodes[node.name].weight:
+            return "takes no reads"
         fresh = client.relay.node_state(node.name).fresh_as_of
         need, seen = client.routing.needs()
         if fresh < client.routing.router.changed_at:

@@ -17,8 +17,9 @@ from middleware.errors import LoginRefused, PointsmanError, ShuttingDown, TooMan
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import Borrower, ServerConnection
 from middleware.relay.client_connection import ClientConnection
+from middleware.relay.freshness import Marks
 from middleware.relay.own_settings import OwnSettings
-from middleware.relay.relay import NEVER, NO_PRIMARY, Relay
+from middleware.relay.relay import NO_PRIMARY, Relay
 from middleware.session.login import ClientLogin
 from middleware.session.parameters import NONE, StartupParameters, gucs_of
 from middleware.session.server import SETUP_FAILED
@@ -41,6 +42,7 @@ class Arrival(Borrower):
         "_login",
         "_own",
         "_parameters",
+        "_policy",
         "_pool",
         "_relay",
         "_rest",
@@ -64,7 +66,6 @@ class Arrival(Borrower):
         """Empty: until it is told its key nobody can cancel it."""
         self.server: ServerConnection | None = None
         self.wrote = False
-        self._own: Final = OwnSettings(relay.settings.consistency)
         self._key = b""
         """The cancel key it will be told."""
         self._parameters: StartupParameters = NONE
@@ -138,6 +139,9 @@ class Arrival(Borrower):
             self._parameters = relay.parameters.of(gucs_of(login.startup))
         except ValueError as error:
             raise LoginRefused(str(error), sqlstate=SYNTAX_ERROR) from error
+        name_given = dict(self._parameters.values).get(b"application_name", b"")
+        self._policy = relay.policies.of(self.database, user, name_given)
+        self._own = OwnSettings(self._policy.consistency)
         for name, value in self._parameters.own:
             wrong = self._own.set(name, value)
             if wrong is not None:
@@ -156,8 +160,8 @@ class Arrival(Borrower):
         if known is not None:
             self._welcome(known)
             return
-        route = relay.route(self.database, user)
-        pool = route.primary or route.standby(NEVER, NEVER, None)
+        route = relay.route(self.database, user, self._policy)
+        pool = route.primary or route.standby(Marks())
         if pool is None:
             raise NO_PRIMARY
         server = pool.lease(self)
@@ -191,7 +195,9 @@ class Arrival(Borrower):
         relay = self._relay
         self.state = CLOSED
         relay.logging_in.discard(self)
-        client = ClientConnection(relay, self.transport, self.user, self.database, self._parameters, self._own)
+        client = ClientConnection(
+            relay, self.transport, self.user, self.database, self._parameters, self._own, self._policy
+        )
         client.process_id, client.secret = self.process_id, self._key
         relay.clients[self.process_id] = client
         self.transport.set_protocol(cast(asyncio.Protocol, client))

@@ -16,14 +16,16 @@ from typing import Final
 
 import structlog
 
+from middleware.config import RoutePolicy
 from middleware.errors import Canceled, PointsmanError, ShuttingDown, TooManyConnections
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import LENT, Borrower, ServerConnection
 from middleware.relay.answers import RouteAnswers
+from middleware.relay.balance import Route
 from middleware.relay.cancel import send_cancel
 from middleware.relay.client_routing import ClientRouting
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
-from middleware.relay.relay import NO_PRIMARY, NO_STANDBY, Relay, Route
+from middleware.relay.relay import NO_PRIMARY, NO_READER, NO_STANDBY, NONE_SERVED, Relay
 from middleware.relay.transaction import ENDED
 from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
 from middleware.session.client import ClientSession
@@ -78,6 +80,8 @@ class ClientConnection(Borrower):
         "_pool",
         "_sent_open",
         "_slow",
+        "_wait_s",
+        "_wait_timer",
         "_wait_until",
         "answers",
         "database",
@@ -99,6 +103,7 @@ class ClientConnection(Borrower):
         database: bytes,
         parameters: StartupParameters,
         own: OwnSettings,
+        policy: RoutePolicy,
     ) -> None:
         self.relay: Final = relay
         self.transport = transport
@@ -113,13 +118,20 @@ class ClientConnection(Borrower):
         """When it is closed, if it is leaving."""
         self._closed = False
         self.wrote = False
-        self.routing: Final = ClientRouting(relay, user, database, parameters, own)
+        self.routing: Final = ClientRouting(relay, user, database, parameters, own, policy)
         self._begin_again = b""
         """What begins a transaction again that has left its node."""
         self._aim: Target | None = None
         """Where that is to go."""
         self._wait_until = 0.0
-        """When the read it holds goes to the primary, if no standby is fresh enough by then; 0 while none is held."""
+        """When the read it holds has waited long enough for a standby to be fresh enough; 0 while none is held."""
+        self._wait_timer: asyncio.TimerHandle | None = None
+        self._wait_s = 0.0
+        """How long that is."""
+        if policy.read_from_primary == "never":
+            self._wait_s = relay.settings.query_wait_timeout_s
+        elif policy.read_from_primary == "fallback":
+            self._wait_s = policy.consistency_wait_s
         self.answers: Final = RouteAnswers(self)
         self.session.answerer = self.answers
         self._on_primary = False
@@ -385,22 +397,26 @@ class ClientConnection(Borrower):
 
     def _waits(self, route: Route) -> bool:
         """Whether a read that no standby may serve now is to wait for one."""
-        return self.routing.wants_fresher(route) and self.relay.settings.consistency_wait_s > 0 and not self._wait_until
+        if not self.routing.wants_standby(route):
+            return False
+        if self.routing.policy.read_from_primary == "never":
+            return True
+        return self._wait_s > 0 and not self._wait_until and bool(route.standbys)
 
     def freshness_arrived(self) -> None:
         """There is a new sample: try again what is held."""
-        if self._wait_until and not self._closed:
+        if self._wait_until and self._pool is None and not self._closed:
             self._retry()
 
     def _wait_is_over(self) -> None:
-        if self._wait_until and self.relay.loop.time() >= self._wait_until:
-            self._retry()
+        self._wait_until = min(self._wait_until, self.relay.loop.time())
+        self.freshness_arrived()
 
     def _retry(self) -> None:
         """Choose again for the read that was held for a fresher standby."""
         batch, data = self._held, self._held_data
         if batch is None:
-            self._wait_until = 0.0
+            self._wait_ends()
             return
         self._held, self._held_data = None, b""
         try:
@@ -424,8 +440,7 @@ class ClientConnection(Borrower):
                 self._fail_batch(batch, NO_STANDBY)
                 return True
             elif self._waits(route) or self.relay.loop.time() < self._wait_until:
-                return self._wait_for_freshness(batch, data)
-        self._wait_until = 0.0
+                return self._wait_for_freshness(batch, data, route)
         if pool is None:
             self._fail_batch(batch, NO_PRIMARY)
             return True
@@ -437,15 +452,25 @@ class ClientConnection(Borrower):
         self._send(server, batch, data, prefix)
         return batch.state != HELD
 
-    def _wait_for_freshness(self, batch: Batch, data: bytes) -> bool:
+    def _wait_for_freshness(self, batch: Batch, data: bytes, route: Route) -> bool:
         """Hold a read until a standby is fresh enough for it, or its time is over. False: blocked."""
         relay = self.relay
-        self._held, self._held_data = batch, data
         if not self._wait_until:
-            self._wait_until = relay.loop.time() + relay.settings.consistency_wait_s
-            relay.loop.call_later(relay.settings.consistency_wait_s, self._wait_is_over)
+            self._wait_until = relay.loop.time() + self._wait_s
+            self._wait_timer = relay.loop.call_later(self._wait_s, self._wait_is_over)
+        over = relay.loop.time() >= self._wait_until
+        if self.routing.policy.read_from_primary == "never" and (over or not route.standbys):
+            self._fail_batch(batch, NONE_SERVED if route.standbys else NO_READER)
+            return True
+        self._held, self._held_data = batch, data
         relay.waiting_for_freshness.append(self)
         return False
+
+    def _wait_ends(self) -> None:
+        self._wait_until = 0.0
+        if self._wait_timer is not None:
+            self._wait_timer.cancel()
+            self._wait_timer = None
 
     def _hold(self, batch: Batch, data: bytes, pool: Pool) -> None:
         """Keep a batch until `pool` has a server for it."""
@@ -457,6 +482,8 @@ class ClientConnection(Borrower):
         self._on_primary = on_primary
         self._aim = None
         self._pool = None
+        if self._wait_until:
+            self._wait_ends()
         server.lend(self, self.session.statements)
         if self._slow:
             server.pause_reading()
@@ -512,16 +539,26 @@ class ClientConnection(Borrower):
         if batch is None or self._closed:
             return
         self._held, self._held_data = None, b""
-        primary = self.routing.nodes().primary
-        if primary is not None and pool is not primary and not isinstance(error, TooManyConnections):
+        route = self.routing.nodes()
+        primary = route.primary
+        asked = self.routing.own.route == STANDBY_ONLY
+        if isinstance(error, TooManyConnections) or pool is primary or primary is None or asked:
+            self._fail_batch(batch, error)
+        elif (
+            self.routing.policy.read_from_primary == "never"
+            and self.routing.target(batch) is Target.STANDBY
+            and self._waits(route)
+        ):
+            # Another one may serve it, or the same after a while.
+            if not self._wait_for_freshness(batch, data, route):
+                return
+        else:
             # The standby has failed it; what a standby may run, the primary may.
             server = primary.lease(self)
             if server is None:
                 self._hold(batch, data, primary)
                 return
             self._send(server, batch, data, self._take(server, on_primary=True))
-        else:
-            self._fail_batch(batch, error)
         if batch.state != HELD:
             self._unblock()
         self._leave()
@@ -531,6 +568,7 @@ class ClientConnection(Borrower):
         session = self.session
         self._begin_again = b""
         self._aim = None
+        self._wait_ends()
         session.take_back(batch)
         out = error_response(error, "ERROR")
         if batch.state == COMPLETE or batch.hold == HOLD_FOR_QUERY:
@@ -688,7 +726,7 @@ class ClientConnection(Borrower):
             self._cancel_held(self._held)
 
     def _cancel_held(self, batch: Batch) -> None:
-        self._held, self._held_data, self._wait_until = None, b"", 0.0
+        self._held, self._held_data = None, b""
         self._fail_batch(batch, Canceled())
         self._unblock()
 
@@ -721,6 +759,7 @@ class ClientConnection(Borrower):
         if self._pool is not None:
             self._pool.withdraw(self)
             self._pool = None
+        self._wait_ends()
         self._held = self._gathering = None
         self._backlog = []
         if self._slow:

@@ -6,12 +6,14 @@ ClientConnection asks before it sends a batch, tells what it sends and when it g
 import time
 from typing import Final
 
+from middleware.config import RoutePolicy
 from middleware.errors import PointsmanError
 from middleware.pool.pool import Pool
 from middleware.relay.answers import TEMPORARY
-from middleware.relay.freshness import GLOBAL, PRIMARY, SESSION, Marks
+from middleware.relay.balance import Route
+from middleware.relay.freshness import GLOBAL, NEVER, PRIMARY, SESSION, Marks
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
-from middleware.relay.relay import NEVER, Relay, Route
+from middleware.relay.relay import Relay
 from middleware.relay.transaction import NONE, Transaction
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.parameters import StartupParameters
@@ -35,12 +37,19 @@ class ClientRouting:
         "last_node",
         "marks",
         "own",
+        "policy",
         "router",
         "transaction",
     )
 
     def __init__(
-        self, relay: Relay, user: bytes, database: bytes, parameters: StartupParameters, own: OwnSettings
+        self,
+        relay: Relay,
+        user: bytes,
+        database: bytes,
+        parameters: StartupParameters,
+        own: OwnSettings,
+        policy: RoutePolicy,
     ) -> None:
         self._relay: Final = relay
         self._user: Final = user
@@ -54,6 +63,7 @@ class ClientRouting:
             database.decode(errors="replace"), user.decode(errors="replace"), parameters.path_for(user)
         )
         self.own: Final = own
+        self.policy: Final = policy
         self.marks: Final = Marks()
         self.transaction: Final = Transaction()
         self.confined: Decision | None = TOO_STRICT if parameters.isolation == SERIALIZABLE else None
@@ -66,7 +76,7 @@ class ClientRouting:
         """Where it may go under the present topology."""
         route = self._route
         if route is None or route.version != self._relay.routes_version:
-            route = self._route = self._relay.route(self._database, self._user)
+            route = self._route = self._relay.route(self._database, self._user, self.policy)
         return route
 
     # Before a batch is sent
@@ -111,35 +121,36 @@ class ClientRouting:
 
     def _until_write(self, isolation: str) -> bool:
         """Whether its reads go to a standby until it writes: only where each statement has its own snapshot."""
-        if self._relay.settings.transaction_reads != "until_write" or self.own.level == GLOBAL:
+        if self.policy.transaction_reads != "until_write" or self.own.level == GLOBAL:
             return False
         isolation = isolation or self._parameters.isolation or self.router.isolation
         return isolation in EACH_ITS_SNAPSHOT
 
     def standby(self, route: Route) -> Pool | None:
-        """The standby that may serve its next read now, as its level of consistency has it; None for the primary."""
+        """Who may serve its next read now, as its level of consistency has it; None while no standby may."""
         if self.own.route == STANDBY_ONLY:
-            return route.standby(NEVER, NEVER, self.marks.last)
+            return route.standby(self.marks)
         if self.own.level == PRIMARY or self._relay.commits.unreported():
             return None
         need, seen = self.needs()
-        return route.standby(need, seen, self.marks.last)
+        return route.reader(need, seen, self.marks)
 
     def needs(self) -> tuple[float, float]:
         """As of when a standby must be fresh for its next read, and as of when unless it read there last."""
         relay = self._relay
-        need = max(self.router.changed_at, relay.clock.now - relay.max_replica_lag_s)
+        need = max(self.router.changed_at, relay.clock.now - self.policy.max_replica_lag_s)
         if self.own.level == SESSION:
             return max(need, self.marks.written), self.marks.seen
         if self.own.level == GLOBAL:
             need = max(need, relay.commits.latest())
         return need, NEVER
 
-    def wants_fresher(self, route: Route) -> bool:
-        """Whether a newer sample could send to a standby the read that none may serve now; asks for one."""
-        if not route.standbys or self.own.level == PRIMARY or self.own.route == STANDBY_ONLY:
+    def wants_standby(self, route: Route) -> bool:
+        """Whether the read that no standby may serve now could go to one later; asks for newer samples."""
+        if self.own.level == PRIMARY or self.own.route == STANDBY_ONLY:
             return False
-        self._relay.want_freshness()
+        if route.standbys:
+            self._relay.want_freshness()
         return True
 
     def leaves(self, batch: Batch, on_primary: bool) -> bytes | None:
@@ -149,7 +160,10 @@ class ClientRouting:
         if self.confined is not None or not self.router.standbys_fit():
             return None
         again = self.transaction.to_standby(batch)
-        return again if again is not None and self.standby(self.nodes()) is not None else None
+        if again is None:
+            return None
+        route = self.nodes()
+        return again if self.standby(route) not in (None, route.primary) else None
 
     # When it is sent
 

@@ -19,13 +19,16 @@ GLOBAL: Final = 2
 PRIMARY: Final = 3
 """All is read on the primary."""
 
+NEVER: Final = float("-inf")
+"""As of when a standby is fresh that is not known to be."""
+
 LEVELS: Final = {"session": SESSION, "eventual": EVENTUAL, "global": GLOBAL, "primary": PRIMARY}
 
 
 class Marks:
     """One client's."""
 
-    __slots__ = ("last", "seen", "written")
+    __slots__ = ("kept", "last", "seen", "written")
 
     def __init__(self) -> None:
         self.written = 0.0
@@ -34,6 +37,8 @@ class Marks:
         """When its last read was answered."""
         self.last: Pool | None = None
         """The standbys' pool that this read was served by; None for the primary's."""
+        self.kept: Pool | None = None
+        """The reader it stays with, where its policy has it so (session_affinity)."""
 
     def wrote(self, now: float) -> None:
         self.written = self.seen = now

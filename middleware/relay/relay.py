@@ -4,6 +4,7 @@ Reads the control plane's snapshots as they stand; never waits for them.
 """
 
 import asyncio
+import random
 import secrets
 import time
 from typing import Final, Protocol
@@ -11,12 +12,14 @@ from typing import Final, Protocol
 import cachetools
 
 from healthcheck.topology import Node, Topology
-from middleware.config import WorkerSettings
+from middleware.config import RoutePolicy, WorkerSettings
 from middleware.control import Counters, NodeCounters, process_id_of, worker_of
 from middleware.errors import ConnectionLost, NoNode
 from middleware.pool.plan import Clock
 from middleware.pool.pool import NodeState, Pool
-from middleware.relay.freshness import Commits
+from middleware.relay.balance import Route
+from middleware.relay.freshness import NEVER, Commits
+from middleware.relay.policies import Policies
 from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2, Users
 from middleware.session.parameters import Interned, StartupParameters
 from middleware.session.prepared import StatementRegistry
@@ -25,7 +28,6 @@ from routing.catalog import ANYWHERE, Catalog, SearchPath
 from routing.router import Router
 
 WELCOMES_MAX: Final = 1000
-NEVER: Final = float("-inf")
 PATHS_MAX: Final = 1000
 """Roles and search paths of one database; beyond them, names are looked up in all schemas."""
 DATABASES_MAX: Final = 1000
@@ -71,43 +73,6 @@ class Reader(Protocol):
         """There is a new sample."""
 
 
-class Route:
-    """Where the clients of one database and user go, under one topology."""
-
-    __slots__ = ("_turn", "primary", "standbys", "version")
-
-    def __init__(self, version: int, primary: Pool | None, standbys: tuple[Pool, ...]) -> None:
-        self.version: Final = version
-        self.primary: Final = primary
-        self.standbys: Final = standbys
-        self._turn = 0
-
-    def standby(self, need: float, seen: float, last: Pool | None) -> Pool | None:
-        """The standby for a read: fresh as of `need`, and of `seen` unless it is `last`; None where there is none.
-
-        Of several the one with the fewest servers lent or waited for; those with as few take turns. Turns, not totals:
-        a standby that has just come back must not be given all that it has missed.
-        """
-        best: Pool | None = None
-        fewest = 0
-        count = len(self.standbys)
-        index = turn = self._turn
-        for _ in range(count):
-            pool = self.standbys[index]
-            index = index + 1 if index + 1 < count else 0
-            fresh = pool.state.fresh_as_of
-            if fresh < need or (fresh < seen and pool is not last):
-                continue
-            plan = pool.plan
-            outstanding = len(plan.lent) + len(plan.waiting)
-            if best is None or outstanding < fewest:
-                best = pool
-                fewest = outstanding
-                turn = index
-        self._turn = turn
-        return best
-
-
 class Relay:
     """The data plane of one worker."""
 
@@ -125,7 +90,7 @@ class Relay:
         self.clock: Final = Clock(loop.time())
         self.control: Final = control
         self.users: Final = Users(settings.users)
-        self.max_replica_lag_s: Final = settings.max_replica_lag_s
+        self.policies: Final = Policies(settings.policies)
         self.facts: Final = FactsTable()
         self.statements: Final = StatementRegistry()
         self.parameters: Final = Interned()
@@ -150,7 +115,8 @@ class Relay:
         self._freshness_wanted = False
         """The control plane was asked for a sample that has not come yet."""
         self.commits: Final = commits
-        self._routes: dict[tuple[bytes, bytes], Route] = {}
+        self._routes: dict[tuple[bytes, bytes, RoutePolicy], Route] = {}
+        self._random: Final = random.Random()  # noqa: S311 - it balances load
         self._pools: Final[dict[tuple[str, bytes, bytes], Pool]] = {}
         self._retired: list[Pool] = []
         self._nodes: Final[dict[str, NodeState]] = {}
@@ -229,15 +195,18 @@ class Relay:
             self.control.catalog_wanted(database, 0.0)
         return found
 
-    def route(self, database: bytes, user: bytes) -> Route:
-        """The pools for a database and user under the present topology."""
-        route = self._routes.get((database, user))
+    def route(self, database: bytes, user: bytes, policy: RoutePolicy) -> Route:
+        """The pools for a database, user and policy under the present topology."""
+        route = self._routes.get((database, user, policy))
         if route is None:
             primary = self.topology.primary()
-            route = self._routes[database, user] = Route(
+            route = self._routes[database, user, policy] = Route(
                 self.routes_version,
                 None if primary is None else self._pool(primary, database, user),
                 tuple(self._pool(node, database, user) for node in self.topology.standbys()),
+                policy,
+                self.settings,
+                self._random.random,
             )
         return route
 
@@ -329,5 +298,15 @@ NO_PRIMARY: Final = NoNode(
 
 NO_STANDBY: Final = NoNode(
     "no standby is available",
-    hint="The session has pointsman.route = 'standby', and Pointsman sees no standby that answers.",
+    hint="The session has pointsman.route = 'standby', and Pointsman sees no standby that takes reads.",
+)
+
+NO_READER: Final = NoNode(
+    "no standby is available for this read",
+    hint='read_from_primary is "never", and Pointsman sees no standby that takes reads; try again later.',
+)
+
+NONE_SERVED: Final = NoNode(
+    "no standby could serve this read within query_wait_timeout",
+    hint='read_from_primary is "never", and the standbys lag behind what this read must see, or take no connections.',
 )

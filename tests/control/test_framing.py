@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from healthcheck.topology import Node, Role, Topology
 from middleware import control
-from middleware.config import WorkerSettings
+from middleware.config import NodeShare, RoutePolicy, WorkerSettings
 from middleware.control import (
     FRAME_BYTES_MAX,
     CatalogWanted,
@@ -50,11 +50,13 @@ SETTINGS = WorkerSettings(
     server_lifetime_s=1.0,
     cancel_wait_timeout_s=1.0,
     server_reset_query="",
-    consistency="session",
-    max_replica_lag_s=1.0,
     max_replica_lag_bytes=5,
-    consistency_wait_s=0.0,
-    transaction_reads="primary",
+    zone="a",
+    nodes={"db1": NodeShare(), "db2": NodeShare(3, "b")},
+    policies=(
+        RoutePolicy("d", None, ".*", "session", 0.0, 1.0, "random", "never", True, "until_write", ("db2",)),
+        RoutePolicy(None, None, None, "global", 1.0, 1.0, "round_robin", "fallback", False, "primary", ()),
+    ),
     log_level="info",
     log_format="text",
 )
