@@ -4,9 +4,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -65,7 +65,7 @@ def endpoint(cluster: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iter
 class pointsman:  # noqa: N801 - reads as the command it runs
     """`pointsman serve` in front of a cluster, with settings of its own. A context manager that yields an Endpoint."""
 
-    def __init__(self, cluster: Sandbox, directory: Path, **settings: object) -> None:
+    def __init__(self, cluster: Sandbox, directory: Path, **settings: Any) -> None:
         self._cluster = cluster
         self._directory = directory
         self._settings = settings
@@ -116,14 +116,30 @@ class pointsman:  # noqa: N801 - reads as the command it runs
         raise AssertionError(f"pointsman did not start:\n{self.log()}")
 
 
-def settings_for(cluster: Sandbox, **settings: object) -> str:
-    """A settings file for a cluster: TOML, with top-level settings from the keywords."""
-    lines = ['listen_addr = "127.0.0.1"', "listen_port = 0"]
-    for name, value in settings.items():
-        lines.append(f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}")
+def settings_for(
+    cluster: Sandbox,
+    *,
+    nodes: Mapping[str, Mapping[str, object]] | None = None,
+    routes: Sequence[Mapping[str, object]] = (),
+    **settings: object,
+) -> str:
+    """A settings file for a cluster: TOML, with top-level settings from the keywords.
+
+    `nodes` has keys for [nodes.NAME] beyond host and port, `routes` the tables [[routes]].
+    """
+    lines = ['listen_addr = "127.0.0.1"', "listen_port = 0", *_toml(settings)]
     lines += ["[health_check]", 'user = "pointsman"', f'password = "{cluster.passwords["pointsman"]}"', "period = 0.3"]
     for node in cluster.nodes:
         lines += [f"[nodes.{node.name}]", f'host = "{node.host}"', f"port = {node.port}"]
+        lines += _toml((nodes or {}).get(node.name, {}))
     for user, password in cluster.passwords.items():
         lines += [f"[users.{user}]", f'password = "{password}"']
+    for rule in routes:
+        lines += ["[[routes]]", *_toml(rule)]
     return "\n".join(lines) + "\n"
+
+
+def _toml(keys: Mapping[str, object]) -> list[str]:
+    return [
+        f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for name, value in keys.items()
+    ]

@@ -279,11 +279,12 @@ class ClientConnection(Borrower):
                     pool = standby
                 elif self._waits(route):
                     return False
-            if pool is None or pool.plan.waiting or not pool.plan.idle:
+            if pool is None:
                 return False
             server = pool.lease(self)
             if server is None:
-                # Its idle server is being checked: the batch waits for it.
+                # The batch waits for it here: choosing again would be another turn, and a pool that has no server yet
+                # would never be the one that is chosen the second time.
                 batch = Batch(0)
                 session.scan(batch, data)
                 self._hold(batch, data, pool)

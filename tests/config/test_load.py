@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from middleware.config import ConfigError, Settings, build_settings, load_settings
+from middleware.config import ConfigError, NodeShare, RoutePolicy, Settings, build_settings, load_settings
 from middleware.control import Configure
 
 SECRET = "hunter2-is-a-secret"
@@ -86,6 +86,65 @@ MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
         ["p.toml: users.app.pasword: unknown, did you mean password?"],
     ),
     ("[log]\nzzz = 1", {}, ["p.toml: log.zzz: unknown: known are level, format"]),
+    # Balance, and the rules.
+    (
+        '[nodes.db1]\nhost = "a"\nweight = 1001\nzone = 1',
+        {},
+        [
+            "p.toml: nodes.db1.weight: 1001 is not allowed: a whole number from 0 to 1000",
+            "p.toml: nodes.db1.zone: 1 is not allowed: a string",
+        ],
+    ),
+    (
+        'balance = "fair"\nread_from_primary = "often"\nsession_affinity = true\ntransaction_reads = "standby"',
+        {},
+        [
+            'p.toml: balance: "fair" is not allowed: "least_outstanding", "round_robin" or "random"',
+            'p.toml: read_from_primary: "often" is not allowed: "never", "fallback" or "always"',
+            'p.toml: session_affinity: true is not allowed: "on" or "off"',
+            'p.toml: transaction_reads: "standby" is not allowed: "primary" or "until_write"',
+        ],
+    ),
+    (
+        '[[routes]]\nuser = "a"\n[[routes]]\nconsistency = "none"\nmax_replica_lag = 0\npreferr = []\nuser = 5',
+        {},
+        [
+            'p.toml: routes[1].consistency: "none" is not allowed: "session", "eventual", "global" or "primary"',
+            "p.toml: routes[1].max_replica_lag: 0 is not allowed: a number of seconds above 0",
+            "p.toml: routes[1].preferr: unknown, did you mean prefer?",
+            "p.toml: routes[1].user: 5 is not allowed: a regular expression",
+        ],
+    ),
+    (
+        '[[routes]]\ndatabase = "a("\nprefer = ["db1", "db9"]\n[[routes]]\n[[routes]]\nprefer = "db1"',
+        {},
+        ['p.toml: routes[2].prefer: "db1" is not allowed: a list of names of nodes'],
+    ),
+    (
+        '[[routes]]\ndatabase = "a("\nprefer = ["db1", "db9"]\n[[routes]]\n[[routes]]\nprefer = ["db1"]',
+        {},
+        [
+            'p.toml: routes[0].database: "a(" is not allowed: a regular expression (missing ), unterminated '
+            "subpattern at position 1)",
+            'p.toml: routes[0].prefer: "db9" is not allowed: a list of names of nodes (db1)',
+            "p.toml: routes[1]: is for all clients: the rules behind it would never be reached",
+        ],
+    ),
+    ("routes = 5", {}, ["p.toml: routes: 5 is not allowed: tables [[routes]]"]),
+    ("[routes]", {}, ["p.toml: routes: a table is not allowed: tables [[routes]]"]),
+    ("routes = [5]", {}, ["p.toml: routes[0]: the value is not allowed: a table"]),
+    ("[[routes]]\nprefer = [5]", {}, ["p.toml: routes[0].prefer[0]: 5 is not allowed: a list of names of nodes"]),
+    (
+        "primary_functions = [5]",
+        {},
+        ["p.toml: primary_functions[0]: 5 is not allowed: a list of regular expressions"],
+    ),
+    ("", {"POINTSMAN_ROUTES": "app"}, ["POINTSMAN_ROUTES: not allowed: tables [[routes]], as JSON"]),
+    (
+        "",
+        {"POINTSMAN_ROUTES": '[{"prefer": ["db9"]}]'},
+        ['POINTSMAN_ROUTES: "db9" is not allowed: a list of names of nodes (db1)'],
+    ),
     # Secrets, and what may be one, are not shown.
     ("[users.app]\npassword = 5", {}, ["p.toml: users.app.password: the value is not allowed: a string"]),
     (f'[users]\napp = "{SECRET}"', {}, ["p.toml: users.app: the value is not allowed: a table"]),
@@ -202,6 +261,28 @@ def test_limits_are_shared_out_over_the_workers() -> None:
     assert [one.max_client_conn for one in shares] == [34, 33, 33]
 
 
+def test_a_rule_lies_over_the_top_level_and_the_top_level_is_the_last_rule() -> None:
+    text = """
+        consistency = "global"
+        balance = "random"
+        session_affinity = "on"
+        zone = "a"
+        [[routes]]
+        user = "report.*"
+        consistency = "eventual"
+        consistency_wait = 0
+        session_affinity = "off"
+        prefer = ["db1"]
+        """
+    text += GOOD + '[nodes.db2]\nhost = "h"\nweight = 0\nzone = "b"'
+    settings = build_settings(tomllib.loads(text)).worker_settings(0)
+    assert settings.policies == (
+        RoutePolicy(None, "report.*", None, "eventual", 0.0, 10.0, "random", "fallback", False, "primary", ("db1",)),
+        RoutePolicy(None, None, None, "global", 0.0, 10.0, "random", "fallback", True, "primary", ()),
+    )
+    assert (settings.zone, settings.nodes) == ("a", {"db1": NodeShare(), "db2": NodeShare(0, "b")})
+
+
 def test_trust_needs_no_password() -> None:
     text = GOOD.replace(f'[users.app]\npassword = "{SECRET}"', "[users.app]")
     settings = build_settings(tomllib.loads('auth_type = "trust"' + text))
@@ -233,10 +314,12 @@ def test_the_example_is_good_and_shows_every_default() -> None:
     settings = load_settings(path)
     assert set(shown) == set(Settings.model_fields)
     for name, field in Settings.model_fields.items():
-        if not isinstance(shown[name], dict):
+        if name not in ("routes", "log", "health_check", "nodes", "users"):
             assert getattr(settings, name) == field.default, name
     assert set(shown["health_check"]) == set(type(settings.health_check).model_fields)
     assert settings.health_check.model_dump(exclude={"user", "password"}) == type(settings.health_check)(
         user="x"
     ).model_dump(exclude={"user", "password"})
     assert settings.log == type(settings.log)()
+    for node in settings.nodes.values():
+        assert (node.weight, node.zone) == (1, "")
