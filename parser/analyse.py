@@ -29,7 +29,6 @@ from parser.facts import (
     MAY_CHANGE,
     PRIMARY_HINT,
     SET_TRANSACTION,
-    STANDBY_HINT,
     TWO_PHASE,
     UNCHANGED,
     UNREAD,
@@ -101,7 +100,9 @@ IMPLIED_OPERATORS: Final = {
 }
 """What BETWEEN stands for (parser/parse_expr.c, transformAExprBetween)."""
 
-_POINTSMAN_HINT: Final = re.compile(r"/\*\s*pointsman\s*:\s*(primary|standby)\s*\*/", re.IGNORECASE)
+_POINTSMAN_HINT: Final = re.compile(
+    r"/\*\s*pointsman\s*:\s*(primary|standby|eventual|session|global)\s*\*/", re.IGNORECASE
+)
 _DDL: Final = re.compile(r"\b(create|alter|drop|execute)\b", re.IGNORECASE)
 _PGPOOL_HINT: Final = re.compile(r"/\*\s*NO\s+LOAD\s+BALANCE\s*\*/", re.IGNORECASE)
 
@@ -123,7 +124,7 @@ def without_comments(text: str) -> tuple[str, str]:
             comment = text[token.start : token.end + 1]
             given = _POINTSMAN_HINT.fullmatch(comment)
             if given is not None:
-                hint = PRIMARY_HINT if given[1].lower() == "primary" else STANDBY_HINT
+                hint = given[1].lower()
             elif _PGPOOL_HINT.fullmatch(comment):
                 hint = PRIMARY_HINT
             parts.append(text[begin : token.start])

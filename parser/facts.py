@@ -81,7 +81,7 @@ class StatementFacts:
     depends_on_constants: bool = False
     """These facts hold for this very text, not for others of its shape."""
     hint: str = ""
-    """PRIMARY_HINT or STANDBY_HINT, from a comment."""
+    """PRIMARY_HINT, STANDBY_HINT or one of LEVEL_HINTS, from a comment."""
     temporary: frozenset[str] = frozenset()
     """The names of the temporary relations it creates."""
     session_state: str = ""
@@ -105,6 +105,7 @@ class StatementFacts:
             or self.copy_in
             or self.deallocates_all
             or self.changes_catalog
+            or self.hint in LEVEL_HINTS
         )
         object.__setattr__(self, "special", special)
 
@@ -115,6 +116,8 @@ ALL_SETTINGS: Final = " "
 ANY_SETTING: Final = "*"
 PRIMARY_HINT: Final = "primary"
 STANDBY_HINT: Final = "standby"
+LEVEL_HINTS: Final = frozenset({"eventual", "session", "global"})
+"""A level of consistency, for one statement."""
 
 UNREAD: Final = StatementFacts(
     kind="Unread",

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from parser.facts import StatementFacts
+from parser.facts import LEVEL_HINTS, StatementFacts
 from routing.catalog import Catalog, SearchPath, judged
 from routing.router import Decision, decide
 
@@ -38,7 +38,8 @@ def explain(facts: StatementFacts, decision: Decision, catalog: Catalog | None, 
     alone = decide(facts, catalog, path)
     steps = [Step(f"by its text it is {_kind(facts)}", facts.write_reason or HARMLESS)]
     if facts.hint:
-        steps.append(Step(f"a comment asks for a {facts.hint}", "obeyed"))
+        asked = "consistency" if facts.hint in LEVEL_HINTS else "node"
+        steps.append(Step(f"a comment asks for a {asked}: {facts.hint}", "obeyed"))
     if catalog is None:
         steps.append(Step("the catalog of its database", "is not loaded yet"))
     else:

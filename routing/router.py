@@ -56,7 +56,7 @@ def decide(facts: StatementFacts, catalog: Catalog | None, path: SearchPath = AN
     """Route one string of SQL that stands outside a transaction."""
     if facts.asks:
         return ASKS
-    if facts.hint and facts.session_state == "":
+    if facts.hint in HINTED and facts.session_state == "":
         return HINTED[facts.hint]
     read_only = facts.transaction is not None and begins_read_only(facts.transaction)
     if facts.write_reason and not read_only:

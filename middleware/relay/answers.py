@@ -73,10 +73,13 @@ class RouteAnswers(Answerer):
         router = client.routing.router
         explanation = explain(facts, self.decision(facts), router.catalog, router.path)
         reads = explanation.target == Target.STANDBY.value
-        steps = [*explanation.steps, *(self._node(node, reads) for node in client.relay.topology.nodes)]
+        steps = [
+            *explanation.steps,
+            *(self._node(node, reads, client.routing.level_of(facts)) for node in client.relay.topology.nodes),
+        ]
         return msgspec.structs.replace(explanation, steps=tuple(steps))
 
-    def _node(self, node: Node, reads: bool) -> Step:
+    def _node(self, node: Node, reads: bool, level: int) -> Step:
         policy = self._client.routing.policy
         state = self._client.relay.node_state(node.name)
         is_primary = node.role is Role.PRIMARY
@@ -90,7 +93,7 @@ class RouteAnswers(Answerer):
         elif not reads:
             verdict = f"not asked ({self._lag(state)})"
         else:
-            verdict = f"{self._why_not(node) or 'may take it'} ({self._lag(state)})"
+            verdict = f"{self._why_not(node, level) or 'may take it'} ({self._lag(state)})"
         return Step(what, verdict)
 
     def _share(self, node: Node) -> str:
@@ -108,13 +111,13 @@ class RouteAnswers(Answerer):
         behind = max(0.0, self._client.relay.loop.time() - state.fresh_as_of)
         return f"has all up to {behind:.3f} s ago, {state.lag_bytes} bytes behind"
 
-    def _why_not(self, node: Node) -> str:
+    def _why_not(self, node: Node, level: int) -> str:
         """Why a standby may not serve this client's next read."""
         client = self._client
         if not client.relay.settings.nodes[node.name].weight:
             return "takes no reads"
         fresh = client.relay.node_state(node.name).fresh_as_of
-        need, seen = client.routing.needs()
+        need, seen = client.routing.needs(level)
         if fresh < client.routing.router.changed_at:
             return "not fresh enough: the catalog has changed since"
         if fresh < need:

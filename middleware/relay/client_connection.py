@@ -274,10 +274,10 @@ class ClientConnection(Borrower):
             pool = route.primary
             reads = decision.target is Target.STANDBY and routing.confined is None
             if reads:
-                standby = routing.standby(route)
-                if standby is not None:
-                    pool = standby
-                elif self._waits(route):
+                reader = routing.reader(route, routing.own.level)
+                if reader is not None:
+                    pool = reader
+                elif self._waits(route, routing.own.level):
                     return False
             if pool is None:
                 return False
@@ -396,9 +396,9 @@ class ClientConnection(Borrower):
 
     # Choosing a node
 
-    def _waits(self, route: Route) -> bool:
+    def _waits(self, route: Route, level: int) -> bool:
         """Whether a read that no standby may serve now is to wait for one."""
-        if not self.routing.wants_standby(route):
+        if not self.routing.wants_standby(route, level):
             return False
         if self.routing.policy.read_from_primary == "never":
             return True
@@ -434,13 +434,14 @@ class ClientConnection(Borrower):
         route = routing.nodes()
         pool = route.primary
         if (self._aim or routing.target(batch)) is Target.STANDBY:
-            standby = routing.standby(route)
-            if standby is not None:
-                pool = standby
+            level = routing.level(batch)
+            reader = routing.reader(route, level)
+            if reader is not None:
+                pool = reader
             elif routing.own.route == STANDBY_ONLY:
                 self._fail_batch(batch, NO_STANDBY)
                 return True
-            elif self._waits(route) or self.relay.loop.time() < self._wait_until:
+            elif self._waits(route, level) or self.relay.loop.time() < self._wait_until:
                 return self._wait_for_freshness(batch, data, route)
         if pool is None:
             self._fail_batch(batch, NO_PRIMARY)
@@ -548,7 +549,7 @@ class ClientConnection(Borrower):
         elif (
             self.routing.policy.read_from_primary == "never"
             and self.routing.target(batch) is Target.STANDBY
-            and self._waits(route)
+            and self._waits(route, self.routing.level(batch))
         ):
             # Another one may serve it, or the same after a while.
             if not self._wait_for_freshness(batch, data, route):

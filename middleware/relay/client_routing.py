@@ -11,13 +11,13 @@ from middleware.errors import PointsmanError
 from middleware.pool.pool import Pool
 from middleware.relay.answers import TEMPORARY
 from middleware.relay.balance import Route
-from middleware.relay.freshness import GLOBAL, NEVER, PRIMARY, SESSION, Marks
+from middleware.relay.freshness import EVENTUAL, GLOBAL, LEVELS, NEVER, PRIMARY, SESSION, Marks
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
 from middleware.relay.relay import Relay
 from middleware.relay.transaction import NONE, Transaction
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.parameters import StartupParameters
-from parser.facts import BEGIN, CHANGES, EMPTY, UNCHANGED, StatementFacts
+from parser.facts import BEGIN, CHANGES, EMPTY, LEVEL_HINTS, UNCHANGED, StatementFacts
 from routing.router import SERIALIZABLE, TOO_STRICT, Decision, Router, Target
 
 
@@ -126,28 +126,41 @@ class ClientRouting:
         isolation = isolation or self._parameters.isolation or self.router.isolation
         return isolation in EACH_ITS_SNAPSHOT
 
-    def standby(self, route: Route) -> Pool | None:
-        """Who may serve its next read now, as its level of consistency has it; None while no standby may."""
+    def level(self, batch: Batch) -> int:
+        """The level of consistency of a batch: its session's, or that of the hints in it where all have one."""
+        if not batch.special:
+            return self.own.level
+        level = EVENTUAL
+        for facts in batch.facts:
+            level = max(level, self.level_of(facts))
+        return level
+
+    def level_of(self, facts: StatementFacts) -> int:
+        """That of a statement."""
+        return LEVELS[facts.hint] if facts.hint in LEVEL_HINTS else self.own.level
+
+    def reader(self, route: Route, level: int) -> Pool | None:
+        """Who may serve its next read now, at a level of consistency; None while no standby may."""
         if self.own.route == STANDBY_ONLY:
             return route.standby(self.marks)
-        if self.own.level == PRIMARY or self._relay.commits.unreported():
+        if level == PRIMARY or self._relay.commits.unreported():
             return None
-        need, seen = self.needs()
+        need, seen = self.needs(level)
         return route.reader(need, seen, self.marks)
 
-    def needs(self) -> tuple[float, float]:
+    def needs(self, level: int) -> tuple[float, float]:
         """As of when a standby must be fresh for its next read, and as of when unless it read there last."""
         relay = self._relay
         need = max(self.router.changed_at, relay.clock.now - self.policy.max_replica_lag_s)
-        if self.own.level == SESSION:
+        if level == SESSION:
             return max(need, self.marks.written), self.marks.seen
-        if self.own.level == GLOBAL:
+        if level == GLOBAL:
             need = max(need, relay.commits.latest())
         return need, NEVER
 
-    def wants_standby(self, route: Route) -> bool:
+    def wants_standby(self, route: Route, level: int) -> bool:
         """Whether the read that no standby may serve now could go to one later; asks for newer samples."""
-        if self.own.level == PRIMARY or self.own.route == STANDBY_ONLY:
+        if level == PRIMARY or self.own.route == STANDBY_ONLY:
             return False
         if route.standbys:
             self._relay.want_freshness()
@@ -163,7 +176,7 @@ class ClientRouting:
         if again is None:
             return None
         route = self.nodes()
-        return again if self.standby(route) not in (None, route.primary) else None
+        return again if self.reader(route, self.level(batch)) not in (None, route.primary) else None
 
     # When it is sent
 

@@ -10,10 +10,10 @@ from typing import Final
 
 from middleware.pool.pool import Pool
 
-SESSION: Final = 0
-"""A client sees its own writes, and its reads never go back in time."""
-EVENTUAL: Final = 1
+EVENTUAL: Final = 0
 """Any standby within max_replica_lag."""
+SESSION: Final = 1
+"""A client sees its own writes, and its reads never go back in time."""
 GLOBAL: Final = 2
 """Every read sees every commit that any client of this Pointsman was told of."""
 PRIMARY: Final = 3
@@ -22,7 +22,8 @@ PRIMARY: Final = 3
 NEVER: Final = float("-inf")
 """As of when a standby is fresh that is not known to be."""
 
-LEVELS: Final = {"session": SESSION, "eventual": EVENTUAL, "global": GLOBAL, "primary": PRIMARY}
+LEVELS: Final = {"eventual": EVENTUAL, "session": SESSION, "global": GLOBAL, "primary": PRIMARY}
+"""From the one that promises least to the one that promises most."""
 
 
 class Marks:

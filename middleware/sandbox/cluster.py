@@ -11,7 +11,8 @@ import csv
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -188,6 +189,18 @@ class Sandbox:
             if node.running:
                 failure = f'node "{node.name}" did not replay up to {target}'
                 self._wait(partial(self._holds, replayed, node), timeout_s, failure)
+
+    @contextmanager
+    def replay_paused(self) -> Iterator[None]:
+        """The standbys go on receiving WAL, and show nothing new; on leaving they catch up."""
+        try:
+            for node in self.standbys:
+                self.query("SELECT pg_wal_replay_pause()", node)
+            yield
+        finally:
+            for node in self.standbys:
+                self.query("SELECT pg_wal_replay_resume()", node)
+            self.wait_for_replay()
 
     # Connections
 

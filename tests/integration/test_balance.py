@@ -45,18 +45,6 @@ def plan(client: psycopg.Connection) -> str:
     return "\n".join(row[0] for row in client.execute("EXPLAIN (ROUTE) SELECT 1").fetchall())
 
 
-@contextlib.contextmanager
-def replay_paused(cluster: Sandbox) -> Iterator[None]:
-    """No standby replays."""
-    try:
-        for standby in cluster.standbys:
-            cluster.query("SELECT pg_wal_replay_pause()", standby)
-        yield
-    finally:
-        for standby in cluster.standbys:
-            cluster.query("SELECT pg_wal_replay_resume()", standby)
-
-
 @pytest.fixture
 def counter(cluster: Sandbox) -> Iterator[str]:
     """A write."""
@@ -170,7 +158,7 @@ def test_never_on_the_primary_means_waiting_for_a_standby(cluster: Sandbox, tmp_
         # What no standby may serve is not for them to wait for.
         assert node(client, f"{WHO} FROM balance FOR UPDATE") == "db1"
         assert node(client, f"/* pointsman: primary */ {WHO}") == "db1"
-        with replay_paused(cluster):
+        with cluster.replay_paused():
             client.execute(counter)
             for cursor in (client.cursor(), psycopg.ClientCursor(client)):
                 began = time.monotonic()
@@ -192,7 +180,7 @@ def test_a_read_that_waits_is_served_as_soon_as_it_can_be_and_can_be_cancelled(
 ) -> None:
     with pointsman(cluster, tmp_path, read_from_primary="never") as endpoint, connect(endpoint) as client:
         once_known(client)
-        with replay_paused(cluster):
+        with cluster.replay_paused():
             client.execute(counter)
             canceller = threading.Timer(0.3, client.cancel_safe)
             canceller.start()

@@ -5,7 +5,6 @@ A step is what a client sends in one write and what it hears, in the words of te
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -513,7 +512,7 @@ def test_what_only_frames_a_transaction_is_no_write(cluster: Sandbox, talk: Talk
     """Global consistency sends the next read to a standby that has replayed all writes: here, none does from now on."""
     talk.say("SET pointsman.consistency = 'global'")
     eventually(lambda: talk.say(WHO) == "standby I")
-    with replay_paused(cluster):
+    with cluster.replay_paused():
         cluster.query("INSERT INTO played VALUES (1)")
         for modes in ("", " READ WRITE", " ISOLATION LEVEL SERIALIZABLE READ ONLY"):
             assert talk.say(f"BEGIN{modes}") == "T"
@@ -528,14 +527,24 @@ def test_what_only_frames_a_transaction_is_no_write(cluster: Sandbox, talk: Talk
         assert talk.say(WHO) == "primary I"
 
 
-@contextmanager
-def replay_paused(cluster: Sandbox) -> Iterator[None]:
-    """On all standbys."""
-    try:
-        for node in cluster.standbys:
-            cluster.query("SELECT pg_wal_replay_pause()", node)
-        yield
-    finally:
-        for node in cluster.standbys:
-            cluster.query("SELECT pg_wal_replay_resume()", node)
-        cluster.wait_for_replay()
+def test_a_hint_for_another_level_of_consistency(cluster: Sandbox, address: Address, talk: Talk) -> None:
+    """Its own writes no standby has; others' it need not see."""
+    with cluster.replay_paused():
+        talk.say("INSERT INTO played VALUES (1)")
+        assert talk.say(f"{WHO} FROM (SELECT count(*) FROM played) x") == "primary I"
+        assert talk.say(f"/* pointsman: eventual */ {WHO}") == "standby I"
+        assert talk.say(run(f"/* pointsman: eventual */ {WHO}") + SYNC) == "standby I"
+        assert talk.say(run(f"/* pointsman: eventual */ {WHO}", WHO) + SYNC) == "primary primary I"
+        talk.say("SET pointsman.consistency = 'eventual'")
+        assert talk.say(WHO) == "standby I"
+        assert talk.say(f"{WHO} /* pointsman: session */") == "primary I"
+        talk.say("SET pointsman.consistency = 'primary'")
+        assert talk.say(f"{WHO} /* pointsman: eventual */") == "standby I"
+    talk.say("SET pointsman.consistency = 'session'")
+    eventually(lambda: talk.say(WHO) == "standby I")
+    with cluster.replay_paused():
+        cluster.query("INSERT INTO played VALUES (2)")
+        assert talk.say(WHO) == "standby I"
+        with Talk(address) as other:
+            other.say("INSERT INTO played VALUES (3)")
+        assert talk.say(f"{WHO} /* pointsman: global */") == "primary I"
