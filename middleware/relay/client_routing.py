@@ -190,7 +190,7 @@ class ClientRouting:
                 self._note_special(facts)
             if self.transaction.phase != NONE or facts.transaction is not None:
                 self._note_transaction(batch, facts, decision.target is Target.STANDBY, on_primary)
-            if facts.transaction is None:
+            if facts.transaction is None and not facts.asks:
                 self._saw = True
         facts = batch.facts[-1]
         if not facts.asks:

@@ -323,3 +323,17 @@ def test_the_example_is_good_and_shows_every_default() -> None:
     assert settings.log == type(settings.log)()
     for node in settings.nodes.values():
         assert (node.weight, node.zone) == (1, "")
+
+
+@pytest.mark.parametrize("section", ["Balance", "Rules by database, user and application"])
+def test_the_examples_of_the_manual_are_good(section: str) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "routing.md").read_text()
+    text = manual.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    indented = [line[4:] for line in text.splitlines() if line.startswith("    ") or not line]
+    example = "\n".join(indented).split("\napp=>")[0]
+    others = '[nodes.db3]\nhost = "10.0.0.3"\n'
+    if "[nodes." not in example:
+        others += '[nodes.db2]\nhost = "10.0.0.2"\n'
+    shown = tomllib.loads(example)
+    settings = build_settings(tomllib.loads(example + "\n" + others + GOOD))
+    assert len(shown) + len(settings.routes) >= 4

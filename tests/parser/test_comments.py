@@ -19,7 +19,7 @@ def facts_of(text: str) -> StatementFacts:
 
 def told(facts: StatementFacts) -> dict[str, Any]:
     """All that the facts say; they are themselves compared by identity."""
-    return dataclasses.asdict(facts)
+    return {name: value for name, value in dataclasses.asdict(facts).items() if name != "special"}
 
 
 # What is left of a text
