@@ -120,6 +120,17 @@ class Counters(msgspec.Struct, frozen=True, tag=True, array_like=True):
     clients: int
     waiting: int
     nodes: tuple[NodeCounters, ...]
+    reasons: dict[str, int] = {}
+    """Reads that went to the primary, by why."""
+    on_standbys: int = 0
+    """Reads that standbys served."""
+
+
+class SetReasons(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down: those of all workers together."""
+
+    reasons: dict[str, int]
+    on_standbys: int
 
 
 class Drained(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -128,7 +139,7 @@ class Drained(msgspec.Struct, frozen=True, tag=True, array_like=True):
     worker: int
 
 
-Down = Configure | SetTopology | SetCatalog | SetChanges | SetFreshness | Drain | ForwardCancel
+Down = Configure | SetTopology | SetCatalog | SetChanges | SetFreshness | SetReasons | Drain | ForwardCancel
 Up = Ready | CatalogWanted | FreshnessWanted | NodeTrouble | Counters | Drained | ForwardCancel
 
 

@@ -30,11 +30,13 @@ from middleware.control import (
     SetCatalog,
     SetChanges,
     SetFreshness,
+    SetReasons,
     SetTopology,
 )
 from middleware.logs import set_up_logs
 from middleware.relay.arrival import Arrival
 from middleware.relay.freshness import Commits
+from middleware.relay.reasons import SharedReasons
 from middleware.relay.relay import Relay
 
 log: Final = structlog.get_logger("worker")
@@ -90,6 +92,8 @@ class Worker(asyncio.Protocol):
             relay.set_catalog(message.catalog, message.read_at, message.changed_at)
         elif isinstance(message, SetFreshness):
             relay.set_freshness(message.standbys)
+        elif isinstance(message, SetReasons):
+            relay.shared_reasons = SharedReasons(message.reasons, message.on_standbys)
         elif isinstance(message, SetChanges):
             relay.commits.reported = message.reported
         elif isinstance(message, ForwardCancel):

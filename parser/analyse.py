@@ -28,6 +28,7 @@ from parser.facts import (
     LAST_ROUTE,
     MAY_CHANGE,
     PRIMARY_HINT,
+    REASONS,
     SET_TRANSACTION,
     TWO_PHASE,
     UNCHANGED,
@@ -175,6 +176,10 @@ def _several(parts: list[StatementFacts]) -> StatementFacts:
     )
 
 
+ASKING: Final = {f"{OWN_PREFIX}{asks}": asks for asks in (LAST_ROUTE, REASONS)}
+"""What SHOW asks of us."""
+
+
 def _facts_of(statement: Tree) -> StatementFacts:
     (kind, body), *_ = statement.items()
     fields = cast(Tree, body)
@@ -186,8 +191,8 @@ def _facts_of(statement: Tree) -> StatementFacts:
     options = _options(fields) if kind == "ExplainStmt" else {}
     if options.get("route", "false") not in session_state.FALSE:
         return _explain_route(fields, options)
-    if kind == "VariableShowStmt" and fields["name"] == f"{OWN_PREFIX}last_route":
-        return StatementFacts(kind=kind, asks=LAST_ROUTE)
+    if kind == "VariableShowStmt" and fields["name"] in ASKING:
+        return StatementFacts(kind=kind, asks=ASKING[fields["name"]])
     return StatementFacts(
         kind=kind,
         write_reason=_structure(kind, fields, found),

@@ -73,7 +73,7 @@ class StatementFacts:
     own_setting: tuple[str, str] | None = None
     """The setting of ours, without "pointsman.", that it sets, and to what; "" by RESET; ALL_SETTINGS by RESET ALL."""
     asks: str = ""
-    """It asks us rather than PostgreSQL: EXPLAIN_ROUTE or LAST_ROUTE."""
+    """It asks us rather than PostgreSQL: EXPLAIN_ROUTE, LAST_ROUTE or REASONS."""
     explained: "StatementFacts | None" = None
     """The statement in EXPLAIN (ROUTE)."""
     as_json: bool = False
@@ -82,6 +82,8 @@ class StatementFacts:
     """These facts hold for this very text, not for others of its shape."""
     hint: str = ""
     """PRIMARY_HINT, STANDBY_HINT or one of LEVEL_HINTS, from a comment."""
+    pattern: str = ""
+    """The expression of primary_queries that its text matches."""
     temporary: frozenset[str] = frozenset()
     """The names of the temporary relations it creates."""
     session_state: str = ""
@@ -112,6 +114,7 @@ class StatementFacts:
 
 EXPLAIN_ROUTE: Final = "explain"
 LAST_ROUTE: Final = "last_route"
+REASONS: Final = "reasons"
 ALL_SETTINGS: Final = " "
 ANY_SETTING: Final = "*"
 PRIMARY_HINT: Final = "primary"

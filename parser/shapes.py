@@ -121,6 +121,54 @@ class FactsTable:
         return facts
 
 
+class MarkingFactsTable(FactsTable):
+    """One that marks what only reads by its text, and matches one of some expressions."""
+
+    def __init__(self, patterns: tuple[str, ...]) -> None:
+        super().__init__()
+        self._patterns: Final = [(re.compile(pattern.encode(), PATTERN_FLAGS), pattern) for pattern in patterns]
+        self._by_exact_text: Final[Generations[bytes, StatementFacts]] = Generations(20_000)
+        self._marked: Final[Generations[tuple[StatementFacts, str], StatementFacts]] = Generations(10_000)
+
+    def facts_of(self, text: bytes) -> StatementFacts:
+        """The facts of `text`, with the first expression that matches it."""
+        facts = self._by_exact_text.get(text)
+        if facts is None:
+            facts = super().facts_of(text)
+            if not facts.write_reason:
+                facts = self._matched(text, facts)
+            if len(text) <= KEPT_BYTES_MAX:
+                self._by_exact_text.put(text, facts)
+        return facts
+
+    def _matched(self, text: bytes, facts: StatementFacts) -> StatementFacts:
+        for expression, pattern in self._patterns:
+            if expression.search(text) is not None:
+                return self._mark(facts, pattern)
+        return facts
+
+    def _mark(self, facts: StatementFacts, pattern: str) -> StatementFacts:
+        """One object for each shape and expression: decisions are remembered by it."""
+        marked = self._marked.get((facts, pattern))
+        if marked is None:
+            explained = facts.explained
+            if explained is not None:
+                marked = replace(facts, explained=replace(explained, pattern=pattern))
+            else:
+                marked = replace(facts, pattern=pattern)
+            self._marked.put((facts, pattern), marked)
+        return marked
+
+
+PATTERN_FLAGS: Final = re.IGNORECASE | re.DOTALL
+"""As expressions of primary_queries are read."""
+
+
+def table_for(patterns: tuple[str, ...]) -> FactsTable:
+    """A table that marks what matches `patterns`, if there are any."""
+    return MarkingFactsTable(patterns) if patterns else FactsTable()
+
+
 def _with_hint(facts: StatementFacts, hint: str) -> StatementFacts:
     explained = facts.explained
     if explained is not None:

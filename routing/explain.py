@@ -40,6 +40,8 @@ def explain(facts: StatementFacts, decision: Decision, catalog: Catalog | None, 
     if facts.hint:
         asked = "consistency" if facts.hint in LEVEL_HINTS else "node"
         steps.append(Step(f"a comment asks for a {asked}: {facts.hint}", "obeyed"))
+    if facts.pattern:
+        steps.append(Step("its text", f"matches {facts.pattern} of primary_queries"))
     if catalog is None:
         steps.append(Step("the catalog of its database", "is not loaded yet"))
     else:

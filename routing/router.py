@@ -66,6 +66,8 @@ def decide(facts: StatementFacts, catalog: Catalog | None, path: SearchPath = AN
     hazard = hazard_of(facts, catalog, path)
     if hazard:
         return Decision(Target.PRIMARY, hazard)
+    if facts.pattern:
+        return Decision(Target.PRIMARY, f"it matches {facts.pattern} of primary_queries", writes=False)
     return READ_ONLY if read_only else READS
 
 

@@ -1,5 +1,6 @@
 """What tests share: one real cluster and one Pointsman in front of it for the whole run."""
 
+import json
 import os
 import subprocess
 import sys
@@ -140,6 +141,5 @@ def settings_for(
 
 
 def _toml(keys: Mapping[str, object]) -> list[str]:
-    return [
-        f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for name, value in keys.items()
-    ]
+    # Booleans, numbers, strings and lists of them are written alike in JSON and TOML.
+    return [f"{name} = {json.dumps(value)}" for name, value in keys.items()]

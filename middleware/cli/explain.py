@@ -13,7 +13,7 @@ from healthcheck.topology import Topology, decide
 from middleware.cli.common import CONFIG_DEFAULT, EXIT_FAILED, ConfigOption, settings_or_exit
 from middleware.config import Settings
 from middleware.supervisor.catalogs import read_catalog, source
-from parser.shapes import FactsTable
+from parser.shapes import table_for
 from routing import router
 from routing.catalog import Catalog
 from routing.explain import Explanation, Step, explain
@@ -60,7 +60,7 @@ async def _explain(settings: Settings, statement: str, database: str, user: str)
         raise OSError("no node is up: " + "; ".join(f"{one.name}: {one.why}" for one in topology.nodes))
     with anyio.fail_after(checks.timeout):
         catalog: Catalog = await read_catalog(node, database, credentials, settings.overrides())
-    facts = FactsTable().facts_of(statement.encode())
+    facts = table_for(settings.primary_queries).facts_of(statement.encode())
     path = router.default_path(catalog, user)
     explanation = explain(facts, router.decide(facts, catalog, path), catalog, path)
     nodes = [

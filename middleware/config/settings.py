@@ -168,6 +168,7 @@ class Settings(BaseSettings):
     transaction_reads: TransactionReads = _one_of("primary", TransactionReads)
     primary_functions: tuple[str, ...] = _setting((), "a list of regular expressions")
     safe_functions: tuple[str, ...] = _setting((), "a list of regular expressions")
+    primary_queries: tuple[str, ...] = _setting((), "a list of regular expressions")
     log: LogSettings = _setting(LogSettings(), "a table")
     health_check: HealthCheckSettings = _setting(..., "a table [health_check]")
     nodes: dict[str, NodeSettings] = _setting(..., "at least one table [nodes.NAME]", min_length=1)
@@ -232,6 +233,7 @@ class Settings(BaseSettings):
             cancel_wait_timeout_s=self.cancel_wait_timeout,
             server_reset_query=self.server_reset_query,
             max_replica_lag_bytes=self.max_replica_lag_bytes,
+            primary_queries=self.primary_queries,
             zone=self.zone,
             nodes={name: NodeShare(node.weight, node.zone) for name, node in self.nodes.items()},
             policies=self.policies(),
@@ -295,7 +297,7 @@ def contradictions(settings: Settings) -> list[Mistake]:
         for name in settings.nodes
         if not _NODE_NAME.fullmatch(name)
     )
-    for key in ("primary_functions", "safe_functions"):
+    for key in ("primary_functions", "safe_functions", "primary_queries"):
         for pattern in getattr(settings, key):
             found.extend(_pattern_mistakes((key,), pattern))
     for name, user in settings.users.items():

@@ -62,6 +62,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     server_reset_query: str
     max_replica_lag_bytes: int
     """0 for no bound."""
+    primary_queries: tuple[str, ...]
+    """Regular expressions: a statement in which one is found goes to the primary."""
     zone: str
     """Where this Pointsman runs; "" where no zone is preferred."""
     nodes: dict[str, NodeShare]

@@ -9,7 +9,7 @@ from middleware.pool.pool import NodeState
 from middleware.relay.freshness import NEVER
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY
 from middleware.session.answers import Answerer, rows
-from parser.facts import LAST_ROUTE, StatementFacts
+from parser.facts import LAST_ROUTE, REASONS, StatementFacts
 from routing.explain import Explanation, Step, explain
 from routing.router import IN_TRANSACTION, Decision, Target
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from middleware.relay.client_connection import ClientConnection
 
 TEMPORARY: Final = Decision(Target.PRIMARY, "its session has created temporary tables")
-ASKED: Final = {
-    PRIMARY_ONLY: Decision(Target.PRIMARY, "its session asks for the primary (pointsman.route)"),
-}
+ASKED_FOR_PRIMARY: Final = Decision(Target.PRIMARY, "its session asks for the primary (pointsman.route)")
 AS_READER: Final = {
     "never": "takes no read that a standby may serve",
     "fallback": "takes it if no standby may",
@@ -38,13 +36,15 @@ class RouteAnswers(Answerer):
 
     def answer(self, facts: StatementFacts) -> bytes:
         if facts.asks == LAST_ROUTE:
-            return rows("pointsman.last_route", [self.last_route()])
+            return rows(("pointsman.last_route",), [(self.last_route(),)])
+        if facts.asks == REASONS:
+            return rows(("reason", "statements", "share", "hint"), self._client.relay.shared_reasons.table())
         explained = facts.explained
         assert explained is not None
         explanation = self._explain(explained)
         if facts.as_json:
-            return rows("QUERY PLAN", [msgspec.json.format(msgspec.json.encode([explanation])).decode()])
-        return rows("QUERY PLAN", explanation.lines())
+            return rows(("QUERY PLAN",), [(msgspec.json.format(msgspec.json.encode([explanation])).decode(),)])
+        return rows(("QUERY PLAN",), [(line,) for line in explanation.lines()])
 
     def last_route(self) -> str:
         """Where its last statement went, and why; "" before the first."""
@@ -65,7 +65,7 @@ class RouteAnswers(Answerer):
         if client.in_transaction():
             return IN_TRANSACTION
         if client.routing.own.route != AUTO:
-            return ASKED.get(client.routing.own.route, ASKED_FOR_STANDBY)
+            return ASKED_FOR_PRIMARY if client.routing.own.route == PRIMARY_ONLY else ASKED_FOR_STANDBY
         return client.routing.confined or client.routing.router.route(facts)
 
     def _explain(self, facts: StatementFacts) -> Explanation:

@@ -291,15 +291,9 @@ class ClientConnection(Borrower):
                 self._block(b"")
                 return True
             prefix = self._take(server, pool is route.primary)
-            if reads:
-                pool.state.reads += 1
-            else:
-                pool.state.writes += 1
         elif not self._on_primary:
             return False
-        else:
-            server.pool.state.writes += 1
-        routing.sends_query(facts, server.pool)
+        routing.sends_query(facts, decision, server.pool, self._on_primary)
         if decision.writes:
             self.wrote = True
         session.statements.unnamed = None

@@ -9,16 +9,17 @@ from typing import Final
 from middleware.config import RoutePolicy
 from middleware.errors import PointsmanError
 from middleware.pool.pool import Pool
-from middleware.relay.answers import TEMPORARY
+from middleware.relay.answers import ASKED_FOR_PRIMARY, TEMPORARY
 from middleware.relay.balance import Route
 from middleware.relay.freshness import EVENTUAL, GLOBAL, LEVELS, NEVER, PRIMARY, SESSION, Marks
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
+from middleware.relay.reasons import LEVEL_PRIMARY, NO_STANDBY, NOT_FRESH
 from middleware.relay.relay import Relay
 from middleware.relay.transaction import NONE, Transaction
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.parameters import StartupParameters
 from parser.facts import BEGIN, CHANGES, EMPTY, LEVEL_HINTS, UNCHANGED, StatementFacts
-from routing.router import SERIALIZABLE, TOO_STRICT, Decision, Router, Target
+from routing.router import IN_TRANSACTION, INCOMPLETE, SERIALIZABLE, TOO_STRICT, Decision, Router, Target
 
 
 class ClientRouting:
@@ -109,7 +110,7 @@ class ClientRouting:
     def _begins_on_standby(self, facts: StatementFacts) -> bool:
         """Whether it begins a transaction that may begin on a standby, though it does not say that it only reads."""
         control = facts.transaction
-        if control is None or control.kind != BEGIN or control.read_only is not None or facts.hint:
+        if control is None or control.kind != BEGIN or control.read_only is not None or facts.hint or facts.pattern:
             return False
         if not self.router.standbys_fit() or control.isolation == SERIALIZABLE:
             return False
@@ -183,9 +184,13 @@ class ClientRouting:
     def sends(self, batch: Batch, pool: Pool, on_primary: bool) -> bool:
         """A batch is about to be sent; whether it writes."""
         writes = False
+        reads = True
         for facts in batch.facts:
             decision = self.router.route(facts)
             writes = writes or decision.writes
+            reads = reads and decision.target is Target.STANDBY
+            if on_primary and batch.executes and not facts.write_reason and not facts.asks:
+                self._count_kept(batch, decision)
             if facts.special:
                 self._note_special(facts)
             if self.transaction.phase != NONE or facts.transaction is not None:
@@ -195,18 +200,57 @@ class ClientRouting:
         facts = batch.facts[-1]
         if not facts.asks:
             self.last_node, self.last_facts = pool.node, facts
-        if on_primary:
+        if not on_primary:
+            pool.state.reads += 1
+            if batch.executes:
+                self._relay.reasons.on_standbys += 1
+            return False
+        if reads and self.transaction.phase == NONE:
+            pool.state.reads += 1
+        else:
             pool.state.writes += 1
-            return writes
-        pool.state.reads += 1
-        return False
+        return writes
 
-    def sends_query(self, facts: StatementFacts, pool: Pool) -> None:
+    def sends_query(self, facts: StatementFacts, decision: Decision, pool: Pool, on_primary: bool) -> None:
         """The same for a Query that is nothing special, without a Batch made for it."""
         self._saw = True
         self.last_node, self.last_facts = pool.node, facts
+        if not on_primary:
+            pool.state.reads += 1
+            self._relay.reasons.on_standbys += 1
+            return
+        if not facts.write_reason:
+            self._count_kept(None, decision)
         if self.transaction.phase != NONE:
             self.transaction.note(facts, reads=False)
+            pool.state.writes += 1
+        elif decision.target is Target.STANDBY:
+            pool.state.reads += 1
+        else:
+            pool.state.writes += 1
+
+    def _count_kept(self, batch: Batch | None, decision: Decision) -> None:
+        """A read goes to the primary: why? Asked after it was chosen, for the count, where nothing hangs on it."""
+        own = self.own
+        if self.transaction.open():
+            reason = IN_TRANSACTION.reason
+        elif decision.target is Target.PRIMARY:
+            reason = decision.reason
+        elif own.route == PRIMARY_ONLY:
+            reason = ASKED_FOR_PRIMARY.reason
+        elif self.confined is not None:
+            reason = self.confined.reason
+        elif batch is not None and batch.state != COMPLETE:
+            reason = INCOMPLETE.reason
+        elif batch is not None and len(batch.facts) > 1 and self.target(batch) is Target.PRIMARY:
+            reason = "another statement of its pipeline needs the primary"
+        elif (own.level if batch is None else self.level(batch)) == PRIMARY:
+            reason = LEVEL_PRIMARY
+        elif self.policy.read_from_primary == "always":
+            return
+        else:
+            reason = NOT_FRESH if self.nodes().standbys else NO_STANDBY
+        self._relay.reasons.count(reason)
 
     def _note_special(self, facts: StatementFacts) -> None:
         if facts.changes_catalog > self._changes_catalog:

@@ -20,10 +20,11 @@ from middleware.pool.pool import NodeState, Pool
 from middleware.relay.balance import Route
 from middleware.relay.freshness import NEVER, Commits
 from middleware.relay.policies import Policies
+from middleware.relay.reasons import Reasons, SharedReasons
 from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2, Users
 from middleware.session.parameters import Interned, StartupParameters
 from middleware.session.prepared import StatementRegistry
-from parser.shapes import FactsTable
+from parser.shapes import table_for
 from routing.catalog import ANYWHERE, Catalog, SearchPath
 from routing.router import Router
 
@@ -91,7 +92,7 @@ class Relay:
         self.control: Final = control
         self.users: Final = Users(settings.users)
         self.policies: Final = Policies(settings.policies)
-        self.facts: Final = FactsTable()
+        self.facts: Final = table_for(settings.primary_queries)
         self.statements: Final = StatementRegistry()
         self.parameters: Final = Interned()
         self.topology = Topology()
@@ -115,6 +116,8 @@ class Relay:
         self._freshness_wanted = False
         """The control plane was asked for a sample that has not come yet."""
         self.commits: Final = commits
+        self.reasons: Final = Reasons()
+        self.shared_reasons = SharedReasons({}, 0)
         self._routes: dict[tuple[bytes, bytes, RoutePolicy], Route] = {}
         self._random: Final = random.Random()  # noqa: S311 - it balances load
         self._pools: Final[dict[tuple[str, bytes, bytes], Pool]] = {}
@@ -288,7 +291,10 @@ class Relay:
             leases = sum(len(pool.plan.lent) for pool in pools)
             servers = sum(pool.plan.size() for pool in pools)
             nodes.append(NodeCounters(name, state.reads, state.writes, leases, servers))
-        return Counters(self.worker, len(self.clients), waiting, tuple(nodes))
+        reasons = self.reasons
+        return Counters(
+            self.worker, len(self.clients), waiting, tuple(nodes), dict(reasons.counts), reasons.on_standbys
+        )
 
 
 NO_PRIMARY: Final = NoNode(

@@ -19,12 +19,19 @@ class Answerer(ABC):
         """The SQL to send for a statement with `facts.asks`."""
 
 
-def rows(column: str, lines: Sequence[str]) -> bytes:
-    """SQL that returns `lines` as the rows of one column. Its bytes mean the same in every client_encoding."""
-    values = ",".join(f"({_literal(line)})" for line in lines)
-    return f'SELECT "{column}" FROM (VALUES {values}) AS answer("{column}")'.encode("ascii", "replace")  # noqa: S608
+def rows(columns: Sequence[str], lines: Sequence[Sequence[str | int]]) -> bytes:
+    """SQL that returns `lines`, at least one, in `columns`. Its bytes mean the same in every client_encoding."""
+    values = ",".join(f"({','.join(map(_literal, line))})" for line in lines)
+    names = ",".join(f'"{column}"' for column in columns)
+    return f"SELECT {names} FROM (VALUES {values}) AS answer({names})".encode("ascii", "replace")  # noqa: S608
 
 
-def _literal(text: str) -> str:
+def _literal(value: str | int) -> str:
+    if isinstance(value, int):
+        return f"{value}::bigint"
+    return _text(value)
+
+
+def _text(text: str) -> str:
     # E'' reads the same under either standard_conforming_strings.
     return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'::text"

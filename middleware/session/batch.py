@@ -68,7 +68,9 @@ EDIT_UNNAMED: Final = 5
 EDIT_UNNAMED_LARGE: Final = 6
 """The same of one too long to be kept: only the server that parsed it can have it."""
 EDIT_DROP: Final = 7
-EDIT_REPLACE: Final = 8
+EDIT_BIND_ANSWER: Final = 8
+"""Bind of what asks us, parsed in an earlier batch: `statement` is the answer as it is now."""
+EDIT_REPLACE: Final = 9
 """Sent as the message in `name`."""
 
 FUNCTION_CALL_FACTS: Final = StatementFacts(kind="FunctionCall", write_reason="it is a FunctionCall message")

@@ -30,6 +30,7 @@ from middleware.session.batch import (
     COMPLETE,
     COPY_MESSAGES,
     EDIT_BIND,
+    EDIT_BIND_ANSWER,
     EDIT_CLOSE,
     EDIT_DESCRIBE,
     EDIT_DROP,
@@ -55,6 +56,7 @@ from middleware.session.batch import (
 )
 from middleware.session.parameters import NONE, StartupParameters
 from middleware.session.prepared import (
+    NAME_PREFIX,
     UNKNOWN_PREFIX,
     ClientStatements,
     Statement,
@@ -90,6 +92,10 @@ from middleware.wire.codes import (
 from middleware.wire.codes import SYNC as SYNC_MESSAGE
 from parser.facts import UNREAD, StatementFacts
 from parser.shapes import FactsTable
+
+
+ANSWER_NAME: Final = NAME_PREFIX + b"answer"
+"""The servers' name for an answer of ours that a client executes again."""
 
 
 class ClientSession:
@@ -371,20 +377,34 @@ class ClientSession:
         if name_end < 0:
             raise ProtocolViolation("invalid message format")
         if name_end == portal_end + 1:
-            facts = self._use_unnamed(batch, position)
+            asks = self.statements.unnamed_facts
+            if batch.unnamed is None and asks is not None and asks.asks:
+                facts = asks
+                self._bind_answer(batch, position, end, b"", facts)
+            else:
+                facts = self._use_unnamed(batch, position)
         else:
             name = data[portal_end + 1 : name_end]
             if self._unsettled(batch, name, position):
                 return
             statement = self.statements.named.get(name)
             facts = statement.facts if statement is not None else UNREAD
-            if statement is not None:
-                self.recent.add(statement)
-            batch.edited = True
-            batch.ops.append(Edit(EDIT_BIND, position, end, name, statement))
+            if facts.asks:
+                self._bind_answer(batch, position, end, name, facts)
+            else:
+                if statement is not None:
+                    self.recent.add(statement)
+                batch.edited = True
+                batch.ops.append(Edit(EDIT_BIND, position, end, name, statement))
         batch.add_facts(facts)
         if facts.copy_in and facts is not UNREAD:
             self._copying_portal = True
+
+    def _bind_answer(self, batch: Batch, position: int, end: int, name: bytes, facts: StatementFacts) -> None:
+        """Bind the answer as it is now: what was parsed for the client is as it was then."""
+        answer = Statement(self._answer(facts) + b"\0\0\0", ANSWER_NAME, facts)
+        batch.edited = True
+        batch.ops.append(Edit(EDIT_BIND_ANSWER, position, end, name, answer))
 
     def _use_unnamed(self, batch: Batch, position: int) -> StatementFacts:
         if batch.unnamed is None:
@@ -486,6 +506,11 @@ class ClientSession:
             self._emit_unnamed(edit, server, out)
         elif kind == EDIT_REPLACE:
             out.append(edit.name)
+        elif kind == EDIT_BIND_ANSWER:
+            assert statement is not None
+            out.append(message(CLOSE, b"S" + ANSWER_NAME + b"\0") + statement.parse_message())
+            server.expected.extend((Expect(b""), Expect(b"")))
+            self._emit_named(edit, data, ANSWER_NAME, server, out)
         elif kind == EDIT_CLOSE:
             out.append(MARKER_MESSAGE)
             server.expected.append(Expect(None, None, self.statements, edit.name, statement))
@@ -509,7 +534,7 @@ class ClientSession:
 
     def _emit_named(self, edit: Edit, data: bytes, name: bytes, server: ServerSession, out: list[bytes]) -> None:
         """A message under the server's name for a statement."""
-        if edit.kind == EDIT_BIND:
+        if edit.kind in (EDIT_BIND, EDIT_BIND_ANSWER):
             portal_end = data.find(0, edit.start + 5)
             rest = portal_end + 1 + len(edit.name)
             length = edit.end - edit.start - 1 + len(name) - len(edit.name)

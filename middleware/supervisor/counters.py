@@ -1,5 +1,7 @@
 """Totals over all workers. A worker counts from its own start; what a dead one had counted stays in the totals."""
 
+from collections import Counter
+
 import msgspec
 
 from middleware.control import Counters, NodeCounters
@@ -11,6 +13,10 @@ class CountersSnapshot(msgspec.Struct, frozen=True):
     clients: int = 0
     waiting: int = 0
     nodes: dict[str, NodeCounters] = {}
+    reasons: dict[str, int] = {}
+    """Reads that went to the primary, by why."""
+    on_standbys: int = 0
+    """Reads that standbys served."""
 
 
 class Totals:
@@ -19,6 +25,8 @@ class Totals:
     def __init__(self) -> None:
         self._latest: dict[int, Counters] = {}
         self._of_the_dead: dict[str, NodeCounters] = {}
+        self._reasons_of_the_dead: Counter[str] = Counter()
+        self._on_standbys_of_the_dead = 0
 
     def reported(self, counters: Counters) -> None:
         """A worker's counts since it started."""
@@ -27,19 +35,27 @@ class Totals:
     def ended(self, worker: int) -> None:
         """The worker's process is gone: its counts stay, what it had open is closed."""
         counters = self._latest.pop(worker, None)
-        for node in counters.nodes if counters else ():
+        if counters is None:
+            return
+        self._reasons_of_the_dead.update(counters.reasons)
+        self._on_standbys_of_the_dead += counters.on_standbys
+        for node in counters.nodes:
             _add(self._of_the_dead, msgspec.structs.replace(node, leases=0, servers=0))
 
     def snapshot(self) -> CountersSnapshot:
         """The totals as of the latest reports."""
         nodes = dict(self._of_the_dead)
+        reasons = Counter(self._reasons_of_the_dead)
         for counters in self._latest.values():
+            reasons.update(counters.reasons)
             for node in counters.nodes:
                 _add(nodes, node)
         return CountersSnapshot(
             clients=sum(counters.clients for counters in self._latest.values()),
             waiting=sum(counters.waiting for counters in self._latest.values()),
             nodes=nodes,
+            reasons=dict(reasons),
+            on_standbys=self._on_standbys_of_the_dead + sum(one.on_standbys for one in self._latest.values()),
         )
 
 

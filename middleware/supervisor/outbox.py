@@ -7,7 +7,17 @@ the older one of its kind, and cancels beyond the bound are dropped, as PostgreS
 from collections import deque
 from typing import Final
 
-from middleware.control import Configure, Down, Drain, ForwardCancel, SetCatalog, SetChanges, SetFreshness, SetTopology
+from middleware.control import (
+    Configure,
+    Down,
+    Drain,
+    ForwardCancel,
+    SetCatalog,
+    SetChanges,
+    SetFreshness,
+    SetReasons,
+    SetTopology,
+)
 
 CANCELS_MAX: Final = 1000
 
@@ -16,7 +26,7 @@ class Outbox:
     """The messages for one worker. Configure goes first, then Topology, so that both are known before the rest."""
 
     def __init__(self) -> None:
-        self._snapshots: dict[str, Configure | SetTopology | SetChanges | SetFreshness | Drain] = {}
+        self._snapshots: dict[str, Configure | SetTopology | SetChanges | SetFreshness | SetReasons | Drain] = {}
         self._catalogs: dict[str, SetCatalog] = {}
         self._cancels: deque[ForwardCancel] = deque(maxlen=CANCELS_MAX)
 
@@ -40,4 +50,4 @@ class Outbox:
         return taken
 
 
-_ORDER: Final = tuple(kind.__name__ for kind in (Configure, SetTopology, SetFreshness, Drain))
+_ORDER: Final = tuple(kind.__name__ for kind in (Configure, SetTopology, SetFreshness, SetReasons, Drain))

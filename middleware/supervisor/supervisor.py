@@ -30,6 +30,7 @@ from middleware.control import (
     Ready,
     SetChanges,
     SetFreshness,
+    SetReasons,
     SetTopology,
     Up,
     worker_of,
@@ -89,6 +90,7 @@ class Supervisor:
         self._shared.truncate(settings.workers * BYTES_PER_WORKER)
         self._reported = [0.0] * settings.workers
         """When each worker last reported that a catalog has changed."""
+        self._reasons = SetReasons({}, 0)
         self._stopping = anyio.Event()
         self.ready = anyio.Event()
         """Set once every worker has said that it accepts clients."""
@@ -190,7 +192,7 @@ class Supervisor:
         if self._published is not None:
             messages.append(SetTopology(self._published))
         messages.extend(self._catalogs.snapshots())
-        messages.append(SetChanges(tuple(self._reported)))
+        messages.extend((SetChanges(tuple(self._reported)), self._reasons))
         if self._stopping.is_set():
             messages.append(Drain(self._settings.shutdown_timeout))
         return messages
@@ -222,6 +224,7 @@ class Supervisor:
                 log.info("worker ready", worker=index, pid=self._workers[index].pid)
             case Counters():
                 self._totals.reported(message)
+                self._share_reasons()
             case CatalogWanted(database=database, suspected=True):
                 self._catalogs.suspected(database)
             case CatalogWanted(database=database, changed_at=changed_at):
@@ -242,6 +245,14 @@ class Supervisor:
                     self._workers[worker_of(process_id)].send(message)
             case _:
                 log.error("worker said what only the supervisor says", worker=index, message=type(message).__name__)
+
+    def _share_reasons(self) -> None:
+        """Let each worker's clients ask why reads stay on the primary, all workers'."""
+        totals = self._totals.snapshot()
+        reasons = SetReasons(totals.reasons, totals.on_standbys)
+        if reasons != self._reasons:
+            self._reasons = reasons
+            self._tell_all(reasons)
 
 
 @contextlib.asynccontextmanager

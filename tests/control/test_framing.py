@@ -25,6 +25,7 @@ from middleware.control import (
     SetCatalog,
     SetChanges,
     SetFreshness,
+    SetReasons,
     SetTopology,
     Up,
     encode,
@@ -51,6 +52,7 @@ SETTINGS = WorkerSettings(
     cancel_wait_timeout_s=1.0,
     server_reset_query="",
     max_replica_lag_bytes=5,
+    primary_queries=("a",),
     zone="a",
     nodes={"db1": NodeShare(), "db2": NodeShare(3, "b")},
     policies=(
@@ -69,6 +71,7 @@ EVERY_MESSAGE: list[Down | Up] = [
     SetFreshness((("db2", 1.5, None), ("db3", float("-inf"), 7))),
     FreshnessWanted(),
     SetChanges((0.0, 2.5)),
+    SetReasons({"it is": 3}, 4),
     Drain(1.5),
     ForwardCancel(1 << 20 | 5, b"\x00\xff"),
     Ready(0),

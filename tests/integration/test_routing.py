@@ -175,3 +175,19 @@ def test_a_client_can_be_told_where_its_statements_go(endpoint: Endpoint) -> Non
         told.clear()
         client.execute("SELECT 1 FOR UPDATE")
         assert told == []
+
+
+def test_a_prepared_question_about_routing_is_answered_anew(endpoint: Endpoint) -> None:
+    with psycopg.connect(endpoint.conninfo(), autocommit=True) as client:
+        question = "SHOW pointsman.last_route"
+        for _ in range(2):
+            client.execute("/* pointsman: primary */ SELECT 1")
+            row = client.execute(question, prepare=True).fetchone()
+            assert row == ("db1: a comment in it asks for the primary",)
+            client.execute("/* pointsman: standby */ SELECT 1")
+            row = client.execute(question, prepare=True).fetchone()
+            assert row is not None
+            assert ": a comment in it asks for a standby" in row[0]
+            with pytest.raises(psycopg.errors.DivisionByZero), client.pipeline():
+                client.execute("SELECT 1 / 0 /* pointsman: primary */")
+                client.execute(question, prepare=True)

@@ -47,7 +47,7 @@ def test_a_level_that_is_none_is_refused_as_postgresql_does(value: str) -> None:
     error = own.set("consistency", value)
     assert error is not None
     assert error.message == f'invalid value for parameter "pointsman.consistency": "{value}"'
-    assert error.hint == "Available values: session, eventual, global, primary."
+    assert error.hint == "Available values: eventual, session, global, primary."
     assert (error.severity, error.sqlstate) == ("ERROR", sqlstate.INVALID_PARAMETER_VALUE)
     assert error.sqlstate == "22023"
     assert own.level == GLOBAL

@@ -28,6 +28,7 @@ from middleware.control import (
     SetCatalog,
     SetChanges,
     SetFreshness,
+    SetReasons,
     SetTopology,
     Up,
     encode,
@@ -77,7 +78,7 @@ class EchoWorker:
                 )
             case ForwardCancel(process_id=process_id):
                 self.cancels.append(process_id)
-            case SetFreshness() | SetChanges():
+            case SetFreshness() | SetChanges() | SetReasons():
                 self.samples += 1
             case Drain() if not self.deaf:
                 self.tell(Drained(self.index))
