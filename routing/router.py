@@ -4,10 +4,9 @@ The control plane publishes a Catalog per database; a worker keeps one Router pe
 for each statement it has not asked for yet under that catalog.
 """
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
-
-import msgspec
 
 from parser.facts import BEGIN, PRIMARY_HINT, STANDBY_HINT, TWO_PHASE, StatementFacts, TransactionFacts
 from routing.catalog import ANYWHERE, ISOLATION_SETTING, PATH_SETTING, READ_ONLY_SETTING, Catalog, SearchPath, hazard_of
@@ -20,7 +19,13 @@ class Target(Enum):
     STANDBY = "standby"
 
 
-class Decision(msgspec.Struct, frozen=True):
+PRIMARY: Final = Target.PRIMARY
+STANDBY: Final = Target.STANDBY
+"""Compiled, a constant is read at once, an Enum's member through its class."""
+
+
+@dataclass(frozen=True)
+class Decision:
     """The outcome of routing one statement: `reason` completes the sentence "it goes there because ..."."""
 
     target: Target
@@ -29,21 +34,21 @@ class Decision(msgspec.Struct, frozen=True):
     """It may have written something that its client must see in what it reads next."""
 
 
-NO_CATALOG: Final = Decision(Target.PRIMARY, "the catalog of its database is not loaded yet")
-IN_TRANSACTION: Final = Decision(Target.PRIMARY, "it is part of a transaction")
-INCOMPLETE: Final = Decision(Target.PRIMARY, "its batch goes on, and what follows is not known")
-FUNCTION_CALL: Final = Decision(Target.PRIMARY, "it is a FunctionCall message")
-READ_ONLY: Final = Decision(Target.STANDBY, "it begins a read-only transaction", writes=False)
+NO_CATALOG: Final = Decision(PRIMARY, "the catalog of its database is not loaded yet")
+IN_TRANSACTION: Final = Decision(PRIMARY, "it is part of a transaction")
+INCOMPLETE: Final = Decision(PRIMARY, "its batch goes on, and what follows is not known")
+FUNCTION_CALL: Final = Decision(PRIMARY, "it is a FunctionCall message")
+READ_ONLY: Final = Decision(STANDBY, "it begins a read-only transaction", writes=False)
 HINTED: Final = {
-    PRIMARY_HINT: Decision(Target.PRIMARY, "a comment in it asks for the primary"),
-    STANDBY_HINT: Decision(Target.STANDBY, "a comment in it asks for a standby"),
+    PRIMARY_HINT: Decision(PRIMARY, "a comment in it asks for the primary"),
+    STANDBY_HINT: Decision(STANDBY, "a comment in it asks for a standby"),
 }
-READS: Final = Decision(Target.STANDBY, "it only reads", writes=False)
+READS: Final = Decision(STANDBY, "it only reads", writes=False)
 TOO_STRICT: Final = Decision(
-    Target.PRIMARY, "its session's transactions are serializable, which no standby does", writes=False
+    PRIMARY, "its session's transactions are serializable, which no standby does", writes=False
 )
 
-ASKS: Final = Decision(Target.PRIMARY, "it asks about routing", writes=False)
+ASKS: Final = Decision(PRIMARY, "it asks about routing", writes=False)
 
 SERIALIZABLE: Final = "serializable"
 """The isolation level that hot standby lacks."""
@@ -60,14 +65,14 @@ def decide(facts: StatementFacts, catalog: Catalog | None, path: SearchPath = AN
         return HINTED[facts.hint]
     read_only = facts.transaction is not None and begins_read_only(facts.transaction)
     if facts.write_reason and not read_only:
-        return Decision(Target.PRIMARY, facts.write_reason, writes=_may_write(facts))
+        return Decision(PRIMARY, facts.write_reason, writes=_may_write(facts))
     if catalog is None:
         return NO_CATALOG
     hazard = hazard_of(facts, catalog, path)
     if hazard:
-        return Decision(Target.PRIMARY, hazard)
+        return Decision(PRIMARY, hazard)
     if facts.pattern:
-        return Decision(Target.PRIMARY, f"it matches {facts.pattern} of primary_queries", writes=False)
+        return Decision(PRIMARY, f"it matches {facts.pattern} of primary_queries", writes=False)
     return READ_ONLY if read_only else READS
 
 
@@ -152,7 +157,7 @@ class Router:
         decision = self._decisions.get(facts)
         if decision is None:
             decision = decide(facts, self.catalog, self.path)
-            if decision.target is Target.STANDBY and self.isolation == SERIALIZABLE:
+            if decision.target is STANDBY and self.isolation == SERIALIZABLE:
                 decision = TOO_STRICT
             if len(self._decisions) >= DECISIONS_MAX:
                 self._decisions = {}

@@ -61,6 +61,9 @@ class Pool:
         self.database: Final = database
         self.user: Final = user
         self._settings: Final = settings
+        # Asked for with every lease: a Final is at hand, a setting is looked up.
+        self._check_delay_s: Final = settings.server_check_delay_s
+        self._lifetime_s: Final = settings.server_lifetime_s
         self._loop: Final = loop
         self._clock: Final = clock
         self._trouble: Final = trouble
@@ -78,7 +81,7 @@ class Pool:
         taken = plan.take()
         if taken is not None:
             server, idle_since = taken
-            if now - idle_since < self._settings.server_check_delay_s:
+            if now - idle_since < self._check_delay_s:
                 plan.lent.add(server)
                 return server
             self._check(server, b"")
@@ -245,7 +248,7 @@ class Pool:
         self.plan.on_the_way += 1
 
     def _outlived(self, server: ServerConnection, now: float) -> bool:
-        lifetime = self._settings.server_lifetime_s
+        lifetime = self._lifetime_s
         return lifetime > 0 and now - server.opened_at >= lifetime
 
     # Opening

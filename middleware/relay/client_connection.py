@@ -48,7 +48,7 @@ from middleware.session.server import (
 )
 from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response, notice
 from middleware.wire.codes import QUERY
-from routing.router import Target
+from routing.router import STANDBY, Target
 
 log: Final = structlog.get_logger("client")
 
@@ -218,10 +218,11 @@ class ClientConnection(Borrower):
             self._serve(data)
 
     def _block(self, rest: bytes) -> None:
-        """Look at nothing more until unblocked."""
+        """Look at nothing more until unblocked; read no more, too, once there is something that was not looked at."""
         self._blocked = True
-        self._backlog = [rest] if rest else []
-        self.pause_reading(BLOCKED)
+        self._backlog = []
+        if rest:
+            self._add_to_backlog(rest)
 
     def _unblock(self) -> None:
         if self._blocked:
@@ -272,7 +273,7 @@ class ClientConnection(Borrower):
         if server is None:
             route = routing.nodes()
             pool = route.primary
-            reads = decision.target is Target.STANDBY and routing.confined is None
+            reads = decision.target is STANDBY and routing.confined is None
             if reads:
                 reader = routing.reader(route, routing.own.level)
                 if reader is not None:
@@ -353,7 +354,7 @@ class ClientConnection(Borrower):
                 return False
             # What comes behind the end of a transaction may begin another, and waits until it is known to have ended.
             ended = routing.transaction.phase == ENDED and not self._sent_open
-            if not ended and routing.target(batch) is Target.STANDBY:
+            if not ended and routing.target(batch) is STANDBY:
                 return False
             if self._sent_open:
                 # Only statements were prepared there: a Sync ends that, and the primary will parse what it lacks.
@@ -427,7 +428,7 @@ class ClientConnection(Borrower):
         routing = self.routing
         route = routing.nodes()
         pool = route.primary
-        if (self._aim or routing.target(batch)) is Target.STANDBY:
+        if (self._aim or routing.target(batch)) is STANDBY:
             level = routing.level(batch)
             reader = routing.reader(route, level)
             if reader is not None:
@@ -542,7 +543,7 @@ class ClientConnection(Borrower):
             self._fail_batch(batch, error)
         elif (
             self.routing.policy.read_from_primary == "never"
-            and self.routing.target(batch) is Target.STANDBY
+            and self.routing.target(batch) is STANDBY
             and self._waits(route, self.routing.level(batch))
         ):
             # Another one may serve it, or the same after a while.

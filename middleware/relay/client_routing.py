@@ -19,7 +19,7 @@ from middleware.relay.transaction import NONE, Transaction
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.parameters import StartupParameters
 from parser.facts import BEGIN, CHANGES, EMPTY, LEVEL_HINTS, UNCHANGED, StatementFacts
-from routing.router import IN_TRANSACTION, INCOMPLETE, SERIALIZABLE, TOO_STRICT, Decision, Router, Target
+from routing.router import IN_TRANSACTION, INCOMPLETE, SERIALIZABLE, STANDBY, TOO_STRICT, Decision, Router, Target
 
 
 class ClientRouting:
@@ -28,6 +28,7 @@ class ClientRouting:
     __slots__ = (
         "_changes_catalog",
         "_database",
+        "_max_replica_lag_s",
         "_parameters",
         "_relay",
         "_route",
@@ -65,6 +66,7 @@ class ClientRouting:
         )
         self.own: Final = own
         self.policy: Final = policy
+        self._max_replica_lag_s: Final = policy.max_replica_lag_s
         self.marks: Final = Marks()
         self.transaction: Final = Transaction()
         self.confined: Decision | None = TOO_STRICT if parameters.isolation == SERIALIZABLE else None
@@ -103,9 +105,9 @@ class ClientRouting:
         if self.confined is not None:
             return Target.PRIMARY
         for facts in batch.facts:
-            if self.router.route(facts).target is Target.PRIMARY and not self._begins_on_standby(facts):
+            if self.router.route(facts).target is not STANDBY and not self._begins_on_standby(facts):
                 return Target.PRIMARY
-        return Target.STANDBY
+        return STANDBY
 
     def _begins_on_standby(self, facts: StatementFacts) -> bool:
         """Whether it begins a transaction that may begin on a standby, though it does not say that it only reads."""
@@ -152,7 +154,7 @@ class ClientRouting:
     def needs(self, level: int) -> tuple[float, float]:
         """As of when a standby must be fresh for its next read, and as of when unless it read there last."""
         relay = self._relay
-        need = max(self.router.changed_at, relay.clock.now - self.policy.max_replica_lag_s)
+        need = max(self.router.changed_at, relay.clock.now - self._max_replica_lag_s)
         if level == SESSION:
             return max(need, self.marks.written), self.marks.seen
         if level == GLOBAL:
@@ -188,13 +190,13 @@ class ClientRouting:
         for facts in batch.facts:
             decision = self.router.route(facts)
             writes = writes or decision.writes
-            reads = reads and decision.target is Target.STANDBY
+            reads = reads and decision.target is STANDBY
             if on_primary and batch.executes and not facts.write_reason and not facts.asks:
                 self._count_kept(batch, decision)
             if facts.special:
                 self._note_special(facts)
             if self.transaction.phase != NONE or facts.transaction is not None:
-                self._note_transaction(batch, facts, decision.target is Target.STANDBY, on_primary)
+                self._note_transaction(batch, facts, decision.target is STANDBY, on_primary)
             if facts.transaction is None and not facts.asks:
                 self._saw = True
         facts = batch.facts[-1]
@@ -224,7 +226,7 @@ class ClientRouting:
         if self.transaction.phase != NONE:
             self.transaction.note(facts, reads=False)
             pool.state.writes += 1
-        elif decision.target is Target.STANDBY:
+        elif decision.target is STANDBY:
             pool.state.reads += 1
         else:
             pool.state.writes += 1
@@ -234,7 +236,7 @@ class ClientRouting:
         own = self.own
         if self.transaction.open():
             reason = IN_TRANSACTION.reason
-        elif decision.target is Target.PRIMARY:
+        elif decision.target is not STANDBY:
             reason = decision.reason
         elif own.route == PRIMARY_ONLY:
             reason = ASKED_FOR_PRIMARY.reason
@@ -242,7 +244,7 @@ class ClientRouting:
             reason = self.confined.reason
         elif batch is not None and batch.state != COMPLETE:
             reason = INCOMPLETE.reason
-        elif batch is not None and len(batch.facts) > 1 and self.target(batch) is Target.PRIMARY:
+        elif batch is not None and len(batch.facts) > 1 and self.target(batch) is not STANDBY:
             reason = "another statement of its pipeline needs the primary"
         elif (own.level if batch is None else self.level(batch)) == PRIMARY:
             reason = LEVEL_PRIMARY

@@ -19,7 +19,7 @@ from typing import Final
 
 from middleware.session.batch import Batch
 from parser.facts import BEGIN, END, SET_TRANSACTION, StatementFacts, TransactionFacts
-from routing.router import SERIALIZABLE, Router, Target
+from routing.router import SERIALIZABLE, STANDBY, Router
 
 NONE: Final = 0
 FRESH: Final = 1
@@ -124,7 +124,7 @@ class Transaction:
         if self.read_only and facts.write_reason:
             # It fails in a read-only transaction anywhere, or is one of those a standby can do (a cursor, SET LOCAL).
             return facts.kind in ELSEWHERE
-        return (not self.read_only and facts.special) or router.route(facts).target is Target.PRIMARY
+        return (not self.read_only and facts.special) or router.route(facts).target is not STANDBY
 
 
 def _goes_beyond(facts: Sequence[StatementFacts]) -> bool:

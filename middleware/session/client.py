@@ -93,7 +93,6 @@ from middleware.wire.codes import SYNC as SYNC_MESSAGE
 from parser.facts import UNREAD, StatementFacts
 from parser.shapes import FactsTable
 
-
 ANSWER_NAME: Final = NAME_PREFIX + b"answer"
 """The servers' name for an answer of ours that a client executes again."""
 
@@ -332,7 +331,7 @@ class ClientSession:
         self.copy_extended = True
 
     def _scan_parse(self, batch: Batch, data: bytes, position: int, end: int) -> None:
-        name_end = data.find(0, position + 5, end)
+        name_end = position + 5 if end > position + 5 and not data[position + 5] else data.find(0, position + 5, end)
         if end <= len(data):
             text_end = data.find(0, name_end + 1, end) if name_end >= 0 else -1
             if text_end < 0 or end - text_end < 3:
@@ -370,12 +369,10 @@ class ClientSession:
 
     def _scan_bind(self, batch: Batch, data: bytes, position: int, end: int) -> None:
         batch.binds = True
-        portal_end = data.find(0, position + 5, end)
+        portal_end = _zero(data, position + 5, end)
         if portal_end != position + 5:
             batch.named_portal = True
-        name_end = data.find(0, portal_end + 1, end) if portal_end >= 0 else -1
-        if name_end < 0:
-            raise ProtocolViolation("invalid message format")
+        name_end = _zero(data, portal_end + 1, end)
         if name_end == portal_end + 1:
             asks = self.statements.unnamed_facts
             if batch.unnamed is None and asks is not None and asks.asks:
@@ -567,6 +564,16 @@ class ClientSession:
             out.append(message(CLOSE, b"S\0"))
             server.unnamed = None
         server.expected.append(UNNAMED)
+
+
+def _zero(data: bytes, start: int, end: int) -> int:
+    """Where the string that begins at `start` ends. Raises ProtocolViolation where it does not before `end`."""
+    if start < end and not data[start]:
+        return start
+    found = data.find(0, start, end)
+    if found < 0:
+        raise ProtocolViolation("invalid message format")
+    return found
 
 
 def _note_special(batch: Batch, server: ServerSession) -> None:
