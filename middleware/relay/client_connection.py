@@ -19,11 +19,13 @@ import structlog
 from middleware.config import RoutePolicy
 from middleware.errors import Canceled, PointsmanError, ShuttingDown, TooManyConnections
 from middleware.pool.pool import Pool
-from middleware.pool.server_connection import LENT, Borrower, ServerConnection
+from middleware.pool.server_connection import LENT, ServerConnection
 from middleware.relay.answers import RouteAnswers
 from middleware.relay.balance import Route
 from middleware.relay.cancel import send_cancel
 from middleware.relay.client_routing import ClientRouting
+from middleware.relay.freshness_wait import FreshnessWait
+from middleware.relay.intake import Intake
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
 from middleware.relay.relay import NO_PRIMARY, NO_READER, NO_STANDBY, NONE_SERVED, Relay
 from middleware.relay.transaction import ENDED
@@ -55,18 +57,13 @@ log: Final = structlog.get_logger("client")
 LEAVING_S: Final = 2.0
 """How long a client that sends no more is waited for, and its statement let run."""
 
-BLOCKED: Final = 2
-"""Why a client is not read from (with SERVER_FULL): its messages wait for a server or for an answer."""
 
-
-class ClientConnection(Borrower):
+class ClientConnection(Intake):
     """A client's connection to us: an asyncio.Protocol in all but name (a base class in Python cannot be compiled)."""
 
     __slots__ = (
         "_aim",
-        "_backlog",
         "_begin_again",
-        "_blocked",
         "_closed",
         "_draining",
         "_gathering",
@@ -74,15 +71,11 @@ class ClientConnection(Borrower):
         "_held_data",
         "_leaving",
         "_left",
-        "_need",
         "_on_primary",
-        "_pauses",
         "_pool",
         "_sent_open",
         "_slow",
-        "_wait_s",
-        "_wait_timer",
-        "_wait_until",
+        "_wait",
         "answers",
         "database",
         "deadline",
@@ -105,8 +98,8 @@ class ClientConnection(Borrower):
         own: OwnSettings,
         policy: RoutePolicy,
     ) -> None:
+        super().__init__(transport)
         self.relay: Final = relay
-        self.transport = transport
         self.user: Final = user
         self.database: Final = database
         self.session: Final = ClientSession(relay.facts, relay.statements, relay.settings.statement_size_max)
@@ -123,15 +116,7 @@ class ClientConnection(Borrower):
         """What begins a transaction again that has left its node."""
         self._aim: Target | None = None
         """Where that is to go."""
-        self._wait_until = 0.0
-        """When the read it holds has waited long enough for a standby to be fresh enough; 0 while none is held."""
-        self._wait_timer: asyncio.TimerHandle | None = None
-        self._wait_s = 0.0
-        """How long that is."""
-        if policy.read_from_primary == "never":
-            self._wait_s = relay.settings.query_wait_timeout_s
-        elif policy.read_from_primary == "fallback":
-            self._wait_s = policy.consistency_wait_s
+        self._wait: Final = FreshnessWait(relay, policy, self)
         self.answers: Final = RouteAnswers(self)
         self.session.answerer = self.answers
         self._on_primary = False
@@ -141,16 +126,10 @@ class ClientConnection(Borrower):
         self._held: Batch | None = None
         self._held_data = b""
         self._gathering: Batch | None = None
-        self._blocked = False
-        self._backlog: list[bytes] = []
-        """What came and was not looked at yet: an unfinished message or batch, or all that came while blocked."""
-        self._need = 0
-        """No use looking at the backlog before it has this many bytes."""
         self._left = 0
         """Bytes of a message that are passed on, or dropped, unseen."""
         self._sent_open = False
         """The server has got a part of a batch, and not its end."""
-        self._pauses = 0
         self._slow = False
         self._draining = False
         self._leaving = False
@@ -162,10 +141,7 @@ class ClientConnection(Borrower):
         try:
             if self._closed:
                 return
-            if self._backlog or self._blocked:
-                self._add_to_backlog(data)
-            else:
-                self._serve(data)
+            self.take_in(data)
         except PointsmanError as error:
             self.refuse(error)
         except Exception:
@@ -190,46 +166,9 @@ class ClientConnection(Borrower):
         if self.server is not None:
             self.server.resume_reading()
 
-    def pause_reading(self, reason: int) -> None:
-        self._pauses |= reason
-        self.transport.pause_reading()
-
-    def resume_reading(self, reason: int) -> None:
-        if self._pauses & reason:
-            self._pauses &= ~reason
-            if not self._pauses:
-                self.transport.resume_reading()
-
     # From the client
 
-    def _add_to_backlog(self, data: bytes) -> None:
-        self._backlog.append(data)
-        if self._blocked:
-            self.pause_reading(BLOCKED)
-        elif len(self._backlog) > 1 and sum(map(len, self._backlog)) >= self._need:
-            self._resume()
-
-    def _resume(self) -> None:
-        """Look at the backlog."""
-        data = self._backlog[0] if len(self._backlog) == 1 else b"".join(self._backlog)
-        self._backlog = []
-        self.resume_reading(BLOCKED)
-        if data:
-            self._serve(data)
-
-    def _block(self, rest: bytes) -> None:
-        """Look at nothing more until unblocked; read no more, too, once there is something that was not looked at."""
-        self._blocked = True
-        self._backlog = []
-        if rest:
-            self._add_to_backlog(rest)
-
-    def _unblock(self) -> None:
-        if self._blocked:
-            self._blocked = False
-            self._resume()
-
-    def _serve(self, data: bytes) -> None:
+    def serve(self, data: bytes) -> None:
         if self._left:
             data = self._pass_on(data)
         elif data[0] == QUERY and self._gathering is None and self._serve_query(data):
@@ -245,7 +184,7 @@ class ClientConnection(Borrower):
             position = batch.end
             if not self._dispatch(batch, data):
                 if not self._closed:
-                    self._block(data[position:])
+                    self.block(data[position:])
                 return
 
     def _pass_on(self, data: bytes) -> bytes:
@@ -278,7 +217,7 @@ class ClientConnection(Borrower):
                 reader = routing.reader(route, routing.own.level)
                 if reader is not None:
                     pool = reader
-                elif self._waits(route, routing.own.level):
+                elif routing.wants_standby(route, routing.own.level) and self._wait.wanted(route):
                     return False
             if pool is None:
                 return False
@@ -289,7 +228,7 @@ class ClientConnection(Borrower):
                 batch = Batch(0)
                 session.scan(batch, data)
                 self._hold(batch, data, pool)
-                self._block(b"")
+                self.block(b"")
                 return True
             prefix = self._take(server, pool is route.primary)
         elif not self._on_primary:
@@ -309,15 +248,12 @@ class ClientConnection(Borrower):
         if self.server is not None and self._on_primary and batch.end > batch.start:
             batch.state = FULL
             self._send(self.server, batch, data)
-            rest = data[batch.end :]
-            self._need = batch.need
+            self.keep(data[batch.end :], batch.need)
         else:
             rest = data[batch.start :]
             batch.rebase()
             self._gathering = batch if batch.end else None
-            self._need = batch.end + batch.need
-        if rest:
-            self._backlog = [rest]
+            self.keep(rest, batch.end + batch.need)
 
     def _dispatch(self, batch: Batch, data: bytes) -> bool:
         """Send a batch, or hold it. False: look at nothing more, because blocked or closed."""
@@ -382,7 +318,7 @@ class ClientConnection(Borrower):
         if not self.routing.transaction.open():
             self.routing.transaction.still_open()
         if self._dispatch(batch, data):
-            self._unblock()
+            self.unblock()
 
     def in_transaction(self) -> bool:
         """Whether it has a server that it will not give back before its next statement."""
@@ -391,33 +327,15 @@ class ClientConnection(Borrower):
 
     # Choosing a node
 
-    def _waits(self, route: Route, level: int) -> bool:
-        """Whether a read that no standby may serve now is to wait for one."""
-        if not self.routing.wants_standby(route, level):
-            return False
-        if self.routing.policy.read_from_primary == "never":
-            return True
-        return self._wait_s > 0 and not self._wait_until and bool(route.standbys)
-
-    def freshness_arrived(self) -> None:
-        """There is a new sample: try again what is held."""
-        if self._wait_until and self._pool is None and not self._closed:
-            self._retry()
-
-    def _wait_is_over(self) -> None:
-        self._wait_until = min(self._wait_until, self.relay.loop.time())
-        self.freshness_arrived()
-
-    def _retry(self) -> None:
-        """Choose again for the read that was held for a fresher standby."""
+    def retry_read(self) -> None:
+        """Choose again for the read that is held for a fresher standby."""
         batch, data = self._held, self._held_data
-        if batch is None:
-            self._wait_ends()
+        if self._closed or self._pool is not None or batch is None:
             return
         self._held, self._held_data = None, b""
         try:
             if self._choose(batch, data):
-                self._unblock()
+                self.unblock()
                 self._leave()
         except Exception:
             log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
@@ -436,7 +354,7 @@ class ClientConnection(Borrower):
             elif routing.own.route == STANDBY_ONLY:
                 self._fail_batch(batch, NO_STANDBY)
                 return True
-            elif self._waits(route, level) or self.relay.loop.time() < self._wait_until:
+            elif routing.wants_standby(route, level) and self._wait.wanted(route):
                 return self._wait_for_freshness(batch, data, route)
         if pool is None:
             self._fail_batch(batch, NO_PRIMARY)
@@ -451,23 +369,13 @@ class ClientConnection(Borrower):
 
     def _wait_for_freshness(self, batch: Batch, data: bytes, route: Route) -> bool:
         """Hold a read until a standby is fresh enough for it, or its time is over. False: blocked."""
-        relay = self.relay
-        if not self._wait_until:
-            self._wait_until = relay.loop.time() + self._wait_s
-            self._wait_timer = relay.loop.call_later(self._wait_s, self._wait_is_over)
-        over = relay.loop.time() >= self._wait_until
-        if self.routing.policy.read_from_primary == "never" and (over or not route.standbys):
+        self._wait.start()
+        if self._wait.only_standbys and (self._wait.over() or not route.standbys):
             self._fail_batch(batch, NONE_SERVED if route.standbys else NO_READER)
             return True
         self._held, self._held_data = batch, data
-        relay.waiting_for_freshness.append(self)
+        self._wait.hold()
         return False
-
-    def _wait_ends(self) -> None:
-        self._wait_until = 0.0
-        if self._wait_timer is not None:
-            self._wait_timer.cancel()
-            self._wait_timer = None
 
     def _hold(self, batch: Batch, data: bytes, pool: Pool) -> None:
         """Keep a batch until `pool` has a server for it."""
@@ -479,8 +387,8 @@ class ClientConnection(Borrower):
         self._on_primary = on_primary
         self._aim = None
         self._pool = None
-        if self._wait_until:
-            self._wait_ends()
+        if self._wait.running():
+            self._wait.end()
         server.lend(self, self.session.statements)
         if self._slow:
             server.pause_reading()
@@ -523,7 +431,7 @@ class ClientConnection(Borrower):
             self._held, self._held_data = None, b""
             self._send(server, batch, data, prefix)
             if batch.state != HELD:
-                self._unblock()
+                self.unblock()
         except Exception:
             # Called from within another client's callback: it must not hear of it.
             log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
@@ -542,9 +450,9 @@ class ClientConnection(Borrower):
         if isinstance(error, TooManyConnections) or pool is primary or primary is None or asked:
             self._fail_batch(batch, error)
         elif (
-            self.routing.policy.read_from_primary == "never"
+            self._wait.only_standbys
             and self.routing.target(batch) is STANDBY
-            and self._waits(route, self.routing.level(batch))
+            and self.routing.wants_standby(route, self.routing.level(batch))
         ):
             # Another one may serve it, or the same after a while.
             if not self._wait_for_freshness(batch, data, route):
@@ -557,7 +465,7 @@ class ClientConnection(Borrower):
                 return
             self._send(server, batch, data, self._take(server, on_primary=True))
         if batch.state != HELD:
-            self._unblock()
+            self.unblock()
         self._leave()
 
     def _fail_batch(self, batch: Batch, error: PointsmanError) -> None:
@@ -565,7 +473,7 @@ class ClientConnection(Borrower):
         session = self.session
         self._begin_again = b""
         self._aim = None
-        self._wait_ends()
+        self._wait.end()
         session.take_back(batch)
         out = error_response(error, "ERROR")
         if batch.state == COMPLETE or batch.hold == HOLD_FOR_QUERY:
@@ -593,7 +501,7 @@ class ClientConnection(Borrower):
             elif self._held is not None and not server.session.expected:
                 self._reconsider(server)
         if events & HOLD_OVER:
-            self._unblock()
+            self.unblock()
         if self._leaving:
             self._leave()
 
@@ -640,7 +548,7 @@ class ClientConnection(Borrower):
             return
         self._held, self._held_data = None, b""
         if self._dispatch(batch, data):
-            self._unblock()
+            self.unblock()
 
     def _leave_server(self, server: ServerConnection) -> None:
         """Have no server any more, and keep in mind what was seen and done on it."""
@@ -685,7 +593,7 @@ class ClientConnection(Borrower):
         batch, data = self._held, self._held_data
         self._held, self._held_data = None, b""
         if batch is None or self._dispatch(batch, data):
-            self._unblock()
+            self.unblock()
         self._leave()
 
     # The end
@@ -718,14 +626,14 @@ class ClientConnection(Borrower):
         if self.server is not None:
             send_cancel(self.relay, self.server)
         elif (self._held is not None and self._pool is not None and self._pool.withdraw(self)) or (
-            self._held is not None and self._wait_until
+            self._held is not None and self._wait.running()
         ):
             self._cancel_held(self._held)
 
     def _cancel_held(self, batch: Batch) -> None:
         self._held, self._held_data = None, b""
         self._fail_batch(batch, Canceled())
-        self._unblock()
+        self.unblock()
 
     def drain(self) -> None:
         """Go when nothing is under way."""
@@ -756,9 +664,9 @@ class ClientConnection(Borrower):
         if self._pool is not None:
             self._pool.withdraw(self)
             self._pool = None
-        self._wait_ends()
+        self._wait.end()
         self._held = self._gathering = None
-        self._backlog = []
+        self.forget()
         if self._slow:
             self.transport.abort()
         else:

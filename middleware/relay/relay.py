@@ -7,6 +7,7 @@ import asyncio
 import random
 import secrets
 import time
+from abc import ABC, abstractmethod
 from typing import Final, Protocol
 
 import cachetools
@@ -67,9 +68,12 @@ class Client(Protocol):
         """Go now, without a word."""
 
 
-class Reader(Protocol):
-    """A client whose read is held until a standby is fresh enough."""
+class Reader(ABC):
+    """Who holds a read until a standby is fresh enough."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def freshness_arrived(self) -> None:
         """There is a new sample."""
 

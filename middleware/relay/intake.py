@@ -1,0 +1,84 @@
+"""What a client sends, and what of it is kept until it may be looked at.
+
+An unfinished message or batch is kept until there is enough of it to go on. A client that is *blocked* waits for
+something else than its own bytes: what it sends meanwhile is kept, one chunk of it, and then it is read from no more.
+"""
+
+import asyncio
+from abc import abstractmethod
+from typing import Final
+
+from middleware.pool.server_connection import Borrower
+
+BLOCKED: Final = 2
+"""Why a client is not read from (with SERVER_FULL): its messages wait for a server or for an answer."""
+
+
+class Intake(Borrower):
+    """The side of a client's connection that reads."""
+
+    __slots__ = ("_backlog", "_blocked", "_need", "_pauses")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self._backlog: list[bytes] = []
+        """What came and was not looked at yet: an unfinished message or batch, or all that came while blocked."""
+        self._blocked = False
+        self._need = 0
+        """No use looking at the backlog before it has this many bytes."""
+        self._pauses = 0
+
+    @abstractmethod
+    def serve(self, data: bytes) -> None:
+        """Look at what the client has sent; what it calls back with is kept."""
+
+    def take_in(self, data: bytes) -> None:
+        """The client has sent this."""
+        if not self._backlog and not self._blocked:
+            self.serve(data)
+            return
+        self._backlog.append(data)
+        if self._blocked:
+            self.pause_reading(BLOCKED)
+        elif len(self._backlog) > 1 and sum(map(len, self._backlog)) >= self._need:
+            self._look()
+
+    def keep(self, rest: bytes, need: int) -> None:
+        """Look at `rest` again when there are `need` bytes of it and what follows."""
+        self._need = need
+        if rest:
+            self._backlog = [rest]
+
+    def block(self, rest: bytes) -> None:
+        """Look at nothing more until unblocked; read no more, too, once there is something that was not looked at."""
+        self._blocked = True
+        self._backlog = []
+        if rest:
+            self.take_in(rest)
+
+    def unblock(self) -> None:
+        """Go on, if blocked."""
+        if self._blocked:
+            self._blocked = False
+            self._look()
+
+    def forget(self) -> None:
+        """Nothing of it will be looked at."""
+        self._backlog = []
+
+    def _look(self) -> None:
+        data = self._backlog[0] if len(self._backlog) == 1 else b"".join(self._backlog)
+        self._backlog = []
+        self.resume_reading(BLOCKED)
+        if data:
+            self.serve(data)
+
+    def pause_reading(self, reason: int) -> None:
+        self._pauses |= reason
+        self.transport.pause_reading()
+
+    def resume_reading(self, reason: int) -> None:
+        if self._pauses & reason:
+            self._pauses &= ~reason
+            if not self._pauses:
+                self.transport.resume_reading()

@@ -1,0 +1,217 @@
+"""One pass over a statement's tree: the names it mentions, and what its structure alone says."""
+
+import re
+from typing import Final, cast
+
+from parser.facts import ANY_NUMBER, ANY_SETTING, Call, Name
+
+Tree = dict[str, object]
+"""A node of the tree, as JSON has it: {"SelectStmt": {..}}, or the fields of one."""
+
+DATA_CHANGING: Final = {
+    "InsertStmt": "INSERT",
+    "UpdateStmt": "UPDATE",
+    "DeleteStmt": "DELETE",
+    "MergeStmt": "MERGE",
+}
+
+TEMPORARY: Final = {("relpersistence", "t"), ("schemaname", "pg_temp")}
+"""What marks a relation as temporary in the tree."""
+
+SAMPLING_METHODS: Final = frozenset({"system", "bernoulli"})
+
+IMPLIED_OPERATORS: Final = {
+    "AEXPR_BETWEEN": (">=", "<="),
+    "AEXPR_NOT_BETWEEN": ("<", ">"),
+    "AEXPR_BETWEEN_SYM": (">=", "<="),
+    "AEXPR_NOT_BETWEEN_SYM": ("<", ">"),
+}
+"""What BETWEEN stands for (parser/parse_expr.c, transformAExprBetween)."""
+
+_DDL: Final = re.compile(r"\b(create|alter|drop|execute)\b", re.IGNORECASE)
+
+
+class Found:
+    """What one pass over a statement's tree meets, at any depth."""
+
+    __slots__ = (
+        "calls",
+        "creates",
+        "depends_on_constants",
+        "fields",
+        "operators",
+        "queries",
+        "relations",
+        "shows",
+        "temporary",
+        "temporary_names",
+        "types",
+        "write_reason",
+        "writes",
+    )
+
+    def __init__(self) -> None:
+        self.write_reason = ""
+        self.calls: set[Call] = set()
+        self.relations: set[Name] = set()
+        self.queries: set[str] = set()
+        self.writes: set[Name] = set()
+        self.operators: set[Name] = set()
+        self.types: set[Name] = set()
+        self.fields: set[str] = set()
+        self.shows: set[str] = set()
+        self.temporary = False
+        self.creates = False
+        self.temporary_names: set[str] = set()
+        self.depends_on_constants = False
+
+    def walk(self, tree: Tree) -> None:
+        """Visit every node. A stack of our own: the depth of a client's expression must not be our recursion."""
+        pending: list[object] = [tree]
+        while pending:
+            item = pending.pop()
+            if isinstance(item, list):
+                pending.extend(item)
+            elif isinstance(item, dict):
+                for key, value in item.items():
+                    if isinstance(value, dict):
+                        visit = _VISITORS.get(key)
+                        if visit is not None:
+                            visit(self, value)
+                        elif key in DATA_CHANGING:
+                            self.write_reason = f"it holds {DATA_CHANGING[key]} (data-modifying WITH)"
+                            self._write(value)
+                        pending.append(value)
+                    elif isinstance(value, list):
+                        pending.append(value)
+                    elif (key, value) in TEMPORARY:
+                        self.temporary = True
+                        self.temporary_names.add(cast(str, item.get("relname", "")))
+
+    def _call(self, node: Tree) -> None:
+        schema, name = _name(node["funcname"])
+        arguments = cast("list[Tree]", node.get("args", []))
+        count = len(arguments)
+        if node.get("agg_within_group") is True:
+            count += len(cast("list[object]", node.get("agg_order", [])))
+        if name == "unnest":
+            # Of several arrays it is one for each (parser/parse_clause.c, transformRangeFunction).
+            count = min(count, 1)
+        self.calls.add((schema, name, ANY_NUMBER if node.get("func_variadic") is True else count))
+        if name == "current_setting":
+            self._setting(arguments)
+
+    def _setting(self, arguments: list[Tree]) -> None:
+        """The constant in current_setting('..')."""
+        constant = cast("dict[str, Tree]", arguments[0].get("A_Const", {}) if arguments else {})
+        text = constant.get("sval", {}).get("sval")
+        self.shows.add(text.lower() if isinstance(text, str) else ANY_SETTING)
+        self.depends_on_constants = True
+
+    def _relation(self, node: Tree) -> None:
+        self.relations.add(_relation_name(node))
+
+    def _write(self, node: Tree) -> None:
+        self.writes.add(_relation_name(cast(Tree, node["relation"])))
+
+    def _copy(self, node: Tree) -> None:
+        relation = cast("Tree | None", node.get("relation"))
+        if relation is not None:
+            (self.writes if node.get("is_from") else self.relations).add(_relation_name(relation))
+
+    def _truncate(self, node: Tree) -> None:
+        for relation in cast("list[dict[str, Tree]]", node["relations"]):
+            self.writes.add(_relation_name(relation["RangeVar"]))
+
+    def _with_query(self, node: Tree) -> None:
+        self.queries.add(cast(str, node["ctename"]))
+
+    def _lock(self, _node: Tree) -> None:
+        self.write_reason = "it locks rows (FOR UPDATE or FOR SHARE)"
+
+    def _into(self, node: Tree) -> None:
+        self.write_reason = "it creates a table (SELECT INTO)"
+        self.creates = cast(Tree, node.get("rel", {})).get("relpersistence") != "t"
+
+    def _do(self, node: Tree) -> None:
+        """A DO block: its text is a constant to the grammar."""
+        self.depends_on_constants = True
+        for argument in cast("list[dict[str, Tree]]", node.get("args", [])):
+            text = cast("dict[str, Tree]", argument["DefElem"].get("arg", {})).get("String", {}).get("sval", "")
+            self.creates = self.creates or _DDL.search(str(text)) is not None
+
+    def _expression(self, node: Tree) -> None:
+        implied = IMPLIED_OPERATORS.get(cast(str, node["kind"]))
+        if implied is not None:
+            self.operators.update(("", name) for name in implied)
+        else:
+            self.operators.add(_name(node["name"]))
+
+    def _sublink(self, node: Tree) -> None:
+        if "operName" in node:
+            self.operators.add(_name(node["operName"]))
+        elif node.get("subLinkType") == "ANY_SUBLINK":
+            self.operators.add(("", "="))
+
+    def _sort(self, node: Tree) -> None:
+        if "useOp" in node:
+            self.operators.add(_name(node["useOp"]))
+
+    def _case(self, node: Tree) -> None:
+        if "arg" in node:
+            self.operators.add(("", "="))
+
+    def _join(self, node: Tree) -> None:
+        if "usingClause" in node or node.get("isNatural") is True:
+            self.operators.add(("", "="))
+
+    def _type(self, node: Tree) -> None:
+        if "names" in node:
+            self.types.add(_name(node["names"]))
+
+    def _column(self, node: Tree) -> None:
+        fields = cast("list[dict[str, Tree]]", node["fields"])
+        if len(fields) > 1 and "String" in fields[-1]:
+            self.fields.add(cast(str, fields[-1]["String"].get("sval", "")))
+
+    def _indirection(self, node: Tree) -> None:
+        for step in cast("list[dict[str, Tree]]", node["indirection"]):
+            if "String" in step:
+                self.fields.add(cast(str, step["String"].get("sval", "")))
+
+    def _sample(self, node: Tree) -> None:
+        schema, name = _name(node["method"])
+        if schema not in ("", "pg_catalog") or name not in SAMPLING_METHODS:
+            self.write_reason = f"its sampling method {name} is not known"
+
+
+_VISITORS: Final = {
+    "FuncCall": Found._call,  # noqa: SLF001 - the table of its own methods
+    "RangeVar": Found._relation,  # noqa: SLF001
+    "CopyStmt": Found._copy,  # noqa: SLF001
+    "TruncateStmt": Found._truncate,  # noqa: SLF001
+    "CommonTableExpr": Found._with_query,  # noqa: SLF001
+    "DoStmt": Found._do,  # noqa: SLF001
+    "LockingClause": Found._lock,  # noqa: SLF001
+    "intoClause": Found._into,  # noqa: SLF001
+    "A_Expr": Found._expression,  # noqa: SLF001
+    "SubLink": Found._sublink,  # noqa: SLF001
+    "SortBy": Found._sort,  # noqa: SLF001
+    "CaseExpr": Found._case,  # noqa: SLF001
+    "JoinExpr": Found._join,  # noqa: SLF001
+    "typeName": Found._type,  # noqa: SLF001
+    "TypeName": Found._type,  # noqa: SLF001
+    "ColumnRef": Found._column,  # noqa: SLF001
+    "A_Indirection": Found._indirection,  # noqa: SLF001
+    "RangeTableSample": Found._sample,  # noqa: SLF001
+}
+
+
+def _name(parts: object) -> Name:
+    """A possibly qualified name: the last part, and the schema before it; a database in front is passed over."""
+    names = [part["String"].get("sval", "") for part in cast("list[dict[str, dict[str, str]]]", parts)]
+    return (names[-2] if len(names) > 1 else "", names[-1])
+
+
+def _relation_name(node: Tree) -> Name:
+    return cast(str, node.get("schemaname", "")), cast(str, node["relname"])
