@@ -45,7 +45,7 @@ $(COMPILED)/.ready: $(READY) hatch_build.py $(shell find middleware parser routi
 	@touch $@
 
 test-compiled: $(COMPILED)/.ready ## The tests, against the compiled data plane
-	PYTHONPATH=$(COMPILED) $(BIN)/pytest $(ARGS)
+	PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/pytest $(ARGS)
 
 bench: $(READY) ## CPU per transaction against PostgreSQL, PgBouncer and pgpool-II (ARGS="--help")
 	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory compiled; fi

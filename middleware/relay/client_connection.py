@@ -316,7 +316,7 @@ class ClientConnection(Intake):
         assert batch is not None
         self._held, self._held_data = None, b""
         if not self.routing.transaction.open():
-            self.routing.transaction.still_open()
+            self.routing.transaction.stay()
         if self._dispatch(batch, data):
             self.unblock()
 

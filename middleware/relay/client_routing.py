@@ -15,11 +15,21 @@ from middleware.relay.freshness import EVENTUAL, GLOBAL, LEVELS, NEVER, PRIMARY,
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
 from middleware.relay.reasons import LEVEL_PRIMARY, NO_STANDBY, NOT_FRESH
 from middleware.relay.relay import Relay
-from middleware.relay.transaction import NONE, Transaction
+from middleware.relay.transaction import FRESH, NONE, Transaction
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.parameters import StartupParameters
 from parser.facts import BEGIN, CHANGES, EMPTY, LEVEL_HINTS, UNCHANGED, StatementFacts
-from routing.router import IN_TRANSACTION, INCOMPLETE, SERIALIZABLE, STANDBY, TOO_STRICT, Decision, Router, Target
+from routing.router import (
+    HINTED,
+    IN_TRANSACTION,
+    INCOMPLETE,
+    SERIALIZABLE,
+    STANDBY,
+    TOO_STRICT,
+    Decision,
+    Router,
+    Target,
+)
 
 
 class ClientRouting:
@@ -263,10 +273,16 @@ class ClientRouting:
     def _note_transaction(self, batch: Batch, facts: StatementFacts, reads: bool, on_primary: bool) -> None:
         if not batch.executes:
             return
-        begins = self.transaction.phase == NONE
-        self.transaction.note(facts, reads)
-        if begins and not on_primary and self.transaction.read_only is None:
-            self.transaction.until_write = not self._read_only_by_default()
+        transaction = self.transaction
+        before = transaction.phase
+        transaction.note(facts, reads)
+        if before != NONE or transaction.phase != FRESH:
+            return
+        if self.own.route != AUTO or facts.hint in HINTED or facts.pattern:
+            # Its client, or the settings, have said by name where it runs.
+            transaction.stay()
+        elif not on_primary and transaction.read_only is None:
+            transaction.until_write = not self._read_only_by_default()
 
     # When its server has answered
 

@@ -73,8 +73,8 @@ class Transaction:
         """Its server was given back."""
         self.phase = NONE
 
-    def still_open(self) -> None:
-        """Its end was not carried out."""
+    def stay(self) -> None:
+        """It is not to go elsewhere; or its end was not carried out."""
         self.phase = FIXED
 
     def begun_again(self) -> None:

@@ -137,9 +137,32 @@ UNTIL_WRITE: Final[dict[str, Steps]] = {
         (queries("BEGIN", WHO, "COMMIT", "BEGIN", INSERT, "ROLLBACK"), "T standby T I T primary T I"),
     ),
     "a hint": (("/* pointsman: primary */ BEGIN", "T"), (WHO, "primary T"), ("COMMIT", "I")),
+    "a hint for a standby": (("/* pointsman: standby */ BEGIN", "T"), (INSERT, "!25006 E"), ("ROLLBACK", "I")),
+    "a session that asks for a standby": (
+        ("SET pointsman.route = 'standby'", "I"),
+        ("BEGIN", "T"),
+        (INSERT, "!25006 E"),
+        ("ROLLBACK", "I"),
+        ("BEGIN READ ONLY", "T"),
+        ("LISTEN moved", "!25006 E"),
+        ("ROLLBACK", "I"),
+    ),
 }
 
 READ_ONLY_LATER: Final[dict[str, Steps]] = {
+    "in a session that asks for the primary": (
+        ("SET pointsman.route = 'primary'", "I"),
+        ("BEGIN", "T"),
+        ("SET TRANSACTION READ ONLY", "T"),
+        (WHO, "primary T"),
+        ("COMMIT", "I"),
+    ),
+    "with a hint": (
+        ("/* pointsman: primary */ BEGIN", "T"),
+        ("SET TRANSACTION READ ONLY", "T"),
+        (WHO, "primary T"),
+        ("COMMIT", "I"),
+    ),
     "first": (
         ("BEGIN", "T"),
         ("SET TRANSACTION READ ONLY", "T"),
