@@ -70,7 +70,7 @@ def decide(facts: StatementFacts, catalog: Catalog | None, path: SearchPath = AN
         return NO_CATALOG
     hazard = hazard_of(facts, catalog, path)
     if hazard:
-        return Decision(PRIMARY, hazard)
+        return Decision(PRIMARY, hazard, writes=facts.kind != "VariableShowStmt")
     if facts.pattern:
         return Decision(PRIMARY, f"it matches {facts.pattern} of primary_queries", writes=False)
     return READ_ONLY if read_only else READS
@@ -83,7 +83,18 @@ def _may_write(facts: StatementFacts) -> bool:
     return facts.kind not in FRAMES
 
 
-FRAMES: Final = frozenset({"VariableSetStmt", "ClosePortalStmt", "Empty"})
+FRAMES: Final = frozenset(
+    {
+        "VariableSetStmt",
+        "ClosePortalStmt",
+        "PrepareStmt",
+        "DeallocateStmt",
+        "ListenStmt",
+        "UnlistenStmt",
+        "LockStmt",
+        "Empty",
+    }
+)
 
 
 def begins_read_only(transaction: TransactionFacts) -> bool:

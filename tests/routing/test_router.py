@@ -122,12 +122,30 @@ def test_a_read_only_transaction_goes_to_a_standby(text: str) -> None:
     assert decision(text) is READ_ONLY
 
 
-@pytest.mark.parametrize("text", ["BEGIN", "COMMIT", "ROLLBACK TO a", "SET LOCAL work_mem = 1", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BEGIN",
+        "COMMIT",
+        "ROLLBACK TO a",
+        "SET LOCAL work_mem = 1",
+        "PREPARE p AS DELETE FROM t",
+        "DEALLOCATE ALL",
+        "LISTEN a",
+        "UNLISTEN *",
+        "LOCK TABLE t",
+        "SHOW transaction_read_only",
+        "",
+    ],
+)
 def test_what_only_frames_a_transaction_writes_nothing(text: str) -> None:
     assert not decision(text).writes
 
 
-@pytest.mark.parametrize("text", ["INSERT INTO t VALUES (1)", "COMMIT PREPARED 'x'", "SELECT nextval('s')", "nonsense"])
+@pytest.mark.parametrize(
+    "text",
+    ["INSERT INTO t VALUES (1)", "EXECUTE p", "FETCH c", "COMMIT PREPARED 'x'", "SELECT nextval('s')", "nonsense"],
+)
 def test_what_may_write_says_so(text: str) -> None:
     assert decision(text).writes
 
