@@ -322,3 +322,18 @@ def test_a_block_among_several_statements_that_creates_is_told_from_one_that_doe
 )
 def test_a_constant_behind_a_word_is_no_part_of_it(one: str, other: str) -> None:
     assert told_after(one, other) == told(facts_of(other))
+
+
+def test_digits_that_are_part_of_a_word_count() -> None:
+    """Of texts that differ in the values of numbers alone one is read for all; a name is no number."""
+    table = FactsTable()
+    for number in (10, 20, 30):
+        assert table.facts_of(b"SELECT a FROM t WHERE b = %d" % number) is table.facts_of(
+            b"SELECT a FROM t WHERE b = 77"
+        )
+    for number in range(1, 9):
+        assert table.facts_of(b"SELECT a FROM t%d WHERE b = 11" % number).relations == {("", f"t{number}")}
+        assert table.facts_of(b"SELECT f%d(10)" % number).calls == {("", f"f{number}", 1)}
+    assert table.facts_of(b"SELECT a FROM t WHERE b = 1") is table.facts_of(b"SELECT a FROM t WHERE b = 1234567")
+    assert table.facts_of(b"SELECT current_setting('a1')").shows == {"a1"}
+    assert table.facts_of(b"SELECT current_setting('a2')").shows == {"a2"}
