@@ -153,8 +153,10 @@ class ClientSession:
     def returned(self) -> None:
         """Its server went back to the pool, at rest, and nothing that was read waits to be sent."""
         self._copying_portal = False
-        self.recent.clear()
-        self.unsettled.clear()
+        if self.recent:
+            self.recent.clear()
+        if self.unsettled:
+            self.unsettled.clear()
 
     def failed(self) -> None:
         """The server has answered a message of the open batch with an error: it skips to Sync, and so do we."""
@@ -490,13 +492,13 @@ class ClientSession:
                 continue
             if copied < op.start:
                 out.append(data[copied : op.start])
-            self._emit_edit(op, data, server, out)
-            copied = op.end
+            copied = self._emit_edit(op, data, server, out)
         if copied < batch.end:
             out.append(data[copied : batch.end])
         return b"".join(out)
 
-    def _emit_edit(self, edit: Edit, data: bytes, server: ServerSession, out: list[bytes]) -> None:
+    def _emit_edit(self, edit: Edit, data: bytes, server: ServerSession, out: list[bytes]) -> int:
+        """What is sent for it; returns where in `data` that ends and the client's own bytes go on."""
         kind = edit.kind
         statement = edit.statement
         if kind in (EDIT_UNNAMED, EDIT_UNNAMED_LARGE):
@@ -507,7 +509,7 @@ class ClientSession:
             assert statement is not None
             out.append(message(CLOSE, b"S" + ANSWER_NAME + b"\0") + statement.parse_message())
             server.expected.extend((Expect(b""), Expect(b"")))
-            self._emit_named(edit, data, ANSWER_NAME, server, out)
+            return self._emit_named(edit, data, ANSWER_NAME, server, out)
         elif kind == EDIT_CLOSE:
             out.append(MARKER_MESSAGE)
             server.expected.append(Expect(None, None, self.statements, edit.name, statement))
@@ -527,22 +529,24 @@ class ClientSession:
                     server.expected.append(Expect(b"", statement))
                     self._parse_on(statement, server, out)
                 name = statement.name
-            self._emit_named(edit, data, name, server, out)
+            return self._emit_named(edit, data, name, server, out)
+        return edit.end
 
-    def _emit_named(self, edit: Edit, data: bytes, name: bytes, server: ServerSession, out: list[bytes]) -> None:
-        """A message under the server's name for a statement."""
-        if edit.kind in (EDIT_BIND, EDIT_BIND_ANSWER):
-            portal_end = data.find(0, edit.start + 5)
-            rest = portal_end + 1 + len(edit.name)
+    def _emit_named(self, edit: Edit, data: bytes, name: bytes, server: ServerSession, out: list[bytes]) -> int:
+        """A message under the server's name for a statement; a Bind up to that name."""
+        if edit.kind == EDIT_BIND or edit.kind == EDIT_BIND_ANSWER:
+            start = edit.start + 5
+            portal_end = _zero(data, start, edit.end)
             length = edit.end - edit.start - 1 + len(name) - len(edit.name)
-            out.append(b"B" + length.to_bytes(4, "big") + data[edit.start + 5 : portal_end + 1] + name)
-            out.append(data[rest : edit.end])
-        elif edit.kind == EDIT_DESCRIBE:
+            out.append(b"B" + length.to_bytes(4, "big") + data[start : portal_end + 1] + name)
+            return portal_end + 1 + len(edit.name)
+        if edit.kind == EDIT_DESCRIBE:
             out.append(message(DESCRIBE, b"S" + name + b"\0"))
         else:
             # EDIT_PARSE_AGAIN: its `name` is the body. The name it takes on the server is taken, as the client's is.
             out.append(message(PARSE, name + b"\0" + edit.name))
             server.expected.append(PASS)
+        return edit.end
 
     def _parse_on(self, statement: Statement, server: ServerSession, out: list[bytes]) -> None:
         """Parse a statement on a server that lacks it, and close the one it used least when it has too many."""

@@ -74,11 +74,13 @@ class StatementRegistry:
 class ServerStatements:
     """The named statements one server has, the least recently used first to go. Holds the Statements alive."""
 
-    __slots__ = ("_names", "size_max")
+    __slots__ = ("_latest", "_names", "size_max")
 
     def __init__(self, size_max: int) -> None:
         self.size_max: Final = size_max
         self._names: OrderedDict[bytes, Statement] = OrderedDict()
+        self._latest = b""
+        """The name used last, which need not be moved to the end."""
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._names
@@ -88,14 +90,18 @@ class ServerStatements:
 
     def use(self, name: bytes) -> bool:
         """Whether the server has it, and if so that it was used now."""
+        if name is self._latest:
+            return True
         if name not in self._names:
             return False
         self._names.move_to_end(name)
+        self._latest = name
         return True
 
     def add(self, statement: Statement) -> bytes | None:
         """Note that it was parsed; returns the name to close to stay within the bound, or None."""
         self._names[statement.name] = statement
+        self._latest = b""
         if len(self._names) <= self.size_max:
             return None
         evicted, _ = self._names.popitem(last=False)
@@ -103,9 +109,11 @@ class ServerStatements:
 
     def remove(self, name: bytes) -> None:
         self._names.pop(name, None)
+        self._latest = b""
 
     def clear(self) -> None:
         self._names.clear()
+        self._latest = b""
 
 
 class ClientStatements:
