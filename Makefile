@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 COMPILED := build/compiled
 
-.PHONY: help demo tour test lint unit format compiled test-compiled bench soak consistency oracle clean
+.PHONY: help demo tour test lint unit format compiled test-compiled bench soak consistency oracle state-fuzz clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -59,6 +59,9 @@ consistency: $(READY) ## Read-your-writes while standbys' replay is paused at ra
 
 oracle: $(READY) ## A real standby judges the routing: misroutes, and what stayed needlessly (ARGS="--help")
 	$(BIN)/python -m tests.oracle $(ARGS)
+
+state-fuzz: $(READY) ## Clients that share few servers see what each sees on a connection of its own (ARGS="--help")
+	$(BIN)/python -m tests.statefuzz $(ARGS)
 
 clean: ## Remove what make made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -113,6 +113,18 @@ class NodeCounters(msgspec.Struct, frozen=True, array_like=True):
     """Connections open to the node now."""
 
 
+class StateUse(msgspec.Struct, frozen=True, array_like=True):
+    """How often an application has used a class of session state."""
+
+    application_name: str
+    user: str
+    database: str
+    state: str
+    action: str
+    """What was done about it: "track", "pin", "reject" or "allow"."""
+    statements: int
+
+
 class Counters(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Up, about once a second: what this worker has done since it started."""
 
@@ -124,6 +136,7 @@ class Counters(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Reads that went to the primary, by why."""
     on_standbys: int = 0
     """Reads that standbys served."""
+    states: tuple[StateUse, ...] = ()
 
 
 class SetReasons(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -131,6 +144,7 @@ class SetReasons(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
     reasons: dict[str, int]
     on_standbys: int
+    states: tuple[StateUse, ...] = ()
 
 
 class Drained(msgspec.Struct, frozen=True, tag=True, array_like=True):

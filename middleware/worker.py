@@ -94,6 +94,7 @@ class Worker(asyncio.Protocol):
             relay.set_freshness(message.standbys)
         elif isinstance(message, SetReasons):
             relay.shared_reasons = SharedReasons(message.reasons, message.on_standbys)
+            relay.shared_states = message.states
         elif isinstance(message, SetChanges):
             relay.commits.reported = message.reported
         elif isinstance(message, ForwardCancel):

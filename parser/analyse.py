@@ -5,6 +5,7 @@ parse itself (50 µs against 5 µs for a short SELECT), and a decoded dictionary
 """
 
 import re
+from dataclasses import replace
 from typing import Final, cast
 
 import msgspec
@@ -15,7 +16,6 @@ from pglast.parser import (  # noqa: TID251 - this is the one door
     scan,
 )
 
-from parser import session_state
 from parser.facts import (
     ALL_SETTINGS,
     BEGIN,
@@ -25,9 +25,12 @@ from parser.facts import (
     EXPLAIN_ROUTE,
     LAST_ROUTE,
     MAY_CHANGE,
+    OWN_PREFIX,
     PRIMARY_HINT,
     REASONS,
+    SESSION_STATE,
     SET_TRANSACTION,
+    SNAPSHOT,
     TWO_PHASE,
     UNCHANGED,
     UNREAD,
@@ -35,7 +38,9 @@ from parser.facts import (
     StatementFacts,
     TransactionFacts,
 )
-from parser.tree import DATA_CHANGING, Found, Tree
+from parser.session_state import FALSE, SETTINGS
+from parser.state_effects import effects_of, gives_value
+from parser.tree import DATA_CHANGING, Found, Tree, constant_of, options_of
 
 _decode: Final = msgspec.json.Decoder(dict[str, object]).decode
 
@@ -72,9 +77,6 @@ PLAIN_UTILITY: Final = frozenset(
     }
 )
 """Statements that are no query and change nothing in the catalog that routing reads."""
-
-OWN_PREFIX: Final = "pointsman."
-"""Settings of this name are kept by us; to PostgreSQL they are custom ones."""
 
 _POINTSMAN_HINT: Final = re.compile(
     r"/\*\s*pointsman\s*:\s*(primary|standby|eventual|session|global)\s*\*/", re.IGNORECASE
@@ -129,7 +131,50 @@ def analyse(text: str) -> StatementFacts:
     if not statements:
         return EMPTY
     parts = [_facts_of(cast(Tree, statement["stmt"])) for statement in statements]
-    return parts[0] if len(parts) == 1 else _several(parts)
+    facts = parts[0] if len(parts) == 1 else _several(parts)
+    return replace(facts, shape=_told(text, facts)) if facts.effects else facts
+
+
+SHAPE_CHARS_MAX: Final = 200
+"""Of a statement that a log names."""
+
+CONSTANTS: Final = frozenset({"SCONST", "USCONST", "BCONST", "XCONST", "FCONST", "ICONST"})
+
+
+def _told(text: str, facts: StatementFacts) -> str:
+    """A statement as a log may show it: no constant, and nothing that SET takes for one."""
+    if facts.kind == "Several":
+        return "; ".join(dict.fromkeys(effect.statement for effect in facts.effects))
+    if facts.kind == "VariableSetStmt":
+        effect = facts.effects[0]
+        return " ".join((effect.statement, *effect.names)) if effect.state == SETTINGS else effect.statement
+    parts: list[str] = []
+    begin = 0
+    for token in scan(text):
+        if token.name in CONSTANTS:
+            parts += (text[begin : token.start], "?")
+            begin = token.end + 1
+    return " ".join("".join((*parts, text[begin:])).split())[:SHAPE_CHARS_MAX]
+
+
+def prepare_in(text: bytes, name: bytes) -> bytes | None:
+    """The PREPARE of a name in a string that may hold other statements; None where it is not the only one."""
+    try:
+        words = text.decode()
+        statements = cast("list[Tree]", _decode(parse_sql_json(words))["stmts"])
+    except (UnicodeDecodeError, ParseError, msgspec.DecodeError, RecursionError):
+        return None
+    found = None
+    for statement in statements:
+        body = cast("dict[str, Tree]", statement["stmt"]).get("PrepareStmt")
+        if body is not None and cast(str, body["name"]).encode() == name:
+            start = cast(int, statement.get("stmt_location", 0))
+            size = cast(int, statement.get("stmt_len", 0))
+            if found is not None:
+                return None
+            # In bytes; a statement without a semicolon behind it has no length.
+            found = text[start : start + size].strip() if size else text[start:].strip()
+    return found
 
 
 def _several(parts: list[StatementFacts]) -> StatementFacts:
@@ -142,7 +187,7 @@ def _several(parts: list[StatementFacts]) -> StatementFacts:
         writes=frozenset().union(*(part.writes for part in parts)),
         temporary=frozenset().union(*(part.temporary for part in parts)),
         ends_within=any(part.transaction is not None and part.transaction.kind == END for part in parts),
-        session_state=", ".join(part.session_state for part in parts if part.session_state),
+        effects=tuple(effect for part in parts for effect in part.effects),
         copy_in=any(part.copy_in for part in parts),
         deallocates_all=any(part.deallocates_all for part in parts),
         depends_on_constants=any(part.depends_on_constants for part in parts),
@@ -150,7 +195,7 @@ def _several(parts: list[StatementFacts]) -> StatementFacts:
     )
 
 
-ASKING: Final = {f"{OWN_PREFIX}{asks}": asks for asks in (LAST_ROUTE, REASONS)}
+ASKING: Final = {f"{OWN_PREFIX}{asks}": asks for asks in (LAST_ROUTE, REASONS, SESSION_STATE)}
 """What SHOW asks of us."""
 
 
@@ -162,8 +207,9 @@ def _facts_of(statement: Tree) -> StatementFacts:
     if kind == "VariableShowStmt":
         found.shows.add(cast(str, fields["name"]))
     own_setting = _own_setting(kind, fields)
-    options = _options(fields) if kind == "ExplainStmt" else {}
-    if options.get("route", "false") not in session_state.FALSE:
+    effects = effects_of(kind, fields, found)
+    options = options_of(fields) if kind == "ExplainStmt" else {}
+    if options.get("route", "false") not in FALSE:
         return _explain_route(fields, options)
     if kind == "VariableShowStmt" and fields["name"] in ASKING:
         return StatementFacts(kind=kind, asks=ASKING[fields["name"]])
@@ -180,9 +226,14 @@ def _facts_of(statement: Tree) -> StatementFacts:
         shows=frozenset(found.shows),
         transaction=_transaction(kind, fields),
         own_setting=own_setting,
-        depends_on_constants=found.depends_on_constants or own_setting is not None,
+        depends_on_constants=(
+            found.depends_on_constants
+            or own_setting is not None
+            or gives_value(effects)
+            or (kind == "ExplainStmt" and _has_constants(fields))
+        ),
         temporary=frozenset(found.temporary_names),
-        session_state=_session_state(kind, fields, found),
+        effects=effects,
         copy_in=kind == "CopyStmt" and fields.get("is_from") is True and "filename" not in fields,
         deallocates_all=_deallocates_all(kind, fields),
         changes_catalog=_changes_catalog(kind, found),
@@ -197,21 +248,13 @@ def _explain_route(fields: Tree, options: dict[str, str]) -> StatementFacts:
         asks=EXPLAIN_ROUTE,
         explained=explained,
         as_json=options.get("format") == "json",
-        depends_on_constants=explained.depends_on_constants,
+        depends_on_constants=explained.depends_on_constants or _has_constants(fields),
     )
 
 
-def _options(fields: Tree) -> dict[str, str]:
-    """EXPLAIN's options by name; one without a value is on."""
-    found: dict[str, str] = {}
-    for option in cast("list[dict[str, Tree]]", fields.get("options", [])):
-        element = option["DefElem"]
-        argument = cast("dict[str, Tree]", element.get("arg", {}))
-        value = "true"
-        for kind, node in argument.items():
-            value = _constant(node) if kind == "A_Const" else str(next(iter(node.values()), ""))
-        found[str(element["defname"]).lower()] = value.lower()
-    return found
+def _has_constants(explain: Tree) -> bool:
+    """Whether an option of EXPLAIN is given more than its name: (ANALYZE 0) and (ANALYZE 'on') have one shape."""
+    return any("arg" in option["DefElem"] for option in cast("list[dict[str, Tree]]", explain.get("options", [])))
 
 
 def _structure(kind: str, fields: Tree, found: Found) -> str:
@@ -238,6 +281,8 @@ def _transaction(kind: str, fields: Tree) -> TransactionFacts | None:
         return _modes(kind, cast("list[Tree]", fields.get("options", [])))
     if kind == "VariableSetStmt" and fields.get("name") == "TRANSACTION":
         return _modes(SET_TRANSACTION, cast("list[Tree]", fields.get("args", [])))
+    if kind == "VariableSetStmt" and fields.get("name") == "TRANSACTION SNAPSHOT":
+        return TransactionFacts(SNAPSHOT)
     return None
 
 
@@ -255,14 +300,6 @@ TRANSACTION_KINDS: Final = {
 }
 
 
-def _constant(node: Tree) -> str:
-    """A constant's text: {"sval": {"sval": "on"}, "location": 3}."""
-    for part in node.values():
-        if isinstance(part, dict):
-            return str(next(iter(part.values()), ""))
-    return ""
-
-
 def _own_setting(kind: str, fields: Tree) -> tuple[str, str] | None:
     name = cast(str, fields.get("name", ""))
     if kind == "DiscardStmt" and fields.get("target") == "DISCARD_ALL":
@@ -275,7 +312,7 @@ def _own_setting(kind: str, fields: Tree) -> tuple[str, str] | None:
         return None
     value = ""
     for argument in cast("list[Tree]", fields.get("args", [])):
-        value = _constant(cast(Tree, argument.get("A_Const", {})))
+        value = constant_of(cast(Tree, argument.get("A_Const", {})))
     return name.removeprefix(OWN_PREFIX), value.lower()
 
 
@@ -291,20 +328,6 @@ def _modes(kind: str, options: list[Tree]) -> TransactionFacts:
         elif element["defname"] == "transaction_isolation":
             isolation = str(constant["sval"]["sval"])
     return TransactionFacts(kind, read_only, isolation)
-
-
-def _session_state(kind: str, fields: Tree, found: Found) -> str:
-    """What the statement may leave on its session; "" for SET LOCAL and SET TRANSACTION, which end with theirs."""
-    if kind == "VariableSetStmt" and (fields.get("is_local") is True or fields.get("name") == "TRANSACTION"):
-        return ""
-    if kind in session_state.STATEMENTS:
-        return session_state.STATEMENTS[kind]
-    if kind == "DeclareCursorStmt" and cast(int, fields.get("options", 0)) & session_state.CURSOR_OPT_HOLD:
-        return "WITH HOLD cursor"
-    if found.temporary:
-        return "temporary table"
-    state = sorted({name for _, name, _ in found.calls} & session_state.FUNCTIONS)
-    return f"{state[0]}()" if state else ""
 
 
 def _changes_catalog(kind: str, found: Found) -> int:

@@ -8,6 +8,8 @@ folded as PostgreSQL folds identifiers; what they mean only a catalog tells.
 from dataclasses import dataclass, field
 from typing import Final
 
+from parser.session_state import LEAVES, UNKNOWN, StateEffect
+
 Name = tuple[str, str]
 """A schema, "" where none is written, and a name in it."""
 
@@ -23,7 +25,12 @@ WITHIN: Final = "within"
 END: Final = "end"
 """COMMIT and ROLLBACK."""
 TWO_PHASE: Final = "two-phase"
+SNAPSHOT: Final = "snapshot"
+"""SET TRANSACTION SNAPSHOT: one that was exported on the same node."""
 
+
+OWN_PREFIX: Final = "pointsman."
+"""Settings of this name are kept by us; to PostgreSQL they are custom ones."""
 
 UNCHANGED: Final = 0
 MAY_CHANGE: Final = 1
@@ -36,7 +43,7 @@ class TransactionFacts:
     """Transaction control, with the modes it asks for; None and "" where it says nothing of one."""
 
     kind: str
-    """BEGIN, SET_TRANSACTION, WITHIN, END or TWO_PHASE."""
+    """BEGIN, SET_TRANSACTION, WITHIN, END, TWO_PHASE or SNAPSHOT."""
     read_only: bool | None = None
     isolation: str = ""
     """"serializable", "repeatable read", .."""
@@ -73,7 +80,7 @@ class StatementFacts:
     own_setting: tuple[str, str] | None = None
     """The setting of ours, without "pointsman.", that it sets, and to what; "" by RESET; ALL_SETTINGS by RESET ALL."""
     asks: str = ""
-    """It asks us rather than PostgreSQL: EXPLAIN_ROUTE, LAST_ROUTE or REASONS."""
+    """It asks us rather than PostgreSQL: EXPLAIN_ROUTE, LAST_ROUTE, REASONS or SESSION_STATE."""
     explained: "StatementFacts | None" = None
     """The statement in EXPLAIN (ROUTE)."""
     as_json: bool = False
@@ -86,8 +93,10 @@ class StatementFacts:
     """The expression of primary_queries that its text matches."""
     temporary: frozenset[str] = frozenset()
     """The names of the temporary relations it creates."""
-    session_state: str = ""
-    """What it may leave behind on its session, in words for people; empty when nothing."""
+    effects: tuple[StateEffect, ...] = ()
+    """What it does to the state of its session, in the order of its text."""
+    shape: str = ""
+    """Its text without its constants, where it has effects."""
     copy_in: bool = False
     """It may put the connection into copy-in mode."""
     deallocates_all: bool = False
@@ -103,7 +112,7 @@ class StatementFacts:
             or self.own_setting
             or self.asks
             or self.temporary
-            or self.session_state
+            or self.effects
             or self.copy_in
             or self.deallocates_all
             or self.changes_catalog
@@ -115,6 +124,7 @@ class StatementFacts:
 EXPLAIN_ROUTE: Final = "explain"
 LAST_ROUTE: Final = "last_route"
 REASONS: Final = "reasons"
+SESSION_STATE: Final = "session_state"
 ALL_SETTINGS: Final = " "
 ANY_SETTING: Final = "*"
 PRIMARY_HINT: Final = "primary"
@@ -125,7 +135,7 @@ LEVEL_HINTS: Final = frozenset({"eventual", "session", "global"})
 UNREAD: Final = StatementFacts(
     kind="Unread",
     write_reason="its text could not be read",
-    session_state="unread text",
+    effects=(StateEffect(UNKNOWN, LEAVES, "a statement that could not be read", any_name=True),),
     copy_in=True,
     deallocates_all=True,
     changes_catalog=MAY_CHANGE,

@@ -4,6 +4,7 @@ import re
 from typing import Final, cast
 
 from parser.facts import ANY_NUMBER, ANY_SETTING, Call, Name
+from parser.session_state import CONTRIBUTED, FUNCTIONS
 
 Tree = dict[str, object]
 """A node of the tree, as JSON has it: {"SelectStmt": {..}}, or the fields of one."""
@@ -35,14 +36,17 @@ class Found:
     """What one pass over a statement's tree meets, at any depth."""
 
     __slots__ = (
+        "blocks",
         "calls",
         "creates",
         "depends_on_constants",
         "fields",
+        "into_temporary",
         "operators",
         "queries",
         "relations",
         "shows",
+        "state_calls",
         "temporary",
         "temporary_names",
         "types",
@@ -64,6 +68,12 @@ class Found:
         self.creates = False
         self.temporary_names: set[str] = set()
         self.depends_on_constants = False
+        self.state_calls: list[tuple[int, str, list[Tree]]] = []
+        """The calls of functions that do something to the state of the session: where, which, with what."""
+        self.into_temporary = False
+        """SELECT INTO or CREATE TABLE AS, into a temporary table."""
+        self.blocks: list[str] = []
+        """The text of a DO block."""
 
     def walk(self, tree: Tree) -> None:
         """Visit every node. A stack of our own: the depth of a client's expression must not be our recursion."""
@@ -89,7 +99,7 @@ class Found:
                         self.temporary_names.add(cast(str, item.get("relname", "")))
 
     def _call(self, node: Tree) -> None:
-        schema, name = _name(node["funcname"])
+        schema, name = name_of(node["funcname"])
         arguments = cast("list[Tree]", node.get("args", []))
         count = len(arguments)
         if node.get("agg_within_group") is True:
@@ -100,6 +110,10 @@ class Found:
         self.calls.add((schema, name, ANY_NUMBER if node.get("func_variadic") is True else count))
         if name == "current_setting":
             self._setting(arguments)
+        elif (name in FUNCTIONS and schema in ("", "pg_catalog")) or name in CONTRIBUTED:
+            self.state_calls.append((cast(int, node.get("location", 0)), name, arguments))
+            if name == "set_config":
+                self.depends_on_constants = True
 
     def _setting(self, arguments: list[Tree]) -> None:
         """The constant in current_setting('..')."""
@@ -131,7 +145,9 @@ class Found:
 
     def _into(self, node: Tree) -> None:
         self.write_reason = "it creates a table (SELECT INTO)"
-        self.creates = cast(Tree, node.get("rel", {})).get("relpersistence") != "t"
+        relation = cast(Tree, node.get("rel", {}))
+        self.creates = relation.get("relpersistence") != "t"
+        self.into_temporary = is_temporary(relation)
 
     def _do(self, node: Tree) -> None:
         """A DO block: its text is a constant to the grammar."""
@@ -139,23 +155,25 @@ class Found:
         for argument in cast("list[dict[str, Tree]]", node.get("args", [])):
             text = cast("dict[str, Tree]", argument["DefElem"].get("arg", {})).get("String", {}).get("sval", "")
             self.creates = self.creates or _DDL.search(str(text)) is not None
+            if argument["DefElem"].get("defname") == "as":
+                self.blocks.append(str(text))
 
     def _expression(self, node: Tree) -> None:
         implied = IMPLIED_OPERATORS.get(cast(str, node["kind"]))
         if implied is not None:
             self.operators.update(("", name) for name in implied)
         else:
-            self.operators.add(_name(node["name"]))
+            self.operators.add(name_of(node["name"]))
 
     def _sublink(self, node: Tree) -> None:
         if "operName" in node:
-            self.operators.add(_name(node["operName"]))
+            self.operators.add(name_of(node["operName"]))
         elif node.get("subLinkType") == "ANY_SUBLINK":
             self.operators.add(("", "="))
 
     def _sort(self, node: Tree) -> None:
         if "useOp" in node:
-            self.operators.add(_name(node["useOp"]))
+            self.operators.add(name_of(node["useOp"]))
 
     def _case(self, node: Tree) -> None:
         if "arg" in node:
@@ -167,7 +185,7 @@ class Found:
 
     def _type(self, node: Tree) -> None:
         if "names" in node:
-            self.types.add(_name(node["names"]))
+            self.types.add(name_of(node["names"]))
 
     def _column(self, node: Tree) -> None:
         fields = cast("list[dict[str, Tree]]", node["fields"])
@@ -177,10 +195,14 @@ class Found:
     def _indirection(self, node: Tree) -> None:
         for step in cast("list[dict[str, Tree]]", node["indirection"]):
             if "String" in step:
-                self.fields.add(cast(str, step["String"].get("sval", "")))
+                name = cast(str, step["String"].get("sval", ""))
+                self.fields.add(name)
+                if name in FUNCTIONS or name in CONTRIBUTED:
+                    # (1::bigint).pg_advisory_lock is a call. None of set_config(): that takes three arguments.
+                    self.state_calls.append((0, name, []))
 
     def _sample(self, node: Tree) -> None:
-        schema, name = _name(node["method"])
+        schema, name = name_of(node["method"])
         if schema not in ("", "pg_catalog") or name not in SAMPLING_METHODS:
             self.write_reason = f"its sampling method {name} is not known"
 
@@ -207,7 +229,7 @@ _VISITORS: Final = {
 }
 
 
-def _name(parts: object) -> Name:
+def name_of(parts: object) -> Name:
     """A possibly qualified name: the last part, and the schema before it; a database in front is passed over."""
     names = [part["String"].get("sval", "") for part in cast("list[dict[str, dict[str, str]]]", parts)]
     return (names[-2] if len(names) > 1 else "", names[-1])
@@ -215,3 +237,35 @@ def _name(parts: object) -> Name:
 
 def _relation_name(node: Tree) -> Name:
     return cast(str, node.get("schemaname", "")), cast(str, node["relname"])
+
+
+def is_temporary(relation: Tree) -> bool:
+    """Whether a relation that a statement creates is the session's own, by what is written of it."""
+    return relation.get("relpersistence") == "t" or is_temporary_schema(cast(str, relation.get("schemaname", "")))
+
+
+def is_temporary_schema(schema: str) -> bool:
+    """pg_temp, or the name that it really has: no other schema may be called so."""
+    return schema == "pg_temp" or schema.startswith("pg_temp_")
+
+
+def constant_of(node: Tree) -> str:
+    """A constant's text: {"sval": {"sval": "on"}, "location": 3}."""
+    for part in node.values():
+        if isinstance(part, dict):
+            return str(next(iter(part.values()), ""))
+    return ""
+
+
+def options_of(explain: Tree) -> dict[str, str]:
+    """EXPLAIN's options by name; one without a value is on."""
+    found: dict[str, str] = {}
+    for option in cast("list[dict[str, Tree]]", explain.get("options", [])):
+        element = option["DefElem"]
+        argument = cast("dict[str, Tree]", element.get("arg", {}))
+        value = "true"
+        for kind, node in argument.items():
+            # 0 is left out of the JSON.
+            value = constant_of(node) if kind == "A_Const" else str(next(iter(node.values()), "0"))
+        found[str(element["defname"]).lower()] = value.lower()
+    return found

@@ -16,6 +16,7 @@ from routing.function_hazards import Functions
 from routing.functions import LANGUAGES_TRUSTED
 from routing.relation_hazards import QUALIFIED, Relations, condition
 from routing.rows import NOTHING_SAID, Overrides, Rows, Type
+from routing.state_functions import leaving_state
 
 _CHECK: Final = re.compile(r"CHECK \((.*)\)( NOT VALID)?", re.DOTALL)
 
@@ -29,6 +30,7 @@ def assemble(
     functions: hazards are spread until no more come up.
     """
     functions = Functions(rows.functions, overrides)
+    leaving = leaving_state(rows.functions)
     types: dict[int, str] = {}
     tainted: dict[int, str] = {}
     while True:
@@ -44,6 +46,7 @@ def assemble(
             ),
             attributes=functions.attributes(),
             settings=rows.settings,
+            leaving_state=leaving,
             hazard=_everywhere(rows, tainted),
         )
         types = _types(rows, catalog, functions.hazards, tainted, texts)

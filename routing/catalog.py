@@ -48,6 +48,8 @@ class Catalog(msgspec.Struct, frozen=True):
     """Hazards of functions that can be called as `row.name`."""
     settings: dict[str, dict[str, str]] = {}
     """By name (SETTINGS): the value for each role that has one of its own, and at "" that of all others."""
+    leaving_state: frozenset[str] = frozenset()
+    """Functions that may leave something on the session that calls them."""
     hazard: str = ""
     """What makes every statement unfit for a standby, such as an implicit cast over a volatile function."""
 

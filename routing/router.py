@@ -61,7 +61,7 @@ def decide(facts: StatementFacts, catalog: Catalog | None, path: SearchPath = AN
     """Route one string of SQL that stands outside a transaction."""
     if facts.asks:
         return ASKS
-    if facts.hint in HINTED and facts.session_state == "":
+    if facts.hint in HINTED and not facts.effects:
         return HINTED[facts.hint]
     read_only = facts.transaction is not None and begins_read_only(facts.transaction)
     if facts.write_reason and not read_only:
@@ -114,6 +114,7 @@ class Router:
         self._own_path: Final = path
         self._path = path
         self._decisions: dict[StatementFacts, Decision] = {}
+        self._leaving_state: dict[StatementFacts, bool] = {}
         self._suspended_at = 0.0
         self.isolation = ""
         """That of its role's transactions, "" where nothing is set."""
@@ -162,6 +163,20 @@ class Router:
     def _use(self, catalog: Catalog | None) -> None:
         self.catalog = catalog
         self._decisions = {}
+        self._leaving_state = {}
+
+    def leaves_state(self, facts: StatementFacts) -> bool:
+        """Whether a function that it calls may leave something on its session, or is not known yet."""
+        known = self._leaving_state.get(facts)
+        if known is None:
+            catalog = self.catalog
+            known = catalog is None or any(
+                name in catalog.leaving_state or name not in catalog.functions for _, name, _ in facts.calls
+            )
+            if len(self._leaving_state) >= DECISIONS_MAX:
+                self._leaving_state = {}
+            self._leaving_state[facts] = known
+        return known
 
     def route(self, facts: StatementFacts) -> Decision:
         """The decision for `facts` under the present catalog."""

@@ -14,6 +14,19 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from middleware.config.worker import NodeShare, RoutePolicy, WorkerSettings
+from parser.session_state import (
+    CURSORS,
+    LIBRARIES,
+    LISTEN,
+    LOCKS,
+    PREPARED,
+    ROLES,
+    SEED,
+    SEQUENCES,
+    SETTINGS,
+    TEMPORARY,
+    UNKNOWN,
+)
 from routing.rows import Overrides
 
 WORKERS_MAX: Final = 256
@@ -43,11 +56,44 @@ Balance = Literal["least_outstanding", "round_robin", "random"]
 ReadFromPrimary = Literal["never", "fallback", "always"]
 Switch = Literal["on", "off"]
 TransactionReads = Literal["primary", "until_write"]
+StateWarnings = Literal["client", "log", "off"]
+# What may be done about a piece of session state; only what can be replayed can be tracked.
+Tracked = Literal["track", "pin", "reject", "allow"]
+Pinned = Literal["pin", "reject", "allow"]
 
 
 def _one_of(default: object, kind: object) -> Any:
     *names, last = (f'"{name}"' for name in get_args(kind))
     return _setting(default, f"{', '.join(names)} or {last}")
+
+
+QUIET: Final = (
+    "application_name",
+    "bytea_output",
+    "check_function_bodies",
+    "client_encoding",
+    "client_min_messages",
+    "datestyle",
+    "default_table_access_method",
+    "default_tablespace",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "intervalstyle",
+    "jit",
+    "lock_timeout",
+    "quote_all_identifiers",
+    "restrict_nonsystem_relation_kind",
+    "row_security",
+    "search_path=",
+    "standard_conforming_strings",
+    "statement_timeout",
+    "synchronize_seqscans",
+    "timezone",
+    "transaction_timeout",
+    "xmloption",
+)
+"""What drivers and tools SET by themselves at connect: replayed like the others, and told to the log alone."""
 
 
 class _Table(BaseModel):
@@ -93,6 +139,37 @@ class NodeSettings(_Table):
     zone: str = _setting("", "a string")
 
 
+class SessionStateSettings(_Table):
+    """[session_state]: what is done about each class of it; None as POLICIES has it, in a rule as the top level has."""
+
+    settings: Tracked | None = _one_of(None, Tracked)
+    roles: Tracked | None = _one_of(None, Tracked)
+    prepared_statements: Tracked | None = _one_of(None, Tracked)
+    listen: Pinned | None = _one_of(None, Pinned)
+    advisory_locks: Pinned | None = _one_of(None, Pinned)
+    temporary_tables: Pinned | None = _one_of(None, Pinned)
+    hold_cursors: Pinned | None = _one_of(None, Pinned)
+    libraries: Pinned | None = _one_of(None, Pinned)
+    random_seed: Pinned | None = _one_of(None, Pinned)
+    sequences: Pinned | None = _one_of(None, Pinned)
+    unknown: Tracked | None = _one_of(None, Tracked)
+
+
+POLICIES: Final = {
+    SETTINGS: "track",
+    ROLES: "track",
+    PREPARED: "track",
+    LISTEN: "pin",
+    LOCKS: "pin",
+    TEMPORARY: "pin",
+    CURSORS: "pin",
+    LIBRARIES: "pin",
+    SEED: "pin",
+    SEQUENCES: "allow",
+    UNKNOWN: "track",
+}
+
+
 class RouteSettings(_Table):
     """[[routes]]: what holds for the clients of a database, user or application; None as the top level has it."""
 
@@ -107,6 +184,8 @@ class RouteSettings(_Table):
     session_affinity: Switch | None = _one_of(None, Switch)
     transaction_reads: TransactionReads | None = _one_of(None, TransactionReads)
     prefer: tuple[str, ...] = _setting((), "a list of names of nodes")
+    session_state: SessionStateSettings = _setting(SessionStateSettings(), "a table")
+    session_state_warnings: StateWarnings | None = _one_of(None, StateWarnings)
 
     def patterns(self) -> dict[str, str | None]:
         """Whom it is for, by key."""
@@ -169,6 +248,9 @@ class Settings(BaseSettings):
     primary_functions: tuple[str, ...] = _setting((), "a list of regular expressions")
     safe_functions: tuple[str, ...] = _setting((), "a list of regular expressions")
     primary_queries: tuple[str, ...] = _setting((), "a list of regular expressions")
+    session_state: SessionStateSettings = _setting(SessionStateSettings(), "a table")
+    session_state_warnings: StateWarnings = _one_of("client", StateWarnings)
+    session_state_quiet: tuple[str, ...] = _setting(QUIET, "a list of names of settings, or name=value")
     log: LogSettings = _setting(LogSettings(), "a table")
     health_check: HealthCheckSettings = _setting(..., "a table [health_check]")
     nodes: dict[str, NodeSettings] = _setting(..., "at least one table [nodes.NAME]", min_length=1)
@@ -234,6 +316,7 @@ class Settings(BaseSettings):
             server_reset_query=self.server_reset_query,
             max_replica_lag_bytes=self.max_replica_lag_bytes,
             primary_queries=self.primary_queries,
+            state_quiet=tuple(name.lower() for name in self.session_state_quiet),
             zone=self.zone,
             nodes={name: NodeShare(node.weight, node.zone) for name, node in self.nodes.items()},
             policies=self.policies(),
@@ -262,6 +345,11 @@ class Settings(BaseSettings):
             session_affinity=resolved("session_affinity") == "on",
             transaction_reads=resolved("transaction_reads"),
             prefer=rule.prefer,
+            state=tuple(
+                (name, getattr(rule.session_state, name) or getattr(self.session_state, name) or default)
+                for name, default in POLICIES.items()
+            ),
+            state_warnings=resolved("session_state_warnings"),
         )
 
 

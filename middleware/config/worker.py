@@ -33,6 +33,10 @@ class RoutePolicy(msgspec.Struct, frozen=True):
     """Reads of a read-write transaction: "primary", or where others go "until_write"."""
     prefer: tuple[str, ...]
     """The nodes that are asked first."""
+    state: tuple[tuple[str, str], ...] = ()
+    """What is done about each class of session state: "track", "pin", "reject" or "allow"."""
+    state_warnings: str = "client"
+    """Who is told of it: "client" (and the log), the "log" alone, or "off"."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -64,6 +68,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """0 for no bound."""
     primary_queries: tuple[str, ...]
     """Regular expressions: a statement in which one is found goes to the primary."""
+    state_quiet: tuple[str, ...]
+    """Settings, in lower case, whose SET only the log is told of; `name=value` for one value alone."""
     zone: str
     """Where this Pointsman runs; "" where no zone is preferred."""
     nodes: dict[str, NodeShare]

@@ -20,7 +20,7 @@ from middleware.pool.server_connection import (
     Borrower,
     ServerConnection,
 )
-from middleware.session.parameters import NONE
+from middleware.session.parameters import NONE, StartupParameters
 from middleware.session.server_login import ServerLogin
 
 TroubleReport = Callable[[str, str], None]
@@ -39,6 +39,10 @@ class NodeState:
         self.fresh_as_of = float("-inf")
         """A standby has replayed all that was committed by this moment (time.monotonic())."""
         self.lag_bytes: int | None = None
+
+
+FITTING_MAX: Final = 16
+"""How many idle servers are looked at for one that needs no change of settings."""
 
 
 class Pool:
@@ -74,10 +78,15 @@ class Pool:
         """Servers that are connected, and neither idle nor lent."""
         self._last_error: PointsmanError = ConnectionLost(f'could not connect to node "{self.node}"')
 
-    def lease(self, client: Borrower) -> ServerConnection | None:
-        """A server for `client` now, or None: it will hear lent() or not_lent(), and not before this call returns."""
+    def lease(self, client: Borrower, parameters: StartupParameters) -> ServerConnection | None:
+        """A server for `client` now, or None: it will hear lent() or not_lent(), and not before this call returns.
+
+        One that has `parameters` already, if there is one among those used last.
+        """
         plan = self.plan
         now = self._clock.now
+        if plan.idle and plan.idle[-1][0].session.parameters is not parameters and not plan.waiting:
+            self._bring_forward(parameters)
         taken = plan.take()
         if taken is not None:
             server, idle_since = taken
@@ -92,6 +101,14 @@ class Pool:
         plan.waiting.append((client, now + self._settings.query_wait_timeout_s))
         self._open_what_is_needed(now)
         return None
+
+    def _bring_forward(self, parameters: StartupParameters) -> None:
+        """Have the server that is lent next be one that needs no change of settings."""
+        idle = self.plan.idle
+        for index in range(len(idle) - 2, max(-1, len(idle) - FITTING_MAX), -1):
+            if idle[index][0].session.parameters is parameters:
+                idle.append(idle.pop(index))
+                return
 
     def failing(self) -> bool:
         """Whether nothing is open, and the last try has just failed."""
@@ -119,6 +136,13 @@ class Pool:
         self.plan.lent.discard(server)
         server.session.dirty = server.session.dirty or "abandoned transaction"
         server.ask(b"ROLLBACK")
+        self._reset(server)
+
+    def clean(self, server: ServerConnection) -> None:
+        """Its client has gone while we asked it something about that client's state."""
+        server.take_back()
+        server.session.dirty = server.session.dirty or "unknown state"
+        self.plan.lent.discard(server)
         self._reset(server)
 
     def cancel_arrived(self, server: ServerConnection) -> None:
@@ -183,6 +207,7 @@ class Pool:
             # DISCARD ALL has dropped its statements and put its settings back to those of its login.
             session.dirty = ""
             session.statements.clear()
+            session.prepared.clear()
             session.unnamed = None
             session.parameters = NONE
         self._arrived(server)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Final, cast
 from middleware.errors import ConnectionLost, LoginRefused, PointsmanError
 from middleware.session.parameters import NONE, Interned, StartupParameters
 from middleware.session.prepared import ClientStatements
-from middleware.session.server import HIDDEN, ServerSession, error_fields
+from middleware.session.server import (
+    HIDDEN,
+    HIDDEN_ASK,
+    HIDDEN_LAST,
+    HIDDEN_TRY,
+    SYNC_UNSEEN,
+    ServerSession,
+    error_fields,
+)
 from middleware.session.server_login import ServerLogin
 from middleware.wire.build import TERMINATE_MESSAGE, message
 from middleware.wire.codes import QUERY
@@ -163,6 +171,24 @@ class ServerConnection:
         self.session.expected.append(HIDDEN)
         return message(QUERY, sql + b"\0")
 
+    def tried(self, sql: bytes) -> bytes:
+        """The same of one that may fail: then things are as they were."""
+        self.session.expected.append(HIDDEN_TRY)
+        return message(QUERY, sql + b"\0")
+
+    def behind(self, sql: bytes) -> bytes:
+        """The same behind a batch that has just been put down, whose client is to hear the end of both as one."""
+        expected = self.session.expected
+        expected.pop()
+        expected.extend((SYNC_UNSEEN, HIDDEN_LAST))
+        return message(QUERY, sql + b"\0")
+
+    def inspect(self, sql: bytes) -> None:
+        """Ask it something whose rows are then in its session's `answer`."""
+        self.session.answer = []
+        self.session.expected.append(HIDDEN_ASK)
+        self.transport.write(message(QUERY, sql + b"\0"))
+
     def settings_for(self, parameters: StartupParameters, interned: Interned) -> bytes:
         """The message that gives it a client's settings, to be written in front of the client's own; may be empty."""
         session = self.session
@@ -201,6 +227,9 @@ class ServerConnection:
         self.state = LENT
         self.client = client
         self.session.owner = statements
+        if self.session.reported_before:
+            # The node's settings were reloaded meanwhile.
+            self.session.reported_before.clear()
 
     def take_back(self) -> None:
         client = self.client
@@ -210,6 +239,7 @@ class ServerConnection:
         self.client = None
         self.session.owner = None
         self.session.watch_deallocate = False
+        self.session.deallocating = b""
         self.resume_reading()
 
     def fail(self, error: PointsmanError) -> None:

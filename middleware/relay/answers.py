@@ -3,20 +3,20 @@
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from healthcheck.topology import Node, Role
 from middleware.pool.pool import NodeState
 from middleware.relay.freshness import NEVER
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY
 from middleware.session.answers import Answerer, rows
-from parser.facts import LAST_ROUTE, REASONS, StatementFacts
+from parser.facts import LAST_ROUTE, REASONS, SESSION_STATE, StatementFacts
 from routing.explain import Explanation, Step, explain
 from routing.router import IN_TRANSACTION, Decision, Target
 
 if TYPE_CHECKING:
     from middleware.relay.client_connection import ClientConnection
 
-TEMPORARY: Final = Decision(Target.PRIMARY, "its session has created temporary tables")
 ASKED_FOR_PRIMARY: Final = Decision(Target.PRIMARY, "its session asks for the primary (pointsman.route)")
 AS_READER: Final = {
     "never": "takes no read that a standby may serve",
@@ -24,6 +24,9 @@ AS_READER: Final = {
     "always": "may take it",
 }
 ASKED_FOR_STANDBY: Final = Decision(Target.STANDBY, "its session asks for a standby (pointsman.route)")
+
+
+STATE_COLUMNS: Final = ("application_name", "user", "database", "state", "action", "statements")
 
 
 class RouteAnswers(Answerer):
@@ -39,12 +42,19 @@ class RouteAnswers(Answerer):
             return rows(("pointsman.last_route",), [(self.last_route(),)])
         if facts.asks == REASONS:
             return rows(("reason", "statements", "share", "hint"), self._client.relay.shared_reasons.table())
+        if facts.asks == SESSION_STATE:
+            return rows(STATE_COLUMNS, self._states())
         explained = facts.explained
         assert explained is not None
         explanation = self._explain(explained)
         if facts.as_json:
             return rows(("QUERY PLAN",), [(msgspec.json.format(msgspec.json.encode([explanation])).decode(),)])
         return rows(("QUERY PLAN",), [(line,) for line in explanation.lines()])
+
+    def _states(self) -> list[tuple[str | int, ...]]:
+        uses = self._client.relay.shared_states
+        # An answer has at least one line.
+        return [astuple(use) for use in uses] or [("", "", "", "none", "", 0)]
 
     def last_route(self) -> str:
         """Where its last statement went, and why; "" before the first."""

@@ -164,7 +164,7 @@ class Arrival(Borrower):
         pool = route.primary or route.standby(Marks())
         if pool is None:
             raise NO_PRIMARY
-        server = pool.lease(self)
+        server = pool.lease(self, self._parameters)
         if server is None:
             self._pool = pool
         else:

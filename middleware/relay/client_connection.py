@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from middleware.config import RoutePolicy
-from middleware.errors import Canceled, PointsmanError, ShuttingDown, TooManyConnections
+from middleware.errors import Canceled, ConnectionLost, PointsmanError, ShuttingDown, TooManyConnections
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import LENT, ServerConnection
 from middleware.relay.answers import RouteAnswers
@@ -27,16 +27,21 @@ from middleware.relay.client_routing import ClientRouting
 from middleware.relay.freshness_wait import FreshnessWait
 from middleware.relay.intake import Intake
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
+from middleware.relay.policies import NAME_BYTES_MAX
 from middleware.relay.relay import NO_PRIMARY, NO_READER, NO_STANDBY, NONE_SERVED, Relay
+from middleware.relay.session_state import SessionState
+from middleware.relay.state_warnings import StateWarnings
 from middleware.relay.transaction import ENDED
 from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
 from middleware.session.client import ClientSession
+from middleware.session.inspection import findings
 from middleware.session.parameters import StartupParameters
 from middleware.session.server import (
     COPY_BEGUN,
     DEALLOCATED,
     FAILED,
     FATAL,
+    HIDDEN_LAST,
     HOLD_FAILED,
     HOLD_FOR_QUERY,
     HOLD_OVER,
@@ -48,11 +53,15 @@ from middleware.session.server import (
     SYNC,
     SYNC_UNSEEN,
 )
-from middleware.wire.build import READY_IDLE, SYNC_MESSAGE, error_response, notice
-from middleware.wire.codes import QUERY
+from middleware.wire.build import FLUSH_MESSAGE, READY_IDLE, SYNC_MESSAGE, error_response, message, notice
+from middleware.wire.codes import PARSE, QUERY
 from routing.router import STANDBY, Target
 
 log: Final = structlog.get_logger("client")
+
+REFUSED_QUERY: Final = message(QUERY, b"refused by pointsman\0")
+"""What no server can read: its error is then shown as ours, and its transaction has failed."""
+REFUSED_PARSE: Final = message(PARSE, b"\0refused by pointsman\0\0\0") + FLUSH_MESSAGE
 
 LEAVING_S: Final = 2.0
 """How long a client that sends no more is waited for, and its statement let run."""
@@ -69,6 +78,7 @@ class ClientConnection(Intake):
         "_gathering",
         "_held",
         "_held_data",
+        "_held_up",
         "_leaving",
         "_left",
         "_on_primary",
@@ -85,6 +95,7 @@ class ClientConnection(Intake):
         "secret",
         "server",
         "session",
+        "state",
         "user",
     )
 
@@ -117,6 +128,17 @@ class ClientConnection(Intake):
         self._aim: Target | None = None
         """Where that is to go."""
         self._wait: Final = FreshnessWait(relay, policy, self)
+        known = dict(parameters.values)
+        name = known.get(b"application_name", b"")[:NAME_BYTES_MAX].decode(errors="replace")
+        who = (name, user.decode(errors="replace"), database.decode(errors="replace"))
+        self.state: Final = SessionState(
+            policy,
+            parameters,
+            user,
+            self.session.statements,
+            relay.parameters,
+            StateWarnings(policy, relay.quiet, who, relay.states),
+        )
         self.answers: Final = RouteAnswers(self)
         self.session.answerer = self.answers
         self._on_primary = False
@@ -125,6 +147,8 @@ class ClientConnection(Intake):
         """The pool in whose queue it waits."""
         self._held: Batch | None = None
         self._held_data = b""
+        self._held_up = False
+        """It waits for what PostgreSQL says of its session's state."""
         self._gathering: Batch | None = None
         self._left = 0
         """Bytes of a message that are passed on, or dropped, unseen."""
@@ -204,7 +228,7 @@ class ClientConnection(Intake):
             return False
         routing = self.routing
         facts = session.facts_of(data[5:-1])
-        if facts.special or routing.own.special:
+        if facts.special or routing.own.special or (facts.calls and routing.router.leaves_state(facts)):
             return False
         decision = routing.router.route(facts)
         server = self.server
@@ -221,7 +245,7 @@ class ClientConnection(Intake):
                     return False
             if pool is None:
                 return False
-            server = pool.lease(self)
+            server = pool.lease(self, self.session.parameters)
             if server is None:
                 # The batch waits for it here: choosing again would be another turn, and a pool that has no server yet
                 # would never be the one that is chosen the second time.
@@ -263,7 +287,7 @@ class ClientConnection(Intake):
                 self.close()
             return False
         server = self.server
-        error = self.routing.set_own(batch) if batch.special else None
+        error = (self.routing.set_own(batch) or self.state.refuses(batch)) if batch.special else None
         if server is None:
             if self._draining:
                 self.terminate()
@@ -276,11 +300,39 @@ class ClientConnection(Intake):
             if batch.state == COMPLETE:
                 self.transport.write(READY_IDLE)
             return True
-        if self._must_leave(server, batch):
+        if error is not None and server.session.status != IN_FAILED_TRANSACTION:
+            return self._refuse_batch(server, batch, data, error)
+        if (not self.state.pinned and self._must_leave(server, batch)) or self._must_wait(server, batch):
             self._held, self._held_data = batch, data
             return False
         self._send(server, batch, data)
         return batch.state != HELD
+
+    def _must_wait(self, server: ServerConnection, batch: Batch) -> bool:
+        """Whether what a batch does to the session's state is clear only when all before it is answered."""
+        if not (batch.special or batch.sql_names) or self._sent_open or not server.session.expected:
+            return False
+        return self.state.concerns(batch)
+
+    def _refuse_batch(self, server: ServerConnection, batch: Batch, data: bytes, error: PointsmanError) -> bool:
+        """Have the server fail in its place, so that its transaction fails with it. False: held until that can be."""
+        peer = server.session
+        if peer.expected:
+            self._held, self._held_data = batch, data
+            return False
+        self.session.take_back(batch)
+        peer.substitute = error_response(error, "ERROR")
+        peer.unnamed = None
+        if batch.state == COMPLETE or batch.hold == HOLD_FOR_QUERY:
+            batch.state = COMPLETE
+            peer.expected.append(SYNC)
+            server.transport.write(REFUSED_QUERY)
+        else:
+            batch.state = FULL
+            self._sent_open = True
+            server.transport.write(REFUSED_PARSE)
+        self._left = batch.left
+        return True
 
     def _must_leave(self, server: ServerConnection, batch: Batch) -> bool:
         """Whether a batch must not go to the server it has: it is held until that was given back."""
@@ -359,7 +411,7 @@ class ClientConnection(Intake):
         if pool is None:
             self._fail_batch(batch, NO_PRIMARY)
             return True
-        server = pool.lease(self)
+        server = pool.lease(self, self.session.parameters)
         if server is None:
             self._hold(batch, data, pool)
             return False
@@ -402,6 +454,7 @@ class ClientConnection(Intake):
         return prefix
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
+        fresh = not self.routing.saw
         if batch.facts:
             if self.routing.sends(batch, server.pool, self._on_primary):
                 self.wrote = True
@@ -413,11 +466,43 @@ class ClientConnection(Intake):
                 and not server.session.mid_message()
             ):
                 self.transport.write(notice(f"statement routed to {self.answers.last_route()}"))
+        behind = b""
+        calls = self.routing.leaves_state(batch)
+        if batch.special or batch.sql_names or calls:
+            prefix, behind = self._keep_state(server, batch, prefix, fresh)
+            if calls:
+                self.state.calls(server.session)
         out = self.session.emit(batch, data, server.session)
         self._left = batch.left
         self._sent_open = self.session.batch_open
+        if behind and batch.state == COMPLETE:
+            out += server.behind(behind)
         if out:
             server.transport.write(prefix + out if prefix else out)
+
+    def _keep_state(self, server: ServerConnection, batch: Batch, prefix: bytes, fresh: bool) -> tuple[bytes, bytes]:
+        """Note what a batch does to the session's state; what goes in front of it, and the SQL that goes behind it."""
+        state, peer = self.state, server.session
+        behind = b""
+        if peer.status != IN_FAILED_TRANSACTION:
+            behind = state.behind(batch)
+            if not self._sent_open:
+                names = state.named(batch, peer)
+                for sql in state.before(batch, peer, fresh):
+                    prefix += server.tried(sql)
+                for name, whole in names:
+                    prefix += self.session.put_in_place(name, whole, peer)
+        state.sends(batch, peer)
+        self._warn()
+        return prefix, behind
+
+    def _warn(self) -> None:
+        """Tell the client what it has not been told yet of its session's state, unless within a message."""
+        pending = self.state.warnings.pending
+        if pending and (self.server is None or not self.server.session.mid_message()):
+            if not self.session.parameters.hears_no_warnings:
+                self.transport.write(b"".join(pending))
+            pending.clear()
 
     # From the pool
 
@@ -459,7 +544,7 @@ class ClientConnection(Intake):
                 return
         else:
             # The standby has failed it; what a standby may run, the primary may.
-            server = primary.lease(self)
+            server = primary.lease(self, self.session.parameters)
             if server is None:
                 self._hold(batch, data, primary)
                 return
@@ -497,10 +582,10 @@ class ClientConnection(Intake):
             self.session.unsettled.clear()
         if events & READY and not self._sent_open and not self._left:
             if server.session.at_rest():
-                self._release(server)
+                self._rest(server)
             elif self._held is not None and not server.session.expected:
                 self._reconsider(server)
-        if events & HOLD_OVER:
+        if events & HOLD_OVER and not self.state.asking:
             self.unblock()
         if self._leaving:
             self._leave()
@@ -521,6 +606,7 @@ class ClientConnection(Intake):
             return
         if events & DEALLOCATED:
             session.statements.named.clear()
+            session.statements.sql.clear()
             session.statements.forget_unnamed()
         if events & STALE_PLAN:
             session.plan_went_stale()
@@ -531,21 +617,77 @@ class ClientConnection(Intake):
             session.copying = True
             server.session.uncertain = True
         if events & FAILED:
+            self.state.failed()
             if session.copying and not server.session.copy_in:
                 session.copy_failed()
             elif server.session.skipping:
                 session.failed()
 
+    def _rest(self, server: ServerConnection) -> None:
+        """All is answered, and no transaction open: find out what that has led to, and give the server back."""
+        state, peer = self.state, server.session
+        if state.asking:
+            rows = peer.answer
+            state.learn(None if rows is None else findings(rows), peer)
+            if rows is None:
+                log.warning("the state of a session could not be asked for", user=self.user, database=self.database)
+            self._settle(state)
+        elif state.touched(peer):
+            sql = state.settle(peer)
+            if sql:
+                self._held_up = True
+                self.hold_up()
+                server.inspect(sql)
+                return
+            self._settle(state)
+        if state.pinned:
+            self._stay(server)
+        else:
+            self._release(server)
+
+    def _settle(self, state: SessionState) -> None:
+        """Go by what was found out."""
+        self.session.parameters = state.parameters
+        self.routing.settle(state.parameters, state.why() if state.pinned else "")
+        self._warn()
+
+    def _stay(self, server: ServerConnection) -> None:
+        """Keep the server, though nothing is under way."""
+        self.routing.left(server.pool, self._on_primary, self.wrote)
+        self.wrote = False
+        self.session.returned()
+        if self._draining:
+            self.terminate()
+        elif server.pool.plan.closed:
+            self.refuse(ConnectionLost(f'node "{server.pool.node}" is no longer used'))
+        elif server.session.parameters is not self.session.parameters:
+            setup = server.settings_for(self.session.parameters, self.relay.parameters)
+            if setup:
+                server.transport.write(setup)
+                return
+        self._go_on()
+
     def _release(self, server: ServerConnection) -> None:
         """Give the server back, and go on with what waited for that."""
         self._leave_server(server)
+        self.state.returned()
         server.pool.give_back(server)
-        batch, data = self._held, self._held_data
-        if batch is None:
+        if self._held is None:
             self.session.returned()
             if self._draining:
                 self.terminate()
+                return
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Look at what has waited."""
+        batch, data = self._held, self._held_data
+        if batch is None:
+            if self._held_up:
+                self._held_up = False
+                self.unblock()
             return
+        self._held_up = False
         self._held, self._held_data = None, b""
         if self._dispatch(batch, data):
             self.unblock()
@@ -573,16 +715,18 @@ class ClientConnection(Intake):
         """The server's connection is gone. Outside a transaction the client is told, and goes on."""
         self._leave_server(server)
         peer = server.session
-        if self._closed or peer.mid_message() or peer.status != IDLE:
-            # Within a transaction its next statements would run, and commit, without the ones before.
+        if self._closed or peer.mid_message() or peer.status != IDLE or self.state.lost_with(peer):
+            # Its session's state is gone too, or what has become of it. Within a transaction its next statements would
+            # run, and commit, without the ones before.
             if peer.mid_message():
                 self.close()
             else:
                 self.refuse(error)
             return
+        self.state.returned()
         session = self.session
         session.unsettled.clear()
-        unanswered = peer.expected.count(SYNC)
+        unanswered = peer.expected.count(SYNC) + peer.expected.count(HIDDEN_LAST)
         out = (error_response(error, "ERROR") + READY_IDLE) * unanswered
         if self._sent_open and not session.discarding:
             out += error_response(error, "ERROR")
@@ -602,7 +746,10 @@ class ClientConnection(Intake):
         """Whether whole batches that the client has sent are still to be answered."""
         if self._closed or self.session.copying:
             return False
-        return self._held is not None or (self.server is not None and SYNC in self.server.session.expected)
+        if self._held is not None or self.server is None:
+            return self._held is not None
+        expected = self.server.session.expected
+        return SYNC in expected or HIDDEN_LAST in expected
 
     def _goodbye(self) -> bool:
         """The client will send no more; whether it is still owed something.
@@ -638,7 +785,8 @@ class ClientConnection(Intake):
     def drain(self) -> None:
         """Go when nothing is under way."""
         self._draining = True
-        if self.server is None and self._held is None:
+        server = self.server
+        if self._held is None and (server is None or (bool(self.state.pinned) and server.session.at_rest())):
             self.terminate()
 
     def terminate(self) -> None:
@@ -678,7 +826,9 @@ class ClientConnection(Intake):
         """The client is gone, its server may be busy."""
         self._leave_server(server)
         session = server.session
-        if self._sent_open or self._left or session.expected or session.copy_in or session.mid_message():
+        if session.expected and session.only_ours() and not self._sent_open and not self._left:
+            server.pool.clean(server)
+        elif self._sent_open or self._left or session.expected or session.copy_in or session.mid_message():
             if server.state == LENT:
                 # Its statement would run on to its end: nobody waits for that.
                 send_cancel(self.relay, server)

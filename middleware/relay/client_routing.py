@@ -9,7 +9,7 @@ from typing import Final
 from middleware.config import RoutePolicy
 from middleware.errors import PointsmanError
 from middleware.pool.pool import Pool
-from middleware.relay.answers import ASKED_FOR_PRIMARY, TEMPORARY
+from middleware.relay.answers import ASKED_FOR_PRIMARY
 from middleware.relay.balance import Route
 from middleware.relay.freshness import EVENTUAL, GLOBAL, LEVELS, NEVER, PRIMARY, SESSION, Marks
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
@@ -18,7 +18,7 @@ from middleware.relay.relay import Relay
 from middleware.relay.transaction import FRESH, NONE, Transaction
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.parameters import StartupParameters
-from parser.facts import BEGIN, CHANGES, EMPTY, LEVEL_HINTS, UNCHANGED, StatementFacts
+from parser.facts import ALL_SETTINGS, BEGIN, CHANGES, EMPTY, LEVEL_HINTS, UNCHANGED, StatementFacts
 from routing.router import (
     HINTED,
     IN_TRANSACTION,
@@ -42,15 +42,16 @@ class ClientRouting:
         "_parameters",
         "_relay",
         "_route",
-        "_saw",
         "_user",
         "confined",
         "last_facts",
         "last_node",
         "marks",
         "own",
+        "pinned",
         "policy",
         "router",
+        "saw",
         "transaction",
     )
 
@@ -66,14 +67,12 @@ class ClientRouting:
         self._relay: Final = relay
         self._user: Final = user
         self._database: Final = database
-        self._parameters: Final = parameters
+        self._parameters = parameters
         self._route: Route | None = None
-        self._saw = False
+        self.saw = False
         """Its server has been asked something since it was lent."""
         self._changes_catalog = UNCHANGED
-        self.router: Final[Router] = relay.router(
-            database.decode(errors="replace"), user.decode(errors="replace"), parameters.path_for(user)
-        )
+        self.router: Router = self._router_for(parameters)
         self.own: Final = own
         self.policy: Final = policy
         self._max_replica_lag_s: Final = policy.max_replica_lag_s
@@ -81,9 +80,32 @@ class ClientRouting:
         self.transaction: Final = Transaction()
         self.confined: Decision | None = TOO_STRICT if parameters.isolation == SERIALIZABLE else None
         """Why all its reads stay on the primary; None while they need not."""
+        self.pinned = ""
+        """What keeps it on its server, in words."""
         self.last_node = ""
         self.last_facts: StatementFacts = EMPTY
         """Its last statement, and where it went."""
+
+    def _router_for(self, parameters: StartupParameters) -> Router:
+        user = self._user
+        return self._relay.router(
+            self._database.decode(errors="replace"), user.decode(errors="replace"), parameters.path_for(user)
+        )
+
+    def settle(self, parameters: StartupParameters, pinned: str) -> None:
+        """What its transactions have led to: its settings, and what keeps it on its server ("" for nothing)."""
+        if parameters is not self._parameters:
+            self._parameters = parameters
+            self.router = self._router_for(parameters)
+        # They follow ROLLBACK, as PostgreSQL's own do.
+        self.own.set(ALL_SETTINGS, "")
+        for name, value in parameters.own:
+            self.own.set(name, value)
+        self.pinned = pinned
+        if pinned:
+            self.confined = Decision(Target.PRIMARY, f"{PINNED} ({pinned})")
+        else:
+            self.confined = TOO_STRICT if parameters.isolation == SERIALIZABLE else None
 
     def nodes(self) -> Route:
         """Where it may go under the present topology."""
@@ -138,6 +160,10 @@ class ClientRouting:
             return False
         isolation = isolation or self._parameters.isolation or self.router.isolation
         return isolation in EACH_ITS_SNAPSHOT
+
+    def leaves_state(self, batch: Batch) -> bool:
+        """Whether it calls a function that may leave something on its session."""
+        return any(facts.calls and self.router.leaves_state(facts) for facts in batch.facts)
 
     def level(self, batch: Batch) -> int:
         """The level of consistency of a batch: its session's, or that of the hints in it where all have one."""
@@ -208,7 +234,7 @@ class ClientRouting:
             if self.transaction.phase != NONE or facts.transaction is not None:
                 self._note_transaction(batch, facts, decision.target is STANDBY, on_primary)
             if facts.transaction is None and not facts.asks:
-                self._saw = True
+                self.saw = True
         facts = batch.facts[-1]
         if not facts.asks:
             self.last_node, self.last_facts = pool.node, facts
@@ -225,7 +251,7 @@ class ClientRouting:
 
     def sends_query(self, facts: StatementFacts, decision: Decision, pool: Pool, on_primary: bool) -> None:
         """The same for a Query that is nothing special, without a Batch made for it."""
-        self._saw = True
+        self.saw = True
         self.last_node, self.last_facts = pool.node, facts
         if not on_primary:
             pool.state.reads += 1
@@ -267,8 +293,6 @@ class ClientRouting:
     def _note_special(self, facts: StatementFacts) -> None:
         if facts.changes_catalog > self._changes_catalog:
             self._changes_catalog = facts.changes_catalog
-        if facts.temporary:
-            self.confined = TEMPORARY
 
     def _note_transaction(self, batch: Batch, facts: StatementFacts, reads: bool, on_primary: bool) -> None:
         if not batch.executes:
@@ -291,15 +315,15 @@ class ClientRouting:
         return self._changes_catalog == CHANGES
 
     def left(self, pool: Pool, on_primary: bool, wrote: bool) -> None:
-        """It has given its server back: keep in mind what was seen and done on it."""
+        """It has given its server back, or keeps it between transactions: keep in mind what was seen and done on it."""
         self.transaction.phase = NONE
         if wrote:
             now = time.monotonic()
             self.marks.wrote(now)
             self._relay.commits.note_write(now)
-        elif self._saw:
+        elif self.saw:
             self.marks.read(None if on_primary else pool, time.monotonic())
-        self._saw = False
+        self.saw = False
         changes = self._changes_catalog
         if changes:
             self._changes_catalog = UNCHANGED
@@ -307,6 +331,8 @@ class ClientRouting:
             if on_primary:
                 self._relay.catalog_changed(self._database.decode(errors="replace"), certain=changes == CHANGES)
 
+
+PINNED: Final = "its session keeps its server"
 
 EACH_ITS_SNAPSHOT: Final = ("", "read committed", "read uncommitted")
 """Isolation levels in which each statement has a snapshot of its own; the first is PostgreSQL's default."""

@@ -56,6 +56,10 @@ class Intake(Borrower):
         if rest:
             self.take_in(rest)
 
+    def hold_up(self) -> None:
+        """The same, with nothing to put back: what is kept stays."""
+        self._blocked = True
+
     def unblock(self) -> None:
         """Go on, if blocked."""
         if self._blocked:

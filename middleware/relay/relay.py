@@ -14,7 +14,7 @@ import cachetools
 
 from healthcheck.topology import Node, Topology
 from middleware.config import RoutePolicy, WorkerSettings
-from middleware.control import Counters, NodeCounters, process_id_of, worker_of
+from middleware.control import Counters, NodeCounters, StateUse, process_id_of, worker_of
 from middleware.errors import ConnectionLost, NoNode
 from middleware.pool.plan import Clock
 from middleware.pool.pool import NodeState, Pool
@@ -22,6 +22,7 @@ from middleware.relay.balance import Route
 from middleware.relay.freshness import NEVER, Commits
 from middleware.relay.policies import Policies
 from middleware.relay.reasons import Reasons, SharedReasons
+from middleware.relay.state_warnings import StateCounts
 from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2, Users
 from middleware.session.parameters import Interned, StartupParameters
 from middleware.session.prepared import StatementRegistry
@@ -121,6 +122,10 @@ class Relay:
         """The control plane was asked for a sample that has not come yet."""
         self.commits: Final = commits
         self.reasons: Final = Reasons()
+        self.quiet: Final = frozenset(settings.state_quiet)
+        self.states: Final = StateCounts()
+        self.shared_states: tuple[StateUse, ...] = ()
+        """All workers' together, as the control plane last told."""
         self.shared_reasons = SharedReasons({}, 0)
         self._routes: dict[tuple[bytes, bytes, RoutePolicy], Route] = {}
         self._random: Final = random.Random()  # noqa: S311 - it balances load
@@ -297,7 +302,13 @@ class Relay:
             nodes.append(NodeCounters(name, state.reads, state.writes, leases, servers))
         reasons = self.reasons
         return Counters(
-            self.worker, len(self.clients), waiting, tuple(nodes), dict(reasons.counts), reasons.on_standbys
+            self.worker,
+            len(self.clients),
+            waiting,
+            tuple(nodes),
+            dict(reasons.counts),
+            reasons.on_standbys,
+            self.states.uses(),
         )
 
 

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from middleware.session.batch import Batch
-from parser.facts import BEGIN, END, SET_TRANSACTION, StatementFacts, TransactionFacts
+from parser.facts import BEGIN, END, SET_TRANSACTION, SNAPSHOT, StatementFacts, TransactionFacts
+from parser.session_state import LEAVES, PREPARED, ROLES, SETTINGS
 from routing.router import SERIALIZABLE, STANDBY, Router
 
 NONE: Final = 0
@@ -91,11 +92,11 @@ class Transaction:
     def to_primary(self, batch: Batch, router: Router) -> bytes | None:
         """Whether a batch must not run in it on a standby: None to stay, else what begins it on the primary.
 
-        Where the batch itself ends the transaction, there is nothing to begin again: b"". What follows the end in the
-        same string or pipeline is not part of it, and the whole goes to where that belongs.
+        Where the batch itself ends the transaction, what follows the end in the same string or pipeline is not part of
+        it, and the whole goes to where that belongs.
         """
         if _goes_beyond(batch.facts):
-            return b""
+            return self.begin()
         if self.phase == FRESH or (self.phase == READ and self.until_write and self.read_only is None):
             for facts in batch.facts:
                 if self._needs_primary(facts, router):
@@ -120,11 +121,19 @@ class Transaction:
             if control.kind == SET_TRANSACTION:
                 read_only = self.read_only if control.read_only is None else control.read_only
                 return not read_only or control.isolation == SERIALIZABLE
+            if control.kind == SNAPSHOT:
+                # Exported on the primary, as all are: pg_export_snapshot() runs nowhere else.
+                return True
             return control.kind != END and not self.read_only
         if self.read_only and facts.write_reason:
             # It fails in a read-only transaction anywhere, or is one of those a standby can do (a cursor, SET LOCAL).
-            return facts.kind in ELSEWHERE
+            return facts.kind in ELSEWHERE or keeps_server(facts)
         return (not self.read_only and facts.special) or router.route(facts).target is not STANDBY
+
+
+def keeps_server(facts: StatementFacts) -> bool:
+    """Whether its client may have to keep its server afterwards, for reads and writes alike."""
+    return any(effect.action == LEAVES and effect.state not in (SETTINGS, ROLES, PREPARED) for effect in facts.effects)
 
 
 def _goes_beyond(facts: Sequence[StatementFacts]) -> bool:

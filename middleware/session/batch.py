@@ -86,16 +86,28 @@ def violation(code: int) -> ProtocolViolation:
 
 
 class Edit:
-    """A message at [start, end) that is sent differently. `name` is the client's, `statement` what it stands for."""
+    """A message at [start, end) that is sent differently.
 
-    __slots__ = ("end", "kind", "name", "start", "statement")
+    `name` is the client's, `statement` what it stands for, `sql` the same where it was prepared in SQL.
+    """
 
-    def __init__(self, kind: int, start: int, end: int, name: bytes = b"", statement: Statement | None = None) -> None:
+    __slots__ = ("end", "kind", "name", "sql", "start", "statement")
+
+    def __init__(
+        self,
+        kind: int,
+        start: int,
+        end: int,
+        name: bytes = b"",
+        statement: Statement | None = None,
+        sql: bytes | None = None,
+    ) -> None:
         self.kind: Final = kind
         self.start = start
         self.end = end
         self.name: Final = name
         self.statement: Final = statement
+        self.sql: Final = sql
 
 
 class Batch:
@@ -103,6 +115,8 @@ class Batch:
 
     __slots__ = (
         "binds",
+        "bound_names",
+        "clears",
         "edited",
         "end",
         "executes",
@@ -113,7 +127,9 @@ class Batch:
         "named_portal",
         "need",
         "ops",
+        "parsed",
         "special",
+        "sql_names",
         "start",
         "state",
         "substance",
@@ -142,9 +158,17 @@ class Batch:
         self.interrupts = False
         """It puts a Query or FunctionCall where a Sync was due."""
         self.binds = False
+        self.bound_names: tuple[bytes, ...] = ()
+        """What could be names of custom settings in the arguments of statements with effects."""
         self.named_portal = False
         """It binds a portal that may be used again behind it."""
         self.executes = False
+        self.clears = False
+        """It may drop all named statements on its way."""
+        self.parsed: tuple[bytes, ...] = ()
+        """The names that it prepares statements under."""
+        self.sql_names: tuple[bytes, ...] = ()
+        """The statements prepared in SQL that its messages name."""
         self.unnamed: bytes | None = None
         """The unnamed statement it leaves on its server."""
 
@@ -154,6 +178,7 @@ class Batch:
             self.facts.append(facts)
             if facts.special:
                 self.special = True
+                self.clears = self.clears or facts.deallocates_all
 
     def rebase(self) -> None:
         """What is in front of it is no longer kept: count from its own start."""

@@ -54,7 +54,7 @@ from middleware.session.batch import (
     Edit,
     violation,
 )
-from middleware.session.parameters import NONE, StartupParameters
+from middleware.session.parameters import NONE, StartupParameters, setting_names
 from middleware.session.prepared import (
     NAME_PREFIX,
     UNKNOWN_PREFIX,
@@ -70,11 +70,13 @@ from middleware.session.server import (
     MARKER,
     PASS,
     SYNC,
+    SYNC_UNSEEN,
     UNNAMED,
     Expect,
     ServerSession,
 )
 from middleware.wire.build import FLUSH_MESSAGE, PARSE_COMPLETE_MESSAGE, message
+from middleware.wire.build import SYNC_MESSAGE as SYNC_BYTES
 from middleware.wire.codes import (
     BIND,
     CLOSE,
@@ -93,6 +95,8 @@ from middleware.wire.codes import SYNC as SYNC_MESSAGE
 from parser.facts import UNREAD, StatementFacts
 from parser.shapes import FactsTable
 
+NOTHING: Final = b"\0\0\0"
+"""The body of a Parse message for an empty statement without parameters."""
 ANSWER_NAME: Final = NAME_PREFIX + b"answer"
 """The servers' name for an answer of ours that a client executes again."""
 
@@ -114,7 +118,6 @@ class ClientSession:
         "discarding",
         "listening",
         "parameters",
-        "recent",
         "statements",
         "unsettled",
     )
@@ -139,8 +142,6 @@ class ClientSession:
         self.copy_extended = False
         """The COPY was begun by an Execute: its failure is followed by skipping to Sync."""
         self._copying_portal = False
-        self.recent: set[Statement] = set()
-        """The named statements bound since the server was lent."""
         self._changed: set[bytes] = set()
         """The names that this batch prepares or closes, the client's and, of what it prepares, the servers'."""
         self.unsettled: set[bytes] = set()
@@ -153,8 +154,8 @@ class ClientSession:
     def returned(self) -> None:
         """Its server went back to the pool, at rest, and nothing that was read waits to be sent."""
         self._copying_portal = False
-        if self.recent:
-            self.recent.clear()
+        if self.statements.recent:
+            self.statements.recent.clear()
         if self.unsettled:
             self.unsettled.clear()
 
@@ -178,7 +179,7 @@ class ClientSession:
 
     def plan_went_stale(self) -> None:
         """The server refused a named statement whose result type has changed: let all servers parse it afresh."""
-        for statement in self.recent:
+        for statement in self.statements.recent:
             self._registry.rename(statement)
 
     # Reading
@@ -316,10 +317,14 @@ class ClientSession:
 
     def _unsettled(self, batch: Batch, name: bytes, position: int) -> bool:
         """Hold the batch where the meaning of `name` hangs on answers that are still due."""
-        if name not in self.unsettled:
+        if name not in self.unsettled and not batch.clears:
             return False
         self._hold_for_marker(batch, position)
         return True
+
+    def _in_sql(self, name: bytes) -> bool:
+        """Whether it may be the name of a statement prepared in SQL."""
+        return name in self.statements.sql or name in self.statements.pending
 
     def _scan_execute(self, batch: Batch, position: int) -> None:
         batch.executes = True
@@ -356,6 +361,12 @@ class ClientSession:
             batch.ops.append(self._unnamed_parse)
             return
         name = data[position + 5 : name_end]
+        if name in self.statements.sql:
+            # Taken: the server is to refuse it.
+            batch.sql_names += (name,)
+            batch.add_facts(facts)
+            batch.ops.append(PASS)
+            return
         statement = self._registry.statement(self.parameters, body, facts)
         if self._unsettled(batch, name, position) or self._unsettled(batch, statement.name, position):
             return
@@ -367,6 +378,7 @@ class ClientSession:
             batch.ops.append(Edit(EDIT_PARSE_AGAIN, position, end, body, known))
         else:
             self.statements.named[name] = statement
+            batch.parsed += (name,)
             batch.ops.append(Edit(EDIT_PARSE, position, end, name, statement))
 
     def _scan_bind(self, batch: Batch, data: bytes, position: int, end: int) -> None:
@@ -388,14 +400,18 @@ class ClientSession:
                 return
             statement = self.statements.named.get(name)
             facts = statement.facts if statement is not None else UNREAD
-            if facts.asks:
+            if statement is None and self._in_sql(name):
+                batch.sql_names += (name,)
+            elif facts.asks:
                 self._bind_answer(batch, position, end, name, facts)
             else:
                 if statement is not None:
-                    self.recent.add(statement)
+                    self.statements.recent[statement] = name
                 batch.edited = True
                 batch.ops.append(Edit(EDIT_BIND, position, end, name, statement))
         batch.add_facts(facts)
+        if facts.effects:
+            batch.bound_names += tuple(setting_names(data[portal_end:end]))
         if facts.copy_in and facts is not UNREAD:
             self._copying_portal = True
 
@@ -424,6 +440,10 @@ class ClientSession:
         if self._unsettled(batch, name, position):
             return
         statement = self.statements.named.get(name)
+        if statement is None and self._in_sql(name):
+            batch.sql_names += (name,)
+            batch.add_facts(UNREAD)
+            return
         if statement is not None:
             batch.add_facts(statement.facts)
         batch.edited = True
@@ -435,12 +455,16 @@ class ClientSession:
         name = data[position + 6 : end - 1]
         if data[position + 5] != STATEMENT:
             batch.ops.append(PASS)
+        elif name in self.statements.pending and name not in self.statements.named:
+            batch.add_facts(UNREAD)
+            batch.ops.append(PASS)
         elif name:
             if self._unsettled(batch, name, position):
                 return
             self._changed.add(name)
             batch.edited = True
-            batch.ops.append(Edit(EDIT_CLOSE, position, end, name, self.statements.named.pop(name, None)))
+            statement, sql = self.statements.named.pop(name, None), self.statements.sql.pop(name, None)
+            batch.ops.append(Edit(EDIT_CLOSE, position, end, name, statement, sql))
         else:
             self.statements.forget_unnamed()
             batch.ops.append(PASS)
@@ -454,6 +478,8 @@ class ClientSession:
                 self.statements.named.pop(op.name, None)
             elif op.kind == EDIT_CLOSE and op.statement is not None:
                 self.statements.named[op.name] = op.statement
+            elif op.kind == EDIT_CLOSE and op.sql is not None:
+                self.statements.sql[op.name] = op.sql
         if batch.unnamed is not None:
             self.statements.forget_unnamed()
         self._changed.clear()
@@ -482,6 +508,16 @@ class ClientSession:
         if batch.hold == HOLD_FOR_EXECUTE:
             return out + FLUSH_MESSAGE
         return out
+
+    def put_in_place(self, name: bytes, whole: bool, server: ServerSession) -> bytes:
+        """What has the server know a named statement by its client's name for it, as SQL will name it; its own Sync.
+
+        Or, where it is not `whole`, an empty statement by that name.
+        """
+        statement = self.statements.named[name]
+        server.prepared[name] = statement if whole else NOTHING
+        server.expected.extend((Expect(b""), SYNC_UNSEEN))
+        return message(PARSE, name + b"\0" + (statement.body if whole else NOTHING)) + SYNC_BYTES
 
     def _emit_edited(self, batch: Batch, data: bytes, server: ServerSession) -> bytes:
         out: list[bytes] = []
@@ -512,7 +548,7 @@ class ClientSession:
             return self._emit_named(edit, data, ANSWER_NAME, server, out)
         elif kind == EDIT_CLOSE:
             out.append(MARKER_MESSAGE)
-            server.expected.append(Expect(None, None, self.statements, edit.name, statement))
+            server.expected.append(Expect(None, None, self.statements, edit.name, statement, sql=edit.sql))
         elif kind == EDIT_PARSE:
             assert statement is not None
             if server.statements.use(statement.name):
@@ -545,7 +581,8 @@ class ClientSession:
         else:
             # EDIT_PARSE_AGAIN: its `name` is the body. The name it takes on the server is taken, as the client's is.
             out.append(message(PARSE, name + b"\0" + edit.name))
-            server.expected.append(PASS)
+            start = edit.start + 5
+            server.expected.append(Expect(name=data[start : _zero(data, start, edit.end)]))
         return edit.end
 
     def _parse_on(self, statement: Statement, server: ServerSession, out: list[bytes]) -> None:
@@ -583,7 +620,8 @@ def _zero(data: bytes, start: int, end: int) -> int:
 def _note_special(batch: Batch, server: ServerSession) -> None:
     """What its statements may leave behind on a server."""
     for facts in batch.facts:
-        if facts.session_state:
-            server.dirty = facts.session_state
         if facts.deallocates_all:
             server.watch_deallocate = True
+        elif facts.kind == "DeallocateStmt" and len(batch.facts) == 1:
+            server.watch_deallocate = True
+            server.deallocating = facts.effects[0].names[0].encode()

@@ -1,11 +1,13 @@
-"""The GUCs of a startup message, and how a server that serves many clients is given them.
+"""The GUCs a client wants, and how a server that serves many clients is given them.
 
-PostgreSQL applies a startup message's parameters to the session it starts. Our servers outlive the clients they are
-lent to, so each server knows whose parameters it has, and the difference is sent in front of a client's first
-message, in the same write. set_config() is used rather than SET because it takes the value as one string, as a startup
-message does (SET search_path TO 'a, b' would name one schema), and any name.
+They come from its startup message, which PostgreSQL applies to the session it starts, and from what it has SET since.
+Our servers outlive the clients they are lent to, so each server knows whose parameters it has, and the difference is
+sent in front of a client's first message, in the same write. set_config() is used rather than SET because it takes the
+value as one string, as a startup message does (SET search_path TO 'a, b' would name one schema), and any name.
 """
 
+import re
+from collections.abc import Iterable
 from typing import Final
 
 from routing.catalog import ANYWHERE, SearchPath
@@ -13,6 +15,9 @@ from routing.router import is_on, search_path_of
 
 NOT_GUCS: Final = frozenset({b"user", b"database", b"replication", b"options"})
 """Keys of a startup message that are no settings ("Message Formats", StartupMessage)."""
+
+ROLES: Final = (b"session_authorization", b"role")
+"""Settings that say who one is, in the order they are to be set: the first puts the second back."""
 
 RESHAPES_STATEMENTS: Final = frozenset({b"search_path", b"role", b"session_authorization"})
 """Settings under which the same text may mean another statement."""
@@ -22,15 +27,21 @@ NAMES_MAX: Final = 100
 
 OWN_PREFIX: Final = "pointsman."
 
+_custom_name: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)+")
+
+NO_WARNINGS: Final = frozenset({b"error", b"fatal", b"panic"})
+"""Values of client_min_messages."""
+
 PLAIN_ENCODINGS: Final = frozenset({b"utf8", b"utf-8", b"unicode"})
 
 
 class StartupParameters:
-    """The settings one client asked for. Equal ones are one object (see Interned), so `is` compares them."""
+    """The settings one client has asked for. Equal ones are one object (see Interned), so `is` compares them."""
 
     __slots__ = (
         "_becomes_another",
         "_search_path",
+        "hears_no_warnings",
         "isolation",
         "opaque_backslash",
         "opaque_encoding",
@@ -50,6 +61,7 @@ class StartupParameters:
         scs = known.get(b"standard_conforming_strings", b"on").lower()
         self.opaque_backslash: Final = scs not in (b"on", b"true", b"yes", b"1")
         """A backslash may escape a quote in plain strings: a text that has one is not read."""
+        self.hears_no_warnings: Final = known.get(b"client_min_messages", b"").lower() in NO_WARNINGS
         self._search_path: Final = known.get(b"search_path")
         self._becomes_another: Final = b"role" in known or b"session_authorization" in known
         isolation = known.get(b"default_transaction_isolation", b"").strip(b"\"' ").lower()
@@ -143,23 +155,41 @@ def _split(options: bytes) -> list[bytes]:
 
 
 def change_query(have: StartupParameters, want: StartupParameters) -> bytes:
-    """The SQL that takes a server from one client's settings to another's; empty where there is nothing to change."""
+    """The SQL that takes a server from one client's settings to another's; empty where there is nothing to change.
+
+    Roles are put back first and taken last: what one role may set another may not.
+    """
     before, after = dict(have.values), dict(want.values)
-    parts = [b"RESET " + _identifier(name) for name in before if name not in after]
-    changed = [(name, value) for name, value in after.items() if before.get(name) != value]
-    if changed:
-        calls = (
-            b"pg_catalog.set_config(" + _literal(name) + b"," + _literal(value) + b",false)" for name, value in changed
-        )
-        parts.append(b"SELECT " + b",".join(calls))
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    if not changed:
+        return b""
+    roles = [name for name in ROLES if name in before or name in after]
+    parts = [b"RESET " + _identifier(name) for name in reversed(roles) if name in before]
+    parts += [b"RESET " + _identifier(name) for name in before if name not in after and name not in roles]
+    wanted = [(name, value) for name, value in after.items() if name in changed and name not in roles]
+    wanted += [(name, after[name]) for name in roles if name in after]
+    if wanted:
+        parts.append(set_query(wanted))
     return b";".join(parts)
+
+
+def setting_names(data: bytes) -> list[bytes]:
+    """What in some bytes could be the name of a custom setting, in lower case: no list has these."""
+    return sorted({name.lower() for name in _custom_name.findall(data)})[:NAMES_MAX]
+
+
+def set_query(values: Iterable[tuple[bytes, bytes]], local: bool = False) -> bytes:
+    """The SQL that sets all of them, for the session or (local) the transaction."""
+    end = b",true)" if local else b",false)"
+    calls = (b"pg_catalog.set_config(" + literal(name) + b"," + literal(value) + end for name, value in values)
+    return b"SELECT " + b",".join(calls)
 
 
 def _identifier(name: bytes) -> bytes:
     return b".".join(b'"' + part.replace(b'"', b'""') + b'"' for part in name.split(b"."))
 
 
-def _literal(value: bytes) -> bytes:
+def literal(value: bytes) -> bytes:
     # E'' reads the same under either standard_conforming_strings.
     return b"E'" + value.replace(b"\\", b"\\\\").replace(b"'", b"''") + b"'"
 

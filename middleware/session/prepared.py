@@ -119,10 +119,16 @@ class ServerStatements:
 class ClientStatements:
     """The named statements one client has prepared, and its unnamed one."""
 
-    __slots__ = ("named", "unnamed", "unnamed_facts", "unnamed_kept")
+    __slots__ = ("named", "pending", "recent", "sql", "unnamed", "unnamed_facts", "unnamed_kept")
 
     def __init__(self) -> None:
         self.named: dict[bytes, Statement] = {}
+        self.recent: dict[Statement, bytes] = {}
+        """The named statements bound since the server was lent, by which of their names."""
+        self.pending: Final[set[bytes]] = set()
+        """The names it has used in PREPARE and DEALLOCATE, of which it is not known yet what has come of that."""
+        self.sql: dict[bytes, bytes] = {}
+        """What it has prepared in SQL: the text from PREPARE on. PostgreSQL has one set of names for both."""
         self.unnamed: bytes | None = None
         """The Parse body of its unnamed statement; the very object tells a server's copy from another client's."""
         self.unnamed_kept = False
@@ -133,14 +139,20 @@ class ClientStatements:
         self.unnamed = None
         self.unnamed_facts = None
 
-    def original_names(self, error: bytes, closing: dict[bytes, Statement]) -> bytes:
+    def original_names(self, error: bytes, closing: dict[bytes, Statement], first: bytes) -> bytes:
         """A server's ErrorResponse body with our names for statements put back to the client's.
 
-        `closing` are those the client has closed in messages behind the one that failed.
+        `closing` are those the client has closed in messages behind the one that failed; `first` is the name in the
+        next Parse or Close: the client may have several for the same statement.
         """
         if UNKNOWN_PREFIX in error:
             return error.replace(UNKNOWN_PREFIX, b"")
-        for name, statement in chain(closing.items(), self.named.items()):
+        known = self.named.get(first)
+        likely = [(name, statement) for statement, name in self.recent.items()]
+        if known is not None:
+            # What a Parse is told of is its own name; what a Bind is told of, the one it has named.
+            likely.insert(0 if b"already exists" in error else len(likely), (first, known))
+        for name, statement in chain(likely, closing.items(), self.named.items()):
             if b'"' + statement.name + b'"' in error:
                 return error.replace(b'"' + statement.name + b'"', b'"' + name + b'"')
         return error

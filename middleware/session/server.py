@@ -6,6 +6,10 @@ that mean something to us; all others pass. Its entries:
     SYNC          a ReadyForQuery that its client is waiting for: after a Query, a FunctionCall or a Sync
     SYNC_UNSEEN   a ReadyForQuery of our own making, behind replies that the client is to see
     HIDDEN        a whole exchange of our own (settings, reset, check), up to and with its ReadyForQuery
+    HIDDEN_TRY    the same of one that may fail
+    HIDDEN_LAST   the same behind a batch of the client's whose own ReadyForQuery is SYNC_UNSEEN: this one's is shown
+                  in its place, and its ParameterStatus messages are
+    HIDDEN_ASK    the same of one whose rows are kept in `answer`
     PASS          a ParseComplete or CloseComplete that belongs to the client
     MARKER        the CloseComplete that proves that the server is not skipping to Sync
     UNNAMED       the answer to our putting the client's unnamed statement in place
@@ -28,12 +32,15 @@ from typing import Final
 
 from middleware.session.parameters import NONE, StartupParameters
 from middleware.session.prepared import ClientStatements, ServerStatements, Statement
+from middleware.wire.build import message
 from middleware.wire.codes import (
     CLOSE_COMPLETE,
     COMMAND_COMPLETE,
     COPY_IN_RESPONSE,
+    DATA_ROW,
     EMPTY_QUERY_RESPONSE,
     ERROR_RESPONSE,
+    NOTIFICATION_RESPONSE,
     PARAMETER_STATUS,
     PARSE_COMPLETE,
     PORTAL_SUSPENDED,
@@ -88,12 +95,14 @@ SPECIAL: Final = frozenset(
 
 HOLD_ENDS: Final = frozenset({COMMAND_COMPLETE, EMPTY_QUERY_RESPONSE, PORTAL_SUSPENDED})
 WATCHED: Final = SPECIAL | HOLD_ENDS
+READ_HIDDEN: Final = frozenset({DATA_ROW, NOTIFICATION_RESPONSE})
+"""What else means something within an exchange of our own: rows, and what comes whenever it likes."""
 
 
 class Expect:
     """A ParseComplete or CloseComplete due from the server, and how to take back what was booked for it."""
 
-    __slots__ = ("name", "on_server", "owner", "previous", "reply")
+    __slots__ = ("hidden", "name", "on_server", "owner", "previous", "reply", "sql")
 
     def __init__(
         self,
@@ -102,6 +111,8 @@ class Expect:
         owner: ClientStatements | None = None,
         name: bytes = b"",
         previous: Statement | None = None,
+        hidden: bool = False,
+        sql: bytes | None = None,
     ) -> None:
         self.reply: Final = reply
         """What the client gets for it: None, the reply itself; no bytes, nothing."""
@@ -111,11 +122,18 @@ class Expect:
         self.name: Final = name
         self.previous: Final = previous
         """What `name` meant to `owner` before, to be restored if the reply does not come."""
+        self.sql: Final = sql
+        """The same where it was prepared in SQL."""
+        self.hidden: Final = hidden
+        """It stands for an exchange of our own."""
 
 
 SYNC: Final = Expect()
 SYNC_UNSEEN: Final = Expect()
-HIDDEN: Final = Expect()
+HIDDEN: Final = Expect(hidden=True)
+HIDDEN_TRY: Final = Expect(hidden=True)
+HIDDEN_LAST: Final = Expect(hidden=True)
+HIDDEN_ASK: Final = Expect(hidden=True)
 PASS: Final = Expect()
 MARKER: Final = Expect(b"")
 UNNAMED: Final = Expect(b"")
@@ -130,18 +148,23 @@ class ServerSession:
         "_keep_rest",
         "_left",
         "_tail",
+        "answer",
         "copy_in",
+        "deallocating",
         "dirty",
         "events",
         "expected",
         "hold",
         "owner",
         "parameters",
+        "prepared",
         "reported",
+        "reported_before",
         "setup_error",
         "skipping",
         "statements",
         "status",
+        "substitute",
         "uncertain",
         "unnamed",
         "watch_deallocate",
@@ -160,6 +183,15 @@ class ServerSession:
         self.parameters: StartupParameters = NONE
         self.reported = reported
         """The last ParameterStatus of each parameter."""
+        self.reported_before: dict[bytes, bytes] = {}
+        """What those were that have changed since this was last emptied, by other means than ours."""
+        self.prepared: dict[bytes, object] = {}
+        """The statements it has under their clients' own names, the oldest first, each as the object it was made from:
+        SQL's PREPARE, and what SQL was to find (see relay/state_replay.py)."""
+        self.answer: list[bytes] | None = []
+        """The rows of the last HIDDEN_ASK, as DataRow bodies; None where there is no telling."""
+        self.substitute = b""
+        """An ErrorResponse of ours, to be shown in place of the next one."""
         self.statements = ServerStatements(statements_max)
         self.unnamed: bytes | None = None
         """The Parse body of the unnamed statement it has."""
@@ -167,6 +199,8 @@ class ServerSession:
         """The statements of the client it is lent to."""
         self.setup_error: bytes | None = None
         self.watch_deallocate = False
+        self.deallocating = b""
+        """The name that a DEALLOCATE under way drops, if it is carried out."""
         self.skipping = False
         """After an error in an extended-query message: it discards all up to a Sync that was not sent yet."""
         self._left = 0
@@ -177,6 +211,12 @@ class ServerSession:
     def at_rest(self) -> bool:
         """Nothing is due, no transaction is open, no COPY runs: what was asked is answered whole."""
         return not self.expected and self.status == IDLE and not self.copy_in and not self._left and not self._tail
+
+    def only_ours(self) -> bool:
+        """Nothing is due but answers to exchanges of our own, outside a transaction."""
+        if self.status != IDLE or self.copy_in or self.mid_message():
+            return False
+        return all(entry.hidden for entry in self.expected)
 
     def mid_message(self) -> bool:
         """The client has got a part of a message, and nothing but its rest may follow."""
@@ -198,7 +238,7 @@ class ServerSession:
             self._tail = b""
         size = len(data)
         pieces: list[bytes] = []
-        hidden = self._hidden or (bool(self.expected) and self.expected[0] is HIDDEN)
+        hidden = self._hidden or (bool(self.expected) and self.expected[0].hidden)
         special = WATCHED if self.hold or self.watch_deallocate else SPECIAL
         while position + 5 <= size:
             # Compiled, this is ten times as fast as struct; interpreted, a tenth of a microsecond slower.
@@ -216,18 +256,20 @@ class ServerSession:
                 position = end
                 continue
             if end > size:
-                if length <= READ_WHOLE_MAX and code in special:
+                if length <= READ_WHOLE_MAX and (code in special or (hidden and code in READ_HIDDEN)):
                     break
+                if hidden and code == DATA_ROW:
+                    self.answer = None
                 self._left = end - size
                 self._keep_rest = not hidden
                 end = size
                 shown: bytes | None = None if not hidden else b""
             elif hidden:
                 shown = self._take_hidden(code, data[position + 5 : end])
-                hidden = bool(self.expected) and self.expected[0] is HIDDEN
+                hidden = bool(self.expected) and self.expected[0].hidden
             else:
                 shown = self._take(code, data, position, end)
-                hidden = bool(self.expected) and self.expected[0] is HIDDEN
+                hidden = bool(self.expected) and self.expected[0].hidden
             if shown is not None:
                 if start < position:
                     pieces.append(data[start:position])
@@ -253,7 +295,7 @@ class ServerSession:
         if code == ERROR_RESPONSE:
             return self._take_error(data[position:end])
         if code == PARAMETER_STATUS:
-            self._take_parameter(data[position + 5 : end])
+            self._take_parameter(data[position + 5 : end], ours=False)
         elif code == COPY_IN_RESPONSE:
             self.copy_in = True
             self.events |= COPY_BEGUN | (HOLD_OVER if self.hold else 0)
@@ -301,6 +343,8 @@ class ServerSession:
             elif not entry.name:
                 entry.owner.forget_unnamed()
                 self.unnamed = None
+            elif entry.sql is not None:
+                entry.owner.sql[entry.name] = entry.sql
             elif entry.previous is None:
                 entry.owner.named.pop(entry.name, None)
             else:
@@ -317,7 +361,7 @@ class ServerSession:
                 self.hold = HOLD_NONE
                 self.events |= HOLD_OVER
             return b""
-        if entry in (SYNC, SYNC_UNSEEN, HIDDEN):
+        if entry is SYNC or entry is SYNC_UNSEEN or entry.hidden:
             raise ValueError("a ParseComplete or CloseComplete where ReadyForQuery was due")
         return entry.reply
 
@@ -334,38 +378,67 @@ class ServerSession:
             self.events |= FATAL
         if fields.get(b"C") == b"0A000" and fields.get(b"R") == b"RevalidateCachedQuery":
             self.events |= STALE_PLAN
+        if self.substitute:
+            shown, self.substitute = self.substitute, b""
+            return shown
         if self.owner is not None and b"_pointsman_" in reply:
             closing = {entry.name: entry.previous for entry in self.expected if entry.previous is not None}
-            body = self.owner.original_names(reply[5:], closing)
+            first = self.expected[0].name if self.expected else b""
+            body = self.owner.original_names(reply[5:], closing, first)
             return b"E" + (len(body) + 4).to_bytes(4, "big") + body
         return None
 
-    def _take_parameter(self, body: bytes) -> None:
+    def _take_parameter(self, body: bytes, ours: bool) -> None:
+        """A parameter has changed, through a statement of ours or by other means."""
         name, _, rest = body.partition(b"\0")
+        if not ours:
+            self.reported_before.setdefault(name, self.reported.get(name, b""))
         self.reported[name] = rest[:-1]
 
     def _take_watched(self, code: int, body: bytes) -> None:
         if code == COMMAND_COMPLETE and self.watch_deallocate and body in (b"DEALLOCATE ALL\0", b"DISCARD ALL\0"):
             self.statements.clear()
+            self.prepared.clear()
             self.unnamed = None
             self.events |= DEALLOCATED
+        elif code == COMMAND_COMPLETE and self.deallocating and body == b"DEALLOCATE\0":
+            name, self.deallocating = self.deallocating, b""
+            self.prepared.pop(name, None)
+            if self.owner is not None:
+                self.owner.named.pop(name, None)
+                self.owner.sql.pop(name, None)
         if self.hold == HOLD_FOR_EXECUTE:
             self.hold = HOLD_NONE
             self.events |= HOLD_OVER
 
     def _take_hidden(self, code: int, body: bytes) -> bytes:
-        """A reply within an exchange of our own: never the client's."""
+        """A reply within an exchange of our own; returns what the client is to notice of it."""
+        kind = self.expected[0]
         if code == READY_FOR_QUERY:
             self.status = _transaction_status(body)
             self.events |= READY
             self.expected.popleft()
+            if kind is HIDDEN_LAST:
+                return message(READY_FOR_QUERY, body)
         elif code == ERROR_RESPONSE:
-            self.setup_error = body
-            self.events |= SETUP_FAILED
             if error_fields(body).get(b"V") == b"FATAL":
                 self.events |= FATAL
+            if kind is HIDDEN:
+                self.setup_error = body
+                self.events |= SETUP_FAILED
+            elif kind is HIDDEN_ASK:
+                self.answer = None
+            elif kind is HIDDEN_TRY:
+                # It was begun, and nobody knows how far it came.
+                self.uncertain = True
         elif code == PARAMETER_STATUS:
-            self._take_parameter(body)
+            self._take_parameter(body, ours=True)
+            if kind is HIDDEN_LAST:
+                return message(PARAMETER_STATUS, body)
+        elif code == NOTIFICATION_RESPONSE:
+            return message(NOTIFICATION_RESPONSE, body)
+        elif code == DATA_ROW and kind is HIDDEN_ASK and self.answer is not None:
+            self.answer.append(body)
         return b""
 
 

@@ -1,10 +1,12 @@
 """Totals over all workers. A worker counts from its own start; what a dead one had counted stays in the totals."""
 
+import itertools
 from collections import Counter
+from collections.abc import Iterable
 
 import msgspec
 
-from middleware.control import Counters, NodeCounters
+from middleware.control import Counters, NodeCounters, StateUse
 
 
 class CountersSnapshot(msgspec.Struct, frozen=True):
@@ -17,6 +19,8 @@ class CountersSnapshot(msgspec.Struct, frozen=True):
     """Reads that went to the primary, by why."""
     on_standbys: int = 0
     """Reads that standbys served."""
+    states: tuple[StateUse, ...] = ()
+    """Who uses session state, the most first."""
 
 
 class Totals:
@@ -27,6 +31,7 @@ class Totals:
         self._of_the_dead: dict[str, NodeCounters] = {}
         self._reasons_of_the_dead: Counter[str] = Counter()
         self._on_standbys_of_the_dead = 0
+        self._states_of_the_dead: tuple[StateUse, ...] = ()
 
     def reported(self, counters: Counters) -> None:
         """A worker's counts since it started."""
@@ -39,6 +44,7 @@ class Totals:
             return
         self._reasons_of_the_dead.update(counters.reasons)
         self._on_standbys_of_the_dead += counters.on_standbys
+        self._states_of_the_dead = _added(self._states_of_the_dead, counters.states)
         for node in counters.nodes:
             _add(self._of_the_dead, msgspec.structs.replace(node, leases=0, servers=0))
 
@@ -56,7 +62,22 @@ class Totals:
             nodes=nodes,
             reasons=dict(reasons),
             on_standbys=self._on_standbys_of_the_dead + sum(one.on_standbys for one in self._latest.values()),
+            states=_added(self._states_of_the_dead, *(counters.states for counters in self._latest.values())),
         )
+
+
+def _added(*uses: Iterable[StateUse]) -> tuple[StateUse, ...]:
+    """All of them, one for each application, class and action."""
+    totals: dict[StateUse, int] = {}
+    for use in itertools.chain(*uses):
+        who = msgspec.structs.replace(use, statements=0)
+        totals[who] = totals.get(who, 0) + use.statements
+    found = [msgspec.structs.replace(who, statements=count) for who, count in totals.items()]
+    return tuple(sorted(found, key=_most_first))
+
+
+def _most_first(use: StateUse) -> tuple[int | str, ...]:
+    return -use.statements, *msgspec.structs.astuple(use)
 
 
 def _add(nodes: dict[str, NodeCounters], more: NodeCounters) -> None:

@@ -249,7 +249,7 @@ class Supervisor:
     def _share_reasons(self) -> None:
         """Let each worker's clients ask why reads stay on the primary, all workers'."""
         totals = self._totals.snapshot()
-        reasons = SetReasons(totals.reasons, totals.on_standbys)
+        reasons = SetReasons(totals.reasons, totals.on_standbys, totals.states)
         if reasons != self._reasons:
             self._reasons = reasons
             self._tell_all(reasons)

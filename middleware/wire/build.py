@@ -35,6 +35,16 @@ def error_response(error: PointsmanError, severity: str = "") -> bytes:
 
 def notice(text: str) -> bytes:
     """A NoticeResponse of ours, of severity NOTICE."""
-    fields = (("S", "NOTICE"), ("V", "NOTICE"), ("C", SUCCESSFUL_COMPLETION), ("M", text))
+    return _notice_response((("S", "NOTICE"), ("V", "NOTICE"), ("C", SUCCESSFUL_COMPLETION), ("M", text)))
+
+
+def warning(sqlstate: str, text: str, detail: str, hint: str) -> bytes:
+    """A NoticeResponse of ours, of severity WARNING."""
+    return _notice_response(
+        (("S", "WARNING"), ("V", "WARNING"), ("C", sqlstate), ("M", text), ("D", detail), ("H", hint))
+    )
+
+
+def _notice_response(fields: tuple[tuple[str, str], ...]) -> bytes:
     body = b"".join(code.encode() + value.encode().replace(b"\0", b"?") + b"\0" for code, value in fields)
     return message(NOTICE_RESPONSE, body + b"\0")

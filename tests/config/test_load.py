@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from middleware.config import ConfigError, NodeShare, RoutePolicy, Settings, build_settings, load_settings
+from middleware.config.settings import POLICIES
 from middleware.control import Configure
 
 SECRET = "hunter2-is-a-secret"
@@ -276,9 +277,12 @@ def test_a_rule_lies_over_the_top_level_and_the_top_level_is_the_last_rule() -> 
         """
     text += GOOD + '[nodes.db2]\nhost = "h"\nweight = 0\nzone = "b"'
     settings = build_settings(tomllib.loads(text)).worker_settings(0)
+    state = tuple(POLICIES.items())
     assert settings.policies == (
-        RoutePolicy(None, "report.*", None, "eventual", 0.0, 10.0, "random", "fallback", False, "primary", ("db1",)),
-        RoutePolicy(None, None, None, "global", 0.0, 10.0, "random", "fallback", True, "primary", ()),
+        RoutePolicy(
+            None, "report.*", None, "eventual", 0.0, 10.0, "random", "fallback", False, "primary", ("db1",), state
+        ),
+        RoutePolicy(None, None, None, "global", 0.0, 10.0, "random", "fallback", True, "primary", (), state),
     )
     assert (settings.zone, settings.nodes) == ("a", {"db1": NodeShare(), "db2": NodeShare(0, "b")})
 
@@ -314,13 +318,14 @@ def test_the_example_is_good_and_shows_every_default() -> None:
     settings = load_settings(path)
     assert set(shown) == set(Settings.model_fields)
     for name, field in Settings.model_fields.items():
-        if name not in ("routes", "log", "health_check", "nodes", "users"):
+        if name not in ("routes", "log", "health_check", "nodes", "users", "session_state"):
             assert getattr(settings, name) == field.default, name
     assert set(shown["health_check"]) == set(type(settings.health_check).model_fields)
     assert settings.health_check.model_dump(exclude={"user", "password"}) == type(settings.health_check)(
         user="x"
     ).model_dump(exclude={"user", "password"})
     assert settings.log == type(settings.log)()
+    assert settings.session_state.model_dump() == POLICIES
     for node in settings.nodes.values():
         assert (node.weight, node.zone) == (1, "")
 

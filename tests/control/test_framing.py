@@ -53,6 +53,7 @@ SETTINGS = WorkerSettings(
     server_reset_query="",
     max_replica_lag_bytes=5,
     primary_queries=("a",),
+    state_quiet=("b",),
     zone="a",
     nodes={"db1": NodeShare(), "db2": NodeShare(3, "b")},
     policies=(

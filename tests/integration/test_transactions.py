@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from middleware.sandbox import Sandbox
 from middleware.wire.frontend import Bind, Close, Describe, Execute, Flush, Parse
@@ -38,11 +37,7 @@ class Play(NamedTuple):
 
     name: str
     steps: tuple[Step, ...]
-    bug: str = ""
-    """What is known to be wrong."""
 
-
-SETTINGS: Final = "a setting of ours outlives the ROLLBACK that would put one of PostgreSQL's back"
 
 BUGS: Final = (
     Play(
@@ -133,7 +128,6 @@ BUGS: Final = (
             ("ROLLBACK", "I"),
             ("INSERT INTO played VALUES (1)", "I"),
         ),
-        SETTINGS,
     ),
     Play(
         "RESET ALL puts a setting of ours back",
@@ -476,12 +470,7 @@ def talk(cluster: Sandbox, address: Address) -> Iterator[Talk]:
         yield one
 
 
-def parameter(play: Play) -> ParameterSet:
-    marks = [pytest.mark.xfail(strict=True, reason=play.bug)] if play.bug else []
-    return pytest.param(play, marks=marks, id=play.name.replace(" ", "-"))
-
-
-@pytest.mark.parametrize("play", [parameter(play) for play in PLAYS])
+@pytest.mark.parametrize("play", [pytest.param(play, id=play.name.replace(" ", "-")) for play in PLAYS])
 def test_play(talk: Talk, play: Play) -> None:
     assert [(sent, talk.say(sent)) for sent, _ in play.steps] == list(play.steps)
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parser.facts import CHANGES, EMPTY, MAY_CHANGE, UNCHANGED, UNREAD, StatementFacts
+from parser.session_state import LEAVES, LISTEN, SETTINGS
 from parser.shapes import KEPT_BYTES_MAX, READ_BYTES_MAX, FactsTable, Generations
 
 
@@ -33,7 +34,7 @@ def test_plain_queries_have_nothing_to_write(text: str) -> None:
     facts = facts_of(text)
     assert facts.kind == "SelectStmt"
     assert facts.write_reason == ""
-    assert facts.session_state == ""
+    assert facts.effects == ()
     assert not facts.copy_in
     assert facts.changes_catalog == UNCHANGED
 
@@ -71,33 +72,10 @@ def test_functions_are_found_at_any_depth_by_their_folded_names() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("text", "state"),
-    [
-        ("SET a.b = 1", "SET"),
-        ("SET LOCAL a.b = 1", ""),
-        ("SET TRANSACTION READ ONLY", ""),
-        ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET"),
-        ("RESET ALL", "SET"),
-        ("LISTEN c", "LISTEN"),
-        ("PREPARE p AS SELECT 1", "PREPARE"),
-        ("DISCARD ALL", "DISCARD"),
-        ("CREATE TEMP TABLE t (a int)", "temporary table"),
-        ("SELECT 1 INTO TEMP t", "temporary table"),
-        ("CREATE TEMP TABLE t AS SELECT 1", "temporary table"),
-        ("CREATE TABLE pg_temp.t (a int)", "temporary table"),
-        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "WITH HOLD cursor"),
-        ("DECLARE c CURSOR FOR SELECT 1", ""),
-        ("SELECT pg_advisory_lock(1)", "pg_advisory_lock()"),
-        ("SELECT pg_advisory_xact_lock(1)", ""),
-        ("SELECT x FROM (SELECT set_config('a.b', '1', false) x) s", "set_config()"),
-        ("SELECT nextval('s')", ""),
-        ("DO $$ BEGIN END $$", "DO"),
-        ("INSERT INTO t VALUES (1)", ""),
-    ],
-)
-def test_session_state(text: str, state: str) -> None:
-    assert facts_of(text).session_state == state
+def test_session_state_is_told_for_every_part_of_a_string() -> None:
+    facts = facts_of("SET a.b = 1; SELECT 1; LISTEN c")
+    assert [(effect.state, effect.action) for effect in facts.effects] == [(SETTINGS, LEAVES), (LISTEN, LEAVES)]
+    assert facts.special
 
 
 def test_copy_in_is_told_from_other_copies() -> None:

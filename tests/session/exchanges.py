@@ -93,10 +93,11 @@ def queries(draw: st.DrawFn) -> Exchange:
 
 @st.composite
 def hidden(draw: st.DrawFn) -> Exchange:
-    """An exchange of the proxy's own: nothing of it is shown."""
+    """An exchange of the proxy's own: nothing of it is shown, but what comes whenever it likes."""
     told: list[Message] = draw(st.lists(ASIDE | ERROR, max_size=5))
     ready = ReadyForQuery(draw(STATUS))
-    return Exchange((HIDDEN,), (*[Reply(sent, b"") for sent in told], Reply(ready, b"", HIDDEN)))
+    shown = [Reply(sent, sent.encode() if isinstance(sent, NotificationResponse) else b"") for sent in told]
+    return Exchange((HIDDEN,), (*shown, Reply(ready, b"", HIDDEN)))
 
 
 def _statement(number: int) -> Statement:

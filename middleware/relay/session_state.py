@@ -1,0 +1,557 @@
+"""The session state of one client: what it may have changed, what it has, and what keeps it on its server.
+
+Text only tells what to ask about. Once a transaction is over in which a statement had effects
+(parser/state_effects.py), PostgreSQL is asked what has come of them, and the client's next messages wait for the
+answer. So COMMIT, ROLLBACK, savepoints, errors, computed names and blocks of code come out as they are:
+
+    settings, roles    the session's values: they become the client's, and each server that serves it is given them
+    prepared           SQL's PREPARE: made anew on the server that a statement finds it missing on
+    listen, locks, temporary objects, cursors WITH HOLD
+                       whether there is any: as long as there is, the client is *pinned*, and keeps its server
+    libraries, seed    cannot be asked for, and not be undone: pinned to the end, and then the server is closed
+
+ClientConnection asks before it sends a batch, tells what it sends, and asks again when all is answered; this decides.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from middleware.config import RoutePolicy
+from middleware.errors import PointsmanError
+from middleware.relay.state_warnings import ALLOW, PIN, REJECT, StateRejected, StateWarnings
+from middleware.session.batch import Batch
+from middleware.session.inspection import ASKED, Findings, question
+from middleware.session.parameters import ROLES as ROLE_SETTINGS
+from middleware.session.parameters import Interned, StartupParameters, set_query
+from middleware.session.prepared import ClientStatements
+from middleware.session.server import IDLE, ServerSession
+from parser.analyse import analyse, prepare_in
+from parser.facts import StatementFacts
+from parser.session_state import (
+    LEAVES,
+    LIBRARIES,
+    PREPARED,
+    ROLES,
+    SEED,
+    SEQUENCES,
+    SETTINGS,
+    UNDOES,
+    UNKNOWN,
+    USES,
+    StateEffect,
+)
+
+FOR_GOOD: Final = frozenset({LIBRARIES, SEED})
+"""What nothing takes back: its server is closed in the end."""
+
+CALLED: Final = StateEffect(UNKNOWN, LEAVES, "a function", any_name=True)
+"""One whose body says so: see routing/state_functions.py."""
+
+NOT_SET: Final = frozenset({b"is_superuser", b"in_hot_standby", b"server_version", b"server_encoding"})
+"""Parameters that are reported, and that no client changes by itself."""
+
+
+class SessionState:
+    """One client's."""
+
+    __slots__ = (
+        "_actions",
+        "_all",
+        "_ask",
+        "_base",
+        "_doubt",
+        "_from_scratch",
+        "_given",
+        "_inner",
+        "_interned",
+        "_is_set",
+        "_names",
+        "_prepared",
+        "_put_back",
+        "_statements",
+        "_touched",
+        "_unrepaired",
+        "_unseen",
+        "_user",
+        "_words",
+        "asking",
+        "parameters",
+        "pinned",
+        "warnings",
+    )
+
+    def __init__(
+        self,
+        policy: RoutePolicy,
+        parameters: StartupParameters,
+        user: bytes,
+        statements: ClientStatements,
+        interned: Interned,
+        warnings: StateWarnings,
+    ) -> None:
+        self._actions: Final = dict(policy.state)
+        self._base: Final = dict(parameters.values)
+        """The values of its startup message: what RESET goes back to."""
+        self._user: Final = user
+        self._statements: Final = statements
+        self._interned: Final = interned
+        self.warnings: Final = warnings
+        self.parameters = parameters
+        """The settings that a server must have to serve it."""
+        self.pinned: Final[set[str]] = set()
+        """The classes that keep it on its server."""
+        self.asking = False
+        """PostgreSQL has been asked, and has not answered yet."""
+        self._is_set: Final[set[bytes]] = set()
+        """The settings of its startup message that it has SET since."""
+        self._inner: Final[dict[bytes, tuple[StateEffect, ...]]] = {}
+        """What the statements do that it has prepared in SQL."""
+        # What is to be asked once all is answered.
+        self._touched = False
+        self._names: Final[set[bytes]] = set()
+        self._put_back: Final[set[bytes]] = set()
+        """The settings of its startup message that it has RESET."""
+        self._unrepaired: Final[set[bytes]] = set()
+        """Those whose values nothing has put back: see behind()."""
+        self._given: Final[set[bytes]] = set()
+        """Those of them that were SET, and not only RESET: a custom one may be set to nothing."""
+        self._all = False
+        self._from_scratch = False
+        """All settings were put back before those that are asked for."""
+        self._doubt = False
+        """Something has failed, or was part of a transaction: the settings of its text may have come to nothing."""
+        self._ask: Final[set[str]] = set()
+        self._prepared: Final = statements.pending
+        self._unseen = False
+        """What it has done since it has its server cannot be seen whole: the server is reset before others get it."""
+        self._words: Final[dict[str, StateEffect]] = {}
+        """What has touched each class lately."""
+
+    # Before a batch is sent
+
+    def refuses(self, batch: Batch) -> PointsmanError | None:
+        """What the settings have against it, if anything."""
+        for facts in batch.facts:
+            for effect in facts.effects:
+                if effect.action != UNDOES and self._actions[effect.state] == REJECT:
+                    if effect.state == PREPARED and effect.action == USES:
+                        continue
+                    return StateRejected(effect)
+        return None
+
+    def before(self, batch: Batch, peer: ServerSession, fresh: bool) -> list[bytes]:
+        """The SQL that has to run in front of it, for it to find what it needs and nothing of others'.
+
+        `fresh`: nothing of its client's has run on the server since it was lent.
+        """
+        found: list[bytes] = []
+        for facts in batch.facts:
+            for effect in facts.effects:
+                if effect.state == PREPARED:
+                    for name in self._concerns(effect, peer):
+                        found += self._put_in_place(name, peer)
+                elif effect.state == SEQUENCES and effect.action == USES and fresh and not self.pinned:
+                    found.append(b"DISCARD SEQUENCES")
+        for sql_name in batch.sql_names:
+            found += self._put_in_place(sql_name, peer)
+        return found
+
+    def _concerns(self, effect: StateEffect, peer: ServerSession) -> list[bytes]:
+        """The names of prepared statements it is about."""
+        if effect.any_name and effect.action == USES:
+            return sorted(self._statements.sql.keys() | peer.prepared.keys())
+        return encoded(effect.names)
+
+    def _put_in_place(self, name: bytes, peer: ServerSession) -> list[bytes]:
+        """Have the server know by a name what the client does, or nothing."""
+        mine = self._statements.sql.get(name)
+        theirs = peer.prepared.get(name)
+        if theirs is mine or (theirs is not None and theirs is self._statements.named.get(name)):
+            return []
+        found = []
+        if theirs is not None:
+            del peer.prepared[name]
+            found.append(deallocate(name))
+        if mine is not None:
+            while len(peer.prepared) >= peer.statements.size_max:
+                oldest = next(iter(peer.prepared))
+                del peer.prepared[oldest]
+                found.append(deallocate(oldest))
+            peer.prepared[name] = mine
+            found.append(mine)
+        return found
+
+    def named(self, batch: Batch, peer: ServerSession) -> list[tuple[bytes, bool]]:
+        """The names of the protocol's statements that it mentions in SQL, and the server does not know by them.
+
+        With each, whether the statement itself is needed: DEALLOCATE wants the name alone.
+        """
+        found = []
+        for facts in batch.facts:
+            for effect in facts.effects:
+                if effect.state == PREPARED:
+                    for name in encoded(effect.names):
+                        statement = self._statements.named.get(name)
+                        if name in batch.parsed or statement is None or peer.prepared.get(name) is statement:
+                            continue
+                        found.append((name, effect.action != UNDOES))
+        return found
+
+    def behind(self, batch: Batch) -> bytes:
+        """The SQL that has to run behind it: RESET goes back to the values of the startup message."""
+        if not self._base or compound(batch):
+            # What is left of it once all of it has run, PostgreSQL tells when it is asked.
+            return b""
+        parts: list[bytes] = []
+        for facts in batch.facts:
+            for effect in facts.effects:
+                if effect.action == UNDOES and effect.state in (SETTINGS, ROLES):
+                    names = encoded(effect.names)
+                    if effect.any_name:
+                        names = [name for name in self._base if name not in ROLE_SETTINGS]
+                    values = [(name, self._base[name]) for name in names if name in self._base]
+                    if values:
+                        parts.append(set_query(values, effect.local))
+        return b";".join(parts)
+
+    # When it is sent
+
+    def sends(self, batch: Batch, peer: ServerSession) -> None:
+        """A batch with something special in it is about to be sent."""
+        several = compound(batch)
+        self._doubt = self._doubt or peer.status != IDLE or several
+        for facts in batch.facts:
+            self._doubt = self._doubt or facts.transaction is not None
+            if facts.effects:
+                self._note_all(facts, peer)
+        if several:
+            self._unrepaired.update(self._put_back)
+        self._names.update(batch.bound_names)
+        self._given.update(batch.bound_names)
+
+    def _note_all(self, facts: StatementFacts, peer: ServerSession) -> None:
+        prepares = [effect for effect in facts.effects if effect.state == PREPARED and effect.action == LEAVES]
+        if prepares:
+            # Until it is known which PREPARE has succeeded, it may be any.
+            for effect in prepares:
+                name = effect.names[0].encode()
+                self._inner[name] = (*self._inner.get(name, ()), *wrapped(facts))
+        for effect in facts.effects:
+            # What PREPARE wraps is for EXECUTE to do.
+            if not prepares or effect.state == PREPARED or facts.kind != "PrepareStmt":
+                self._note(effect, facts, peer)
+
+    def _executes(self, name: bytes, facts: StatementFacts, peer: ServerSession) -> None:
+        """A prepared statement is used by name."""
+        statement = self._statements.named.get(name)
+        effects = self._inner.get(name, ()) if statement is None else statement.facts.effects
+        for effect in effects:
+            if effect.state != PREPARED:
+                self._note(effect, facts, peer)
+
+    def _note(self, effect: StateEffect, facts: StatementFacts, peer: ServerSession) -> None:
+        if effect.local:
+            return
+        state = effect.state
+        action = self._actions[state]
+        self._touched = True
+        if effect.action == LEAVES:
+            peer.dirty = effect.statement
+        if effect.action == LEAVES or (effect.action == USES and state == SEQUENCES):
+            self._words[state] = effect
+            if not tells_later(effect, action, peer):
+                self.warnings.note(effect, action, facts)
+            if action == ALLOW:
+                self._unseen = True
+                return
+        if state in (SETTINGS, ROLES):
+            self._note_settings(effect)
+        elif state == PREPARED:
+            if effect.action != USES:
+                self._prepared.update(encoded(effect.names))
+            else:
+                for name in effect.names:
+                    self._executes(name.encode(), facts, peer)
+        elif state == UNKNOWN:
+            self._note_unknown(effect, action)
+        elif state == SEQUENCES:
+            if effect.action == UNDOES:
+                self.pinned.discard(SEQUENCES)
+            elif action == PIN:
+                self.pinned.add(SEQUENCES)
+        elif state in FOR_GOOD:
+            self.pinned.add(state)
+        elif effect.action == LEAVES or state in self.pinned:
+            self._ask.add(state)
+
+    def _note_settings(self, effect: StateEffect) -> None:
+        if effect.action == UNDOES and effect.any_name:
+            # All but one's roles.
+            self._from_scratch = True
+            self._names.clear()
+            self._put_back.update(name for name in self._base if name not in ROLE_SETTINGS)
+            return
+        names = encoded(effect.names)
+        self._names.update(names)
+        if effect.action == UNDOES:
+            self._all = True
+            self._put_back.update(names)
+        else:
+            self._put_back.difference_update(names)
+            self._given.update(names)
+            self._is_set.update(name for name in names if name in self._base)
+        if effect.any_name:
+            self._all = self._unseen = True
+            self._put_back.clear()
+            self._is_set.update(self._base)
+
+    def _note_unknown(self, effect: StateEffect, action: str) -> None:
+        if effect.action == UNDOES:
+            self.pinned.discard(UNKNOWN)
+            return
+        self._names.update(encoded(effect.names))
+        self._given.update(encoded(effect.names))
+        self._is_set.update(self._base)
+        self._ask.update(ASKED)
+        self._ask.add(PREPARED)
+        self._all = self._unseen = True
+        if action == PIN:
+            self.pinned.add(UNKNOWN)
+
+    def calls(self, peer: ServerSession) -> None:
+        """What is about to be sent calls a function that may leave something behind."""
+        self._touched = True
+        self._words[UNKNOWN] = CALLED
+        peer.dirty = CALLED.statement
+        self._all = True
+        self._ask.update(ASKED)
+        self._is_set.update(self._base)
+
+    def failed(self) -> None:
+        """The server has answered something with an error."""
+        self._doubt = True
+
+    # When all is answered
+
+    def concerns(self, batch: Batch) -> bool:
+        """Whether what the batch does to it hangs on the state its transaction is in."""
+        return bool(batch.sql_names) or any(facts.effects for facts in batch.facts)
+
+    def touched(self, peer: ServerSession) -> bool:
+        """Whether anything was sent, or reported, that there is to find out about."""
+        return self._touched or bool(peer.reported_before)
+
+    def lost_with(self, peer: ServerSession) -> bool:
+        """Whether something of it is gone when its server is."""
+        return bool(self.pinned) or self.asking or self.touched(peer)
+
+    def settle(self, peer: ServerSession) -> bytes:
+        """What PostgreSQL is to be asked now that no transaction is open; b"" for nothing."""
+        if peer.reported_before:
+            self._reported(peer)
+        if not (self._names or self._all or self._from_scratch or self._ask or self._prepared):
+            self._doubt = self._touched = False
+            return b""
+        everything = self._all or (self._doubt and bool(self._names or self._from_scratch))
+        if everything:
+            # By name only what no list has: custom settings, and roles.
+            self._names.update(name for name, _ in (*self.parameters.values, *peer.parameters.values))
+            unlisted = [name for name in self._names if b"." in name or name in ROLE_SETTINGS]
+            self._names.clear()
+            self._names.update(unlisted)
+        self._all = everything
+        classes = sorted(self._ask)
+        if self._prepared and PREPARED not in self._ask:
+            classes.append(PREPARED)
+        sql = question(classes, sorted(self._names), everything)
+        if sql:
+            self.asking = True
+        else:
+            self.learn(Findings(), peer)
+        return sql
+
+    def _reported(self, peer: ServerSession) -> None:
+        """Settings have changed that the server reports, by whatever means."""
+        for name, before in peer.reported_before.items():
+            known = name.lower()
+            if peer.reported.get(name) != before and known not in NOT_SET and not self._from_scratch:
+                self._names.add(known)
+                if known in self._base:
+                    self._is_set.add(known)
+        peer.reported_before.clear()
+
+    def learn(self, findings: Findings | None, peer: ServerSession) -> None:
+        """PostgreSQL has answered; None: it could not."""
+        self.asking = False
+        if findings is None:
+            # Nothing is known, so the client keeps what it has.
+            self.pinned.add(UNKNOWN)
+        else:
+            if self._names or self._all or self._from_scratch:
+                self._learn_settings(findings.settings, peer)
+            if self._prepared or PREPARED in self._ask:
+                self._learn_prepared(findings, peer)
+            for state in self._ask:
+                if state in findings.found:
+                    self._found(state)
+                else:
+                    self.pinned.discard(state)
+        self._names.clear()
+        self._given.clear()
+        self._put_back.clear()
+        self._unrepaired.clear()
+        self._ask.clear()
+        self._prepared.clear()
+        self._all = self._from_scratch = self._doubt = self._touched = False
+        if not self.pinned and not self._unseen:
+            peer.dirty = ""
+        if not FOR_GOOD.isdisjoint(self.pinned):
+            peer.uncertain = True
+
+    def _found(self, state: str) -> None:
+        """There is something of a class."""
+        action = self._actions[state]
+        effect = self._words.get(state)
+        if effect is None:
+            # A block of code has left it there.
+            unknown = self._words.get(UNKNOWN)
+            self._words[state] = effect = StateEffect(state, LEAVES, "code" if unknown is None else unknown.statement)
+            self.warnings.note(effect, action, None)
+        if action == ALLOW:
+            self._unseen = True
+        else:
+            self.pinned.add(state)
+
+    def _learn_settings(self, values: dict[bytes, bytes], peer: ServerSession) -> None:
+        """What the server has now, and what the client wants of any server."""
+        before = dict(peer.parameters.values)
+        known = self.parameters
+        if self._all:
+            have: dict[bytes, bytes] = {}
+        elif self._from_scratch:
+            have = {name: before[name] for name in ROLE_SETTINGS if name in before}
+            have.update((name, value) for name, value in self._base.items() if name not in ROLE_SETTINGS)
+        else:
+            have = before
+        for name in self._names:
+            have.pop(name, None)
+        have.update(values)
+        for name in [name for name, value in have.items() if self._means_nothing(name, value)]:
+            del have[name]
+        want = dict(have)
+        if not self._doubt:
+            self._is_set.difference_update(self._put_back)
+        for name, value in self._base.items():
+            if name not in self._is_set:
+                if name in have:
+                    # In PostgreSQL's spelling: the client's own makes it one of the settings known already.
+                    have[name] = value
+                want[name] = value
+            elif name not in have and (name not in ROLE_SETTINGS or name in self._unrepaired):
+                want[name] = value
+        peer.parameters = self._interned.of(tuple(sorted(have.items())))
+        self.parameters = self._interned.of(tuple(sorted(want.items())))
+        self._tell_settings({name for name, value in want.items() if (name, value) not in known.values})
+        changed = {name for name, value in want.items() if self._base.get(name) != value}
+        self._pin_where_told(ROLES, not changed.isdisjoint(ROLE_SETTINGS))
+        self._pin_where_told(SETTINGS, not changed.issubset(ROLE_SETTINGS))
+
+    def _tell_settings(self, names: set[bytes]) -> None:
+        """Of settings whose names no text has told, now that they are known."""
+        effect = self._words.get(SETTINGS) or self._words.get(UNKNOWN)
+        if names and effect is not None and effect.any_name:
+            told = tuple(name.decode(errors="replace") for name in sorted(names))
+            self.warnings.note(StateEffect(SETTINGS, LEAVES, effect.statement, told), self._actions[SETTINGS], None)
+
+    def _means_nothing(self, name: bytes, value: bytes) -> bool:
+        """A value that says that it is not set."""
+        if name == b"role":
+            return value == b"none"
+        if name == b"session_authorization":
+            return value == self._user
+        return not value and b"." in name and name not in self._given and (name, b"") not in self.parameters.values
+
+    def _learn_prepared(self, findings: Findings, peer: ServerSession) -> None:
+        """Which of the names it has used in PREPARE and DEALLOCATE stand for what."""
+        sql = self._statements.sql
+        known = findings.prepared
+        names = set(self._prepared)
+        if PREPARED in self._ask:
+            # What the server had of other clients is not this one's.
+            names.update(name for name in known if name not in peer.prepared)
+            names.update(name for name in sql if peer.prepared.get(name) is sql[name])
+        for name in names:
+            whole = known.get(name)
+            if whole is not None:
+                # The string that held the PREPARE may have held more, which is not to be run again.
+                text = prepare_in(whole, name)
+                theirs = peer.prepared.get(name)
+                if theirs is not None and theirs == text and theirs is not sql.get(name):
+                    # Another client's, which was in the way of this one's in a failed transaction.
+                    continue
+                if text is None:
+                    self.pinned.add(UNKNOWN)
+                    continue
+                if sql.get(name) != text:
+                    sql[name] = text
+                peer.prepared[name] = sql[name]
+                self._inner[name] = wrapped(analyse(text.decode()))
+                continue
+            if name in sql and peer.prepared.get(name) is not sql[name]:
+                # It was not there to begin with: its transaction had failed.
+                continue
+            sql.pop(name, None)
+            self._inner.pop(name, None)
+            if name in findings.parsed:
+                continue
+            if peer.prepared.pop(name, None) is not None:
+                self._statements.named.pop(name, None)
+        self._pin_where_told(PREPARED, bool(sql))
+        if sql and not self.warnings.has_told(PREPARED):
+            self.warnings.note(StateEffect(PREPARED, LEAVES, "PREPARE"), self._actions[PREPARED], None)
+
+    def _pin_where_told(self, state: str, has_some: bool) -> None:
+        if has_some and self._actions[state] == PIN:
+            self.pinned.add(state)
+        else:
+            self.pinned.discard(state)
+
+    def returned(self) -> None:
+        """Its server was given back."""
+        self._unseen = False
+        self._words.clear()
+
+    def why(self) -> str:
+        """What keeps it on its server, in words."""
+        words = [self._words[state].statement for state in sorted(self.pinned) if state in self._words]
+        return ", ".join(words) or ", ".join(sorted(self.pinned))
+
+
+def compound(batch: Batch) -> bool:
+    """Whether it holds several statements."""
+    return len(batch.facts) > 1 or (bool(batch.facts) and batch.facts[0].kind == "Several")
+
+
+def tells_later(effect: StateEffect, action: str, peer: ServerSession) -> bool:
+    """Whether the client is told once it is known what there is.
+
+    Of settings whose names are computed; and of a PREPARE in a transaction: pg_dump has many, and does not commit.
+    """
+    if action == ALLOW:
+        return False
+    return (effect.state == SETTINGS and effect.any_name) or (effect.state == PREPARED and peer.status != IDLE)
+
+
+def wrapped(facts: StatementFacts) -> tuple[StateEffect, ...]:
+    """What the statements do that PREPARE wraps."""
+    return tuple(effect for effect in facts.effects if effect.state != PREPARED)
+
+
+def encoded(names: Iterable[str]) -> list[bytes]:
+    """Names as they come on the wire."""
+    return [name.encode() for name in names]
+
+
+def deallocate(name: bytes) -> bytes:
+    """The SQL that drops a prepared statement by its client's name for it."""
+    return b'DEALLOCATE "' + name.replace(b'"', b'""') + b'"'

@@ -1,0 +1,36 @@
+"""Functions that may leave something on the session that calls them: what a statement's text cannot show.
+
+In: the functions of a database, with their bodies. Out: the names of those whose bodies say so, and of those that
+mention one of these. A body is searched for words, not read: one that makes its SQL up as it goes is not found.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from parser.session_state import ADVISORY_LOCKS
+from routing.rows import Function
+
+_says_so: Final = re.compile(
+    r"\bset_config\b|\bsetseed\b|\bwith\s+hold\b|\bpg_temp\b"
+    r"|\b(?:create|into)\s+(?:local\s+|global\s+)?temp(?:orary)?\b"
+    rf"|\b(?:{'|'.join(sorted(ADVISORY_LOCKS))})\b"
+    # As a statement, not as the SET of an UPDATE.
+    r"|(?:^|;|\bbegin|\bthen|\belse|\bloop|')\s*"
+    r"(?:(?:set|reset)\s+(?!local\b|transaction\b|constraints\b)|listen\s|unlisten\b|discard\s|deallocate\s|load\s)"
+)
+_WORD: Final = re.compile(r"[a-z_\x80-\U0010ffff][a-z0-9_$\x80-\U0010ffff]*")
+
+
+def leaving_state(functions: Sequence[Function]) -> frozenset[str]:
+    """Their names."""
+    bodies = [(one.name, one.body.lower()) for one in functions if one.body and not one.builtin]
+    found = {name for name, body in bodies if _says_so.search(body) is not None}
+    words = [(name, frozenset(_WORD.findall(body))) for name, body in bodies]
+    more = bool(found)
+    while more:
+        lower = {name.lower() for name in found}
+        new = {name for name, said in words if name not in found and not lower.isdisjoint(said)}
+        found |= new
+        more = bool(new)
+    return frozenset(found)
