@@ -14,7 +14,6 @@ from middleware.session.server import (
     HIDDEN,
     HIDDEN_ASK,
     HIDDEN_LAST,
-    HIDDEN_TRY,
     SYNC_UNSEEN,
     ServerSession,
     error_fields,
@@ -171,11 +170,6 @@ class ServerConnection:
         self.session.expected.append(HIDDEN)
         return message(QUERY, sql + b"\0")
 
-    def tried(self, sql: bytes) -> bytes:
-        """The same of one that may fail: then things are as they were."""
-        self.session.expected.append(HIDDEN_TRY)
-        return message(QUERY, sql + b"\0")
-
     def behind(self, sql: bytes) -> bytes:
         """The same behind a batch that has just been put down, whose client is to hear the end of both as one."""
         expected = self.session.expected
@@ -239,7 +233,6 @@ class ServerConnection:
         self.client = None
         self.session.owner = None
         self.session.watch_deallocate = False
-        self.session.deallocating = b""
         self.resume_reading()
 
     def fail(self, error: PointsmanError) -> None:

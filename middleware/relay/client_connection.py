@@ -302,17 +302,13 @@ class ClientConnection(Intake):
             return True
         if error is not None and server.session.status != IN_FAILED_TRANSACTION:
             return self._refuse_batch(server, batch, data, error)
-        if (not self.state.pinned and self._must_leave(server, batch)) or self._must_wait(server, batch):
+        if (not self.state.pinned and self._must_leave(server, batch)) or (
+            not self._sent_open and self.state.must_wait(batch, server.session)
+        ):
             self._held, self._held_data = batch, data
             return False
         self._send(server, batch, data)
         return batch.state != HELD
-
-    def _must_wait(self, server: ServerConnection, batch: Batch) -> bool:
-        """Whether what a batch does to the session's state is clear only when all before it is answered."""
-        if not (batch.special or batch.sql_names) or self._sent_open or not server.session.expected:
-            return False
-        return self.state.concerns(batch)
 
     def _refuse_batch(self, server: ServerConnection, batch: Batch, data: bytes, error: PointsmanError) -> bool:
         """Have the server fail in its place, so that its transaction fails with it. False: held until that can be."""
@@ -353,12 +349,16 @@ class ClientConnection(Intake):
         if self._sent_open or server.session.status == IN_FAILED_TRANSACTION:
             return False
         again = routing.leaves(batch, self._on_primary)
+        to_primary = not self._on_primary
         if again is None:
-            return False
+            if not (routing.transaction.fresh() and self.state.must_precede(batch, server.session)):
+                return False
+            again = routing.transaction.begin()
+            to_primary = self._on_primary
         if not server.session.expected:
             # End it here, and go on with this batch where it belongs.
             self._begin_again = again
-            self._aim = Target.STANDBY if self._on_primary else Target.PRIMARY
+            self._aim = Target.PRIMARY if to_primary else Target.STANDBY
             server.ask(b"ROLLBACK")
         return True
 
@@ -447,14 +447,14 @@ class ClientConnection(Intake):
         prefix = b""
         if server.session.parameters is not self.session.parameters:
             prefix = server.settings_for(self.session.parameters, self.relay.parameters)
-        if self._begin_again:
-            prefix += server.unseen(self._begin_again)
-            self._begin_again = b""
-            self.routing.transaction.begun_again()
         return prefix
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
         fresh = not self.routing.saw
+        begin = self._begin_again
+        if begin:
+            self._begin_again = b""
+            self.routing.transaction.begun_again()
         if batch.facts:
             if self.routing.sends(batch, server.pool, self._on_primary):
                 self.wrote = True
@@ -469,9 +469,13 @@ class ClientConnection(Intake):
         behind = b""
         calls = self.routing.leaves_state(batch)
         if batch.special or batch.sql_names or calls:
-            prefix, behind = self._keep_state(server, batch, prefix, fresh)
+            front, behind = self.state.sends(batch, server.session, self._sent_open, fresh)
+            prefix += front
             if calls:
                 self.state.calls(server.session)
+            self._warn()
+        if begin:
+            prefix += server.unseen(begin)
         out = self.session.emit(batch, data, server.session)
         self._left = batch.left
         self._sent_open = self.session.batch_open
@@ -479,22 +483,6 @@ class ClientConnection(Intake):
             out += server.behind(behind)
         if out:
             server.transport.write(prefix + out if prefix else out)
-
-    def _keep_state(self, server: ServerConnection, batch: Batch, prefix: bytes, fresh: bool) -> tuple[bytes, bytes]:
-        """Note what a batch does to the session's state; what goes in front of it, and the SQL that goes behind it."""
-        state, peer = self.state, server.session
-        behind = b""
-        if peer.status != IN_FAILED_TRANSACTION:
-            behind = state.behind(batch)
-            if not self._sent_open:
-                names = state.named(batch, peer)
-                for sql in state.before(batch, peer, fresh):
-                    prefix += server.tried(sql)
-                for name, whole in names:
-                    prefix += self.session.put_in_place(name, whole, peer)
-        state.sends(batch, peer)
-        self._warn()
-        return prefix, behind
 
     def _warn(self) -> None:
         """Tell the client what it has not been told yet of its session's state, unless within a message."""
@@ -605,9 +593,7 @@ class ClientConnection(Intake):
             self.close()
             return
         if events & DEALLOCATED:
-            session.statements.named.clear()
-            session.statements.sql.clear()
-            session.statements.forget_unnamed()
+            self.state.statements_dropped()
         if events & STALE_PLAN:
             session.plan_went_stale()
         if events & HOLD_OVER:
@@ -626,6 +612,9 @@ class ClientConnection(Intake):
     def _rest(self, server: ServerConnection) -> None:
         """All is answered, and no transaction open: find out what that has led to, and give the server back."""
         state, peer = self.state, server.session
+        if state.at_ease(peer):
+            self._release(server)
+            return
         if state.asking:
             rows = peer.answer
             state.learn(None if rows is None else findings(rows), peer)
@@ -643,6 +632,7 @@ class ClientConnection(Intake):
         if state.pinned:
             self._stay(server)
         else:
+            state.returned()
             self._release(server)
 
     def _settle(self, state: SessionState) -> None:
@@ -670,7 +660,6 @@ class ClientConnection(Intake):
     def _release(self, server: ServerConnection) -> None:
         """Give the server back, and go on with what waited for that."""
         self._leave_server(server)
-        self.state.returned()
         server.pool.give_back(server)
         if self._held is None:
             self.session.returned()

@@ -13,20 +13,21 @@ answer. So COMMIT, ROLLBACK, savepoints, errors, computed names and blocks of co
 ClientConnection asks before it sends a batch, tells what it sends, and asks again when all is answered; this decides.
 """
 
-from collections.abc import Iterable
 from typing import Final
 
 from middleware.config import RoutePolicy
 from middleware.errors import PointsmanError
 from middleware.relay.state_warnings import ALLOW, PIN, REJECT, StateRejected, StateWarnings
-from middleware.session.batch import Batch
+from middleware.session.batch import Batch, encoded
 from middleware.session.inspection import ASKED, Findings, question
+from middleware.session.own_names import OwnNames
 from middleware.session.parameters import ROLES as ROLE_SETTINGS
 from middleware.session.parameters import Interned, StartupParameters, set_query
 from middleware.session.prepared import ClientStatements
-from middleware.session.server import IDLE, ServerSession
-from parser.analyse import analyse, prepare_in
-from parser.facts import StatementFacts
+from middleware.session.server import HIDDEN_TRY, IDLE, IN_FAILED_TRANSACTION, ServerSession
+from middleware.wire.build import message
+from middleware.wire.codes import QUERY
+from parser.facts import SET_TRANSACTION, StatementFacts
 from parser.session_state import (
     LEAVES,
     LIBRARIES,
@@ -62,13 +63,11 @@ class SessionState:
         "_doubt",
         "_from_scratch",
         "_given",
-        "_inner",
         "_interned",
         "_is_set",
         "_names",
-        "_prepared",
+        "_own_names",
         "_put_back",
-        "_statements",
         "_touched",
         "_unrepaired",
         "_unseen",
@@ -93,7 +92,7 @@ class SessionState:
         self._base: Final = dict(parameters.values)
         """The values of its startup message: what RESET goes back to."""
         self._user: Final = user
-        self._statements: Final = statements
+        self._own_names: Final = OwnNames(statements)
         self._interned: Final = interned
         self.warnings: Final = warnings
         self.parameters = parameters
@@ -104,15 +103,13 @@ class SessionState:
         """PostgreSQL has been asked, and has not answered yet."""
         self._is_set: Final[set[bytes]] = set()
         """The settings of its startup message that it has SET since."""
-        self._inner: Final[dict[bytes, tuple[StateEffect, ...]]] = {}
-        """What the statements do that it has prepared in SQL."""
         # What is to be asked once all is answered.
         self._touched = False
         self._names: Final[set[bytes]] = set()
         self._put_back: Final[set[bytes]] = set()
         """The settings of its startup message that it has RESET."""
         self._unrepaired: Final[set[bytes]] = set()
-        """Those whose values nothing has put back: see behind()."""
+        """Those whose values nothing has put back: see _behind()."""
         self._given: Final[set[bytes]] = set()
         """Those of them that were SET, and not only RESET: a custom one may be set to nothing."""
         self._all = False
@@ -121,7 +118,6 @@ class SessionState:
         self._doubt = False
         """Something has failed, or was part of a transaction: the settings of its text may have come to nothing."""
         self._ask: Final[set[str]] = set()
-        self._prepared: Final = statements.pending
         self._unseen = False
         """What it has done since it has its server cannot be seen whole: the server is reset before others get it."""
         self._words: Final[dict[str, StateEffect]] = {}
@@ -139,65 +135,41 @@ class SessionState:
                     return StateRejected(effect)
         return None
 
-    def before(self, batch: Batch, peer: ServerSession, fresh: bool) -> list[bytes]:
-        """The SQL that has to run in front of it, for it to find what it needs and nothing of others'.
+    def must_precede(self, batch: Batch, peer: ServerSession) -> bool:
+        """Whether something of _before() cannot run in a transaction that the batch may be about to set up."""
+        first = batch.facts[0] if batch.facts else None
+        if first is None or not (first.kind == "Several" or sets_transaction(first)):
+            return False
+        return self._own_names.lacks(batch, peer)
 
-        `fresh`: nothing of its client's has run on the server since it was lent.
+    def must_wait(self, batch: Batch, peer: ServerSession) -> bool:
+        """Whether what a batch does to it is clear only when all before it is answered."""
+        if not peer.expected:
+            return False
+        return peer.watch_deallocate or bool(batch.sql_names) or any(facts.effects for facts in batch.facts)
+
+    # When it is sent
+
+    def sends(self, batch: Batch, peer: ServerSession, within: bool, fresh: bool) -> tuple[bytes, bytes]:
+        """A batch with something special in it is about to be sent: what goes in front of it, and the SQL behind it.
+
+        `within`: a part of it was sent already. `fresh`: nothing of its client's has run on the server since it was
+        lent. The answers to what is in front of it are booked.
         """
-        found: list[bytes] = []
-        for facts in batch.facts:
-            for effect in facts.effects:
-                if effect.state == PREPARED:
-                    for name in self._concerns(effect, peer):
-                        found += self._put_in_place(name, peer)
-                elif effect.state == SEQUENCES and effect.action == USES and fresh and not self.pinned:
-                    found.append(b"DISCARD SEQUENCES")
-        for sql_name in batch.sql_names:
-            found += self._put_in_place(sql_name, peer)
-        return found
+        front = self._before(batch, peer, within, fresh)
+        behind = b"" if peer.status == IN_FAILED_TRANSACTION else self._behind(batch)
+        self._note_batch(batch, peer)
+        return front, behind
 
-    def _concerns(self, effect: StateEffect, peer: ServerSession) -> list[bytes]:
-        """The names of prepared statements it is about."""
-        if effect.any_name and effect.action == USES:
-            return sorted(self._statements.sql.keys() | peer.prepared.keys())
-        return encoded(effect.names)
+    def _before(self, batch: Batch, peer: ServerSession, within: bool, fresh: bool) -> bytes:
+        """What has to go in front of it, for it to find what it needs and nothing of others'."""
+        out = self._own_names.put_in_place(batch, peer, within)
+        if fresh and not within and not self.pinned and any(uses_sequences(facts) for facts in batch.facts):
+            peer.expected.append(HIDDEN_TRY)
+            out += message(QUERY, b"DISCARD SEQUENCES\0")
+        return out
 
-    def _put_in_place(self, name: bytes, peer: ServerSession) -> list[bytes]:
-        """Have the server know by a name what the client does, or nothing."""
-        mine = self._statements.sql.get(name)
-        theirs = peer.prepared.get(name)
-        if theirs is mine or (theirs is not None and theirs is self._statements.named.get(name)):
-            return []
-        found = []
-        if theirs is not None:
-            del peer.prepared[name]
-            found.append(deallocate(name))
-        if mine is not None:
-            while len(peer.prepared) >= peer.statements.size_max:
-                oldest = next(iter(peer.prepared))
-                del peer.prepared[oldest]
-                found.append(deallocate(oldest))
-            peer.prepared[name] = mine
-            found.append(mine)
-        return found
-
-    def named(self, batch: Batch, peer: ServerSession) -> list[tuple[bytes, bool]]:
-        """The names of the protocol's statements that it mentions in SQL, and the server does not know by them.
-
-        With each, whether the statement itself is needed: DEALLOCATE wants the name alone.
-        """
-        found = []
-        for facts in batch.facts:
-            for effect in facts.effects:
-                if effect.state == PREPARED:
-                    for name in encoded(effect.names):
-                        statement = self._statements.named.get(name)
-                        if name in batch.parsed or statement is None or peer.prepared.get(name) is statement:
-                            continue
-                        found.append((name, effect.action != UNDOES))
-        return found
-
-    def behind(self, batch: Batch) -> bytes:
+    def _behind(self, batch: Batch) -> bytes:
         """The SQL that has to run behind it: RESET goes back to the values of the startup message."""
         if not self._base or compound(batch):
             # What is left of it once all of it has run, PostgreSQL tells when it is asked.
@@ -214,10 +186,7 @@ class SessionState:
                         parts.append(set_query(values, effect.local))
         return b";".join(parts)
 
-    # When it is sent
-
-    def sends(self, batch: Batch, peer: ServerSession) -> None:
-        """A batch with something special in it is about to be sent."""
+    def _note_batch(self, batch: Batch, peer: ServerSession) -> None:
         several = compound(batch)
         self._doubt = self._doubt or peer.status != IDLE or several
         for facts in batch.facts:
@@ -230,23 +199,10 @@ class SessionState:
         self._given.update(batch.bound_names)
 
     def _note_all(self, facts: StatementFacts, peer: ServerSession) -> None:
-        prepares = [effect for effect in facts.effects if effect.state == PREPARED and effect.action == LEAVES]
-        if prepares:
-            # Until it is known which PREPARE has succeeded, it may be any.
-            for effect in prepares:
-                name = effect.names[0].encode()
-                self._inner[name] = (*self._inner.get(name, ()), *wrapped(facts))
+        prepares = any(effect.state == PREPARED and effect.action == LEAVES for effect in facts.effects)
         for effect in facts.effects:
             # What PREPARE wraps is for EXECUTE to do.
             if not prepares or effect.state == PREPARED or facts.kind != "PrepareStmt":
-                self._note(effect, facts, peer)
-
-    def _executes(self, name: bytes, facts: StatementFacts, peer: ServerSession) -> None:
-        """A prepared statement is used by name."""
-        statement = self._statements.named.get(name)
-        effects = self._inner.get(name, ()) if statement is None else statement.facts.effects
-        for effect in effects:
-            if effect.state != PREPARED:
                 self._note(effect, facts, peer)
 
     def _note(self, effect: StateEffect, facts: StatementFacts, peer: ServerSession) -> None:
@@ -265,13 +221,16 @@ class SessionState:
                 self._unseen = True
                 return
         if state in (SETTINGS, ROLES):
-            self._note_settings(effect)
+            if effect.statement != "DISCARD ALL" or (peer.status == IDLE and facts.kind != "Several"):
+                # It is refused within a transaction or a string of several.
+                self._note_settings(effect)
         elif state == PREPARED:
             if effect.action != USES:
-                self._prepared.update(encoded(effect.names))
+                self._own_names.note(effect, facts)
             else:
-                for name in effect.names:
-                    self._executes(name.encode(), facts, peer)
+                for name in encoded(effect.names):
+                    for inner in self._own_names.effects_of(name):
+                        self._note(inner, facts, peer)
         elif state == UNKNOWN:
             self._note_unknown(effect, action)
         elif state == SEQUENCES:
@@ -281,6 +240,7 @@ class SessionState:
                 self.pinned.add(SEQUENCES)
         elif state in FOR_GOOD:
             self.pinned.add(state)
+            peer.uncertain = True
         elif effect.action == LEAVES or state in self.pinned:
             self._ask.add(state)
 
@@ -331,11 +291,15 @@ class SessionState:
         """The server has answered something with an error."""
         self._doubt = True
 
+    def statements_dropped(self) -> None:
+        """DEALLOCATE ALL or DISCARD ALL was carried out."""
+        self._own_names.cleared()
+
     # When all is answered
 
-    def concerns(self, batch: Batch) -> bool:
-        """Whether what the batch does to it hangs on the state its transaction is in."""
-        return bool(batch.sql_names) or any(facts.effects for facts in batch.facts)
+    def at_ease(self, peer: ServerSession) -> bool:
+        """Nothing was touched, nothing is asked, nothing keeps its server: so it is with most."""
+        return not (self._touched or self.asking or self.pinned or peer.reported_before)
 
     def touched(self, peer: ServerSession) -> bool:
         """Whether anything was sent, or reported, that there is to find out about."""
@@ -349,7 +313,8 @@ class SessionState:
         """What PostgreSQL is to be asked now that no transaction is open; b"" for nothing."""
         if peer.reported_before:
             self._reported(peer)
-        if not (self._names or self._all or self._from_scratch or self._ask or self._prepared):
+        prepares = self._own_names.any_open()
+        if not (self._names or self._all or self._from_scratch or self._ask or prepares):
             self._doubt = self._touched = False
             return b""
         everything = self._all or (self._doubt and bool(self._names or self._from_scratch))
@@ -361,7 +326,7 @@ class SessionState:
             self._names.update(unlisted)
         self._all = everything
         classes = sorted(self._ask)
-        if self._prepared and PREPARED not in self._ask:
+        if prepares and PREPARED not in self._ask:
             classes.append(PREPARED)
         sql = question(classes, sorted(self._names), everything)
         if sql:
@@ -389,7 +354,7 @@ class SessionState:
         else:
             if self._names or self._all or self._from_scratch:
                 self._learn_settings(findings.settings, peer)
-            if self._prepared or PREPARED in self._ask:
+            if self._own_names.any_open() or PREPARED in self._ask:
                 self._learn_prepared(findings, peer)
             for state in self._ask:
                 if state in findings.found:
@@ -401,12 +366,9 @@ class SessionState:
         self._put_back.clear()
         self._unrepaired.clear()
         self._ask.clear()
-        self._prepared.clear()
         self._all = self._from_scratch = self._doubt = self._touched = False
         if not self.pinned and not self._unseen:
             peer.dirty = ""
-        if not FOR_GOOD.isdisjoint(self.pinned):
-            peer.uncertain = True
 
     def _found(self, state: str) -> None:
         """There is something of a class."""
@@ -472,40 +434,10 @@ class SessionState:
         return not value and b"." in name and name not in self._given and (name, b"") not in self.parameters.values
 
     def _learn_prepared(self, findings: Findings, peer: ServerSession) -> None:
-        """Which of the names it has used in PREPARE and DEALLOCATE stand for what."""
-        sql = self._statements.sql
-        known = findings.prepared
-        names = set(self._prepared)
-        if PREPARED in self._ask:
-            # What the server had of other clients is not this one's.
-            names.update(name for name in known if name not in peer.prepared)
-            names.update(name for name in sql if peer.prepared.get(name) is sql[name])
-        for name in names:
-            whole = known.get(name)
-            if whole is not None:
-                # The string that held the PREPARE may have held more, which is not to be run again.
-                text = prepare_in(whole, name)
-                theirs = peer.prepared.get(name)
-                if theirs is not None and theirs == text and theirs is not sql.get(name):
-                    # Another client's, which was in the way of this one's in a failed transaction.
-                    continue
-                if text is None:
-                    self.pinned.add(UNKNOWN)
-                    continue
-                if sql.get(name) != text:
-                    sql[name] = text
-                peer.prepared[name] = sql[name]
-                self._inner[name] = wrapped(analyse(text.decode()))
-                continue
-            if name in sql and peer.prepared.get(name) is not sql[name]:
-                # It was not there to begin with: its transaction had failed.
-                continue
-            sql.pop(name, None)
-            self._inner.pop(name, None)
-            if name in findings.parsed:
-                continue
-            if peer.prepared.pop(name, None) is not None:
-                self._statements.named.pop(name, None)
+        """Which names stand for what."""
+        if not self._own_names.learn(findings, PREPARED in self._ask, peer):
+            self.pinned.add(UNKNOWN)
+        sql = self._own_names.statements.sql
         self._pin_where_told(PREPARED, bool(sql))
         if sql and not self.warnings.has_told(PREPARED):
             self.warnings.note(StateEffect(PREPARED, LEAVES, "PREPARE"), self._actions[PREPARED], None)
@@ -542,16 +474,11 @@ def tells_later(effect: StateEffect, action: str, peer: ServerSession) -> bool:
     return (effect.state == SETTINGS and effect.any_name) or (effect.state == PREPARED and peer.status != IDLE)
 
 
-def wrapped(facts: StatementFacts) -> tuple[StateEffect, ...]:
-    """What the statements do that PREPARE wraps."""
-    return tuple(effect for effect in facts.effects if effect.state != PREPARED)
+def sets_transaction(facts: StatementFacts) -> bool:
+    """Whether it is SET TRANSACTION, which nothing may precede."""
+    return facts.transaction is not None and facts.transaction.kind == SET_TRANSACTION
 
 
-def encoded(names: Iterable[str]) -> list[bytes]:
-    """Names as they come on the wire."""
-    return [name.encode() for name in names]
-
-
-def deallocate(name: bytes) -> bytes:
-    """The SQL that drops a prepared statement by its client's name for it."""
-    return b'DEALLOCATE "' + name.replace(b'"', b'""') + b'"'
+def uses_sequences(facts: StatementFacts) -> bool:
+    """Whether it asks for what sequence functions have left on its session."""
+    return any(effect.state == SEQUENCES and effect.action == USES for effect in facts.effects)

@@ -49,6 +49,10 @@ class Transaction:
         """What is sent now is part of it."""
         return FRESH <= self.phase <= FIXED
 
+    def fresh(self) -> bool:
+        """Nothing has run in it."""
+        return self.phase == FRESH
+
     def note(self, facts: StatementFacts, reads: bool) -> None:
         """A statement is about to be carried out; whether it is a plain read."""
         control = facts.transaction

@@ -3,6 +3,7 @@
 Types and limits; what fills them and what is made of them is session.client's.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from middleware.errors import ProtocolViolation
@@ -25,6 +26,7 @@ from middleware.wire.codes import (
 )
 from middleware.wire.codes import SYNC as SYNC_MESSAGE
 from parser.facts import StatementFacts
+from parser.session_state import PREPARED
 
 BATCH_BYTES_MAX: Final = 64 * 1024
 """An unfinished batch is gathered up to this size; a longer one is decided from what is there."""
@@ -72,6 +74,10 @@ EDIT_BIND_ANSWER: Final = 8
 """Bind of what asks us, parsed in an earlier batch: `statement` is the answer as it is now."""
 EDIT_REPLACE: Final = 9
 """Sent as the message in `name`."""
+EDIT_PARSE_OPEN: Final = 10
+"""Parse of a name that only the server knows the meaning of: see own_names.py."""
+NAMING: Final = frozenset({EDIT_PARSE, EDIT_PARSE_AGAIN, EDIT_BIND, EDIT_DESCRIBE, EDIT_CLOSE})
+"""Those that are sent as they came where SQL names the same statement."""
 
 FUNCTION_CALL_FACTS: Final = StatementFacts(kind="FunctionCall", write_reason="it is a FunctionCall message")
 STATEMENT: Final = 0x53
@@ -88,10 +94,11 @@ def violation(code: int) -> ProtocolViolation:
 class Edit:
     """A message at [start, end) that is sent differently.
 
-    `name` is the client's, `statement` what it stands for, `sql` the same where it was prepared in SQL.
+    `name` is the client's, `statement` what it stands for, `sql` the same where it was prepared in SQL, `known` what it
+    stands for already where a Parse gives it once more.
     """
 
-    __slots__ = ("end", "kind", "name", "sql", "start", "statement")
+    __slots__ = ("end", "kind", "known", "name", "sql", "start", "statement")
 
     def __init__(
         self,
@@ -101,6 +108,7 @@ class Edit:
         name: bytes = b"",
         statement: Statement | None = None,
         sql: bytes | None = None,
+        known: Statement | None = None,
     ) -> None:
         self.kind: Final = kind
         self.start = start
@@ -108,6 +116,7 @@ class Edit:
         self.name: Final = name
         self.statement: Final = statement
         self.sql: Final = sql
+        self.known: Final = known
 
 
 class Batch:
@@ -124,10 +133,10 @@ class Batch:
         "hold",
         "interrupts",
         "left",
+        "mentioned",
         "named_portal",
         "need",
         "ops",
-        "parsed",
         "special",
         "sql_names",
         "start",
@@ -165,10 +174,10 @@ class Batch:
         self.executes = False
         self.clears = False
         """It may drop all named statements on its way."""
-        self.parsed: tuple[bytes, ...] = ()
-        """The names that it prepares statements under."""
+        self.mentioned: frozenset[bytes] = frozenset()
+        """The prepared statements that its SQL names."""
         self.sql_names: tuple[bytes, ...] = ()
-        """The statements prepared in SQL that its messages name."""
+        """Those that its messages name, and that were prepared in SQL, or may have been."""
         self.unnamed: bytes | None = None
         """The unnamed statement it leaves on its server."""
 
@@ -179,6 +188,9 @@ class Batch:
             if facts.special:
                 self.special = True
                 self.clears = self.clears or facts.deallocates_all
+                for effect in facts.effects:
+                    if effect.state == PREPARED and effect.names:
+                        self.mentioned = self.mentioned.union(encoded(effect.names))
 
     def rebase(self) -> None:
         """What is in front of it is no longer kept: count from its own start."""
@@ -188,3 +200,18 @@ class Batch:
                 op.end -= self.start
         self.end -= self.start
         self.start = 0
+
+
+def encoded(names: Iterable[str]) -> list[bytes]:
+    """Names as they come on the wire."""
+    return [name.encode() for name in names]
+
+
+def zero(data: bytes, start: int, end: int) -> int:
+    """Where the string that begins at `start` ends. Raises ProtocolViolation where it does not before `end`."""
+    if start < end and not data[start]:
+        return start
+    found = data.find(0, start, end)
+    if found < 0:
+        raise ProtocolViolation("invalid message format")
+    return found

@@ -6,8 +6,7 @@ a Flush (the client waits for answers), at BATCH_BYTES_MAX, and at a message too
 incomplete.
 
 scan() reads headers, and of the messages that name statements also the names. What must be changed on its way to a
-server is noted as an edit, since it depends on which statements that server has; emit() makes the bytes. A batch
-without edits is sent as the very bytes that came.
+server is noted as an edit, since it depends on which statements that server has: see emission.py.
 
 Awkward cases, told by the manual's "Message Flow":
 - After an error in an extended-query message the server reads and discards until Sync; a Query among the discarded
@@ -36,6 +35,7 @@ from middleware.session.batch import (
     EDIT_DROP,
     EDIT_PARSE,
     EDIT_PARSE_AGAIN,
+    EDIT_PARSE_OPEN,
     EDIT_REPLACE,
     EDIT_UNNAMED,
     EDIT_UNNAMED_LARGE,
@@ -45,7 +45,6 @@ from middleware.session.batch import (
     HELD,
     LARGE,
     LENGTH_MAX,
-    MARKER_MESSAGE,
     OPEN,
     STATEMENT,
     STREAMED_HEAD_BYTES,
@@ -53,33 +52,28 @@ from middleware.session.batch import (
     Batch,
     Edit,
     violation,
+    zero,
 )
+from middleware.session.emission import ANSWER_NAME, emit
 from middleware.session.parameters import NONE, StartupParameters, setting_names
 from middleware.session.prepared import (
-    NAME_PREFIX,
-    UNKNOWN_PREFIX,
+    SAME_TEXT_MAX,
     ClientStatements,
     Statement,
     StatementRegistry,
 )
 from middleware.session.server import (
-    EVICTED,
     HOLD_FOR_EXECUTE,
     HOLD_FOR_MARKER,
     HOLD_FOR_QUERY,
-    MARKER,
     PASS,
     SYNC,
-    SYNC_UNSEEN,
-    UNNAMED,
     Expect,
     ServerSession,
 )
-from middleware.wire.build import FLUSH_MESSAGE, PARSE_COMPLETE_MESSAGE, message
-from middleware.wire.build import SYNC_MESSAGE as SYNC_BYTES
+from middleware.wire.build import message
 from middleware.wire.codes import (
     BIND,
-    CLOSE,
     COPY_DATA,
     COPY_DONE,
     COPY_FAIL,
@@ -94,11 +88,6 @@ from middleware.wire.codes import (
 from middleware.wire.codes import SYNC as SYNC_MESSAGE
 from parser.facts import UNREAD, StatementFacts
 from parser.shapes import FactsTable
-
-NOTHING: Final = b"\0\0\0"
-"""The body of a Parse message for an empty statement without parameters."""
-ANSWER_NAME: Final = NAME_PREFIX + b"answer"
-"""The servers' name for an answer of ours that a client executes again."""
 
 
 class ClientSession:
@@ -322,9 +311,17 @@ class ClientSession:
         self._hold_for_marker(batch, position)
         return True
 
-    def _in_sql(self, name: bytes) -> bool:
-        """Whether it may be the name of a statement prepared in SQL."""
-        return name in self.statements.sql or name in self.statements.pending
+    def _goes_as_it_is(self, batch: Batch, name: bytes) -> bool:
+        """Whether a message that names a statement is sent as it came: SQL has prepared that, or may have."""
+        if name not in self.statements.sql and not self._open(batch, name):
+            return False
+        batch.sql_names += (name,)
+        batch.add_facts(UNREAD)
+        return True
+
+    def _open(self, batch: Batch, name: bytes) -> bool:
+        """Whether only the server knows what it means."""
+        return name in self.statements.open or name in batch.mentioned
 
     def _scan_execute(self, batch: Batch, position: int) -> None:
         batch.executes = True
@@ -361,32 +358,44 @@ class ClientSession:
             batch.ops.append(self._unnamed_parse)
             return
         name = data[position + 5 : name_end]
-        if name in self.statements.sql:
+        if name in self.statements.sql and not self._open(batch, name):
             # Taken: the server is to refuse it.
             batch.sql_names += (name,)
             batch.add_facts(facts)
             batch.ops.append(PASS)
             return
-        statement = self._registry.statement(self.parameters, body, facts)
+        statement = self._statement(name, body, facts)
         if self._unsettled(batch, name, position) or self._unsettled(batch, statement.name, position):
+            return
+        batch.add_facts(facts)
+        batch.edited = True
+        if self._open(batch, name):
+            batch.sql_names += (name,)
+            batch.ops.append(Edit(EDIT_PARSE_OPEN, position, end, name, statement))
             return
         self._changed |= {name, statement.name}
         known = self.statements.named.get(name)
-        batch.add_facts(facts)
-        batch.edited = True
         if known is not None:
-            batch.ops.append(Edit(EDIT_PARSE_AGAIN, position, end, body, known))
+            batch.ops.append(Edit(EDIT_PARSE_AGAIN, position, end, name, statement, known=known))
         else:
-            self.statements.named[name] = statement
-            batch.parsed += (name,)
+            self.statements.keep(name, statement)
             batch.ops.append(Edit(EDIT_PARSE, position, end, name, statement))
+
+    def _statement(self, name: bytes, body: bytes, facts: StatementFacts) -> Statement:
+        """The Statement for a Parse: one that the client has under no other name."""
+        nth = 0
+        statement = self._registry.statement(self.parameters, body, facts)
+        while self.statements.uses_otherwise(name, statement) and nth < SAME_TEXT_MAX - 1:
+            nth += 1
+            statement = self._registry.statement(self.parameters, body, facts, nth)
+        return statement
 
     def _scan_bind(self, batch: Batch, data: bytes, position: int, end: int) -> None:
         batch.binds = True
-        portal_end = _zero(data, position + 5, end)
+        portal_end = zero(data, position + 5, end)
         if portal_end != position + 5:
             batch.named_portal = True
-        name_end = _zero(data, portal_end + 1, end)
+        name_end = zero(data, portal_end + 1, end)
         if name_end == portal_end + 1:
             asks = self.statements.unnamed_facts
             if batch.unnamed is None and asks is not None and asks.asks:
@@ -398,22 +407,26 @@ class ClientSession:
             name = data[portal_end + 1 : name_end]
             if self._unsettled(batch, name, position):
                 return
-            statement = self.statements.named.get(name)
-            facts = statement.facts if statement is not None else UNREAD
-            if statement is None and self._in_sql(name):
-                batch.sql_names += (name,)
-            elif facts.asks:
-                self._bind_answer(batch, position, end, name, facts)
-            else:
-                if statement is not None:
-                    self.statements.recent[statement] = name
-                batch.edited = True
-                batch.ops.append(Edit(EDIT_BIND, position, end, name, statement))
+            facts = self._bind_named(batch, position, end, name)
         batch.add_facts(facts)
         if facts.effects:
             batch.bound_names += tuple(setting_names(data[portal_end:end]))
         if facts.copy_in and facts is not UNREAD:
             self._copying_portal = True
+
+    def _bind_named(self, batch: Batch, position: int, end: int, name: bytes) -> StatementFacts:
+        if self._goes_as_it_is(batch, name):
+            return UNREAD
+        statement = self.statements.named.get(name)
+        facts = statement.facts if statement is not None else UNREAD
+        if facts.asks:
+            self._bind_answer(batch, position, end, name, facts)
+            return facts
+        if statement is not None:
+            self.statements.recent.add(statement)
+        batch.edited = True
+        batch.ops.append(Edit(EDIT_BIND, position, end, name, statement))
+        return facts
 
     def _bind_answer(self, batch: Batch, position: int, end: int, name: bytes, facts: StatementFacts) -> None:
         """Bind the answer as it is now: what was parsed for the client is as it was then."""
@@ -437,13 +450,9 @@ class ClientSession:
         if not name:
             batch.add_facts(self._use_unnamed(batch, position))
             return
-        if self._unsettled(batch, name, position):
+        if self._unsettled(batch, name, position) or self._goes_as_it_is(batch, name):
             return
         statement = self.statements.named.get(name)
-        if statement is None and self._in_sql(name):
-            batch.sql_names += (name,)
-            batch.add_facts(UNREAD)
-            return
         if statement is not None:
             batch.add_facts(statement.facts)
         batch.edited = True
@@ -455,15 +464,17 @@ class ClientSession:
         name = data[position + 6 : end - 1]
         if data[position + 5] != STATEMENT:
             batch.ops.append(PASS)
-        elif name in self.statements.pending and name not in self.statements.named:
-            batch.add_facts(UNREAD)
-            batch.ops.append(PASS)
         elif name:
             if self._unsettled(batch, name, position):
                 return
+            if self._open(batch, name):
+                batch.sql_names += (name,)
+                batch.add_facts(UNREAD)
+                batch.ops.append(PASS)
+                return
             self._changed.add(name)
             batch.edited = True
-            statement, sql = self.statements.named.pop(name, None), self.statements.sql.pop(name, None)
+            statement, sql = self.statements.forget(name), self.statements.sql.pop(name, None)
             batch.ops.append(Edit(EDIT_CLOSE, position, end, name, statement, sql))
         else:
             self.statements.forget_unnamed()
@@ -475,9 +486,9 @@ class ClientSession:
             if not isinstance(op, Edit):
                 continue
             if op.kind == EDIT_PARSE:
-                self.statements.named.pop(op.name, None)
+                self.statements.forget(op.name)
             elif op.kind == EDIT_CLOSE and op.statement is not None:
-                self.statements.named[op.name] = op.statement
+                self.statements.keep(op.name, op.statement)
             elif op.kind == EDIT_CLOSE and op.sql is not None:
                 self.statements.sql[op.name] = op.sql
         if batch.unnamed is not None:
@@ -485,143 +496,6 @@ class ClientSession:
         self._changed.clear()
         self.unsettled.clear()
 
-    # Sending
-
     def emit(self, batch: Batch, data: bytes, server: ServerSession) -> bytes:
         """The bytes of the batch for this server, and what the server now owes noted in its books."""
-        if batch.special:
-            _note_special(batch, server)
-        if not batch.edited:
-            server.expected.extend(batch.ops)  # type: ignore[arg-type]  # without edits they are all Expects
-            out = data[batch.start : batch.end] if batch.start or batch.end < len(data) else data
-        else:
-            out = self._emit_edited(batch, data, server)
-        if batch.unnamed is not None or self.statements.unnamed is None:
-            server.unnamed = batch.unnamed
-        if batch.interrupts:
-            # PostgreSQL 18 takes it, but what comes after the next Sync fails: "unexpected state STARTED".
-            server.uncertain = True
-        server.hold = batch.hold
-        if batch.hold == HOLD_FOR_MARKER:
-            server.expected.append(MARKER)
-            return out + MARKER_MESSAGE + FLUSH_MESSAGE
-        if batch.hold == HOLD_FOR_EXECUTE:
-            return out + FLUSH_MESSAGE
-        return out
-
-    def put_in_place(self, name: bytes, whole: bool, server: ServerSession) -> bytes:
-        """What has the server know a named statement by its client's name for it, as SQL will name it; its own Sync.
-
-        Or, where it is not `whole`, an empty statement by that name.
-        """
-        statement = self.statements.named[name]
-        server.prepared[name] = statement if whole else NOTHING
-        server.expected.extend((Expect(b""), SYNC_UNSEEN))
-        return message(PARSE, name + b"\0" + (statement.body if whole else NOTHING)) + SYNC_BYTES
-
-    def _emit_edited(self, batch: Batch, data: bytes, server: ServerSession) -> bytes:
-        out: list[bytes] = []
-        copied = batch.start
-        for op in batch.ops:
-            if isinstance(op, Expect):
-                server.expected.append(op)
-                continue
-            if copied < op.start:
-                out.append(data[copied : op.start])
-            copied = self._emit_edit(op, data, server, out)
-        if copied < batch.end:
-            out.append(data[copied : batch.end])
-        return b"".join(out)
-
-    def _emit_edit(self, edit: Edit, data: bytes, server: ServerSession, out: list[bytes]) -> int:
-        """What is sent for it; returns where in `data` that ends and the client's own bytes go on."""
-        kind = edit.kind
-        statement = edit.statement
-        if kind in (EDIT_UNNAMED, EDIT_UNNAMED_LARGE):
-            self._emit_unnamed(edit, server, out)
-        elif kind == EDIT_REPLACE:
-            out.append(edit.name)
-        elif kind == EDIT_BIND_ANSWER:
-            assert statement is not None
-            out.append(message(CLOSE, b"S" + ANSWER_NAME + b"\0") + statement.parse_message())
-            server.expected.extend((Expect(b""), Expect(b"")))
-            return self._emit_named(edit, data, ANSWER_NAME, server, out)
-        elif kind == EDIT_CLOSE:
-            out.append(MARKER_MESSAGE)
-            server.expected.append(Expect(None, None, self.statements, edit.name, statement, sql=edit.sql))
-        elif kind == EDIT_PARSE:
-            assert statement is not None
-            if server.statements.use(statement.name):
-                out.append(MARKER_MESSAGE)
-                server.expected.append(Expect(PARSE_COMPLETE_MESSAGE, None, self.statements, edit.name))
-            else:
-                server.expected.append(Expect(None, statement, self.statements, edit.name))
-                self._parse_on(statement, server, out)
-        elif kind != EDIT_DROP:
-            if statement is None:
-                name = UNKNOWN_PREFIX + edit.name
-            else:
-                if not server.statements.use(statement.name):
-                    server.expected.append(Expect(b"", statement))
-                    self._parse_on(statement, server, out)
-                name = statement.name
-            return self._emit_named(edit, data, name, server, out)
-        return edit.end
-
-    def _emit_named(self, edit: Edit, data: bytes, name: bytes, server: ServerSession, out: list[bytes]) -> int:
-        """A message under the server's name for a statement; a Bind up to that name."""
-        if edit.kind == EDIT_BIND or edit.kind == EDIT_BIND_ANSWER:
-            start = edit.start + 5
-            portal_end = _zero(data, start, edit.end)
-            length = edit.end - edit.start - 1 + len(name) - len(edit.name)
-            out.append(b"B" + length.to_bytes(4, "big") + data[start : portal_end + 1] + name)
-            return portal_end + 1 + len(edit.name)
-        if edit.kind == EDIT_DESCRIBE:
-            out.append(message(DESCRIBE, b"S" + name + b"\0"))
-        else:
-            # EDIT_PARSE_AGAIN: its `name` is the body. The name it takes on the server is taken, as the client's is.
-            out.append(message(PARSE, name + b"\0" + edit.name))
-            start = edit.start + 5
-            server.expected.append(Expect(name=data[start : _zero(data, start, edit.end)]))
-        return edit.end
-
-    def _parse_on(self, statement: Statement, server: ServerSession, out: list[bytes]) -> None:
-        """Parse a statement on a server that lacks it, and close the one it used least when it has too many."""
-        out.append(statement.parse_message())
-        evicted = server.statements.add(statement)
-        if evicted is not None:
-            out.append(message(CLOSE, b"S" + evicted + b"\0"))
-            server.expected.append(EVICTED)
-
-    def _emit_unnamed(self, edit: Edit, server: ServerSession, out: list[bytes]) -> None:
-        """Make the server's unnamed statement the client's, or none where the client has none."""
-        body = edit.name
-        if body and server.unnamed is body:
-            return
-        if body and edit.kind == EDIT_UNNAMED:
-            out.append(message(PARSE, b"\0" + body))
-            server.unnamed = body
-        else:
-            out.append(message(CLOSE, b"S\0"))
-            server.unnamed = None
-        server.expected.append(UNNAMED)
-
-
-def _zero(data: bytes, start: int, end: int) -> int:
-    """Where the string that begins at `start` ends. Raises ProtocolViolation where it does not before `end`."""
-    if start < end and not data[start]:
-        return start
-    found = data.find(0, start, end)
-    if found < 0:
-        raise ProtocolViolation("invalid message format")
-    return found
-
-
-def _note_special(batch: Batch, server: ServerSession) -> None:
-    """What its statements may leave behind on a server."""
-    for facts in batch.facts:
-        if facts.deallocates_all:
-            server.watch_deallocate = True
-        elif facts.kind == "DeallocateStmt" and len(batch.facts) == 1:
-            server.watch_deallocate = True
-            server.deallocating = facts.effects[0].names[0].encode()
+        return emit(batch, data, self.statements, server)

@@ -53,8 +53,8 @@ class Findings:
         """The values of settings, by their names in lower case."""
         self.prepared: Final[dict[bytes, bytes]] = {}
         """What PREPARE has made, by name: its text from PREPARE on."""
-        self.parsed: Final[set[bytes]] = set()
-        """Statements of the protocol under their clients' own names."""
+        self.parsed: Final[dict[bytes, bytes]] = {}
+        """The texts of the protocol's statements under their clients' own names."""
 
 
 def question(classes: Iterable[str], names: Iterable[bytes], all_settings: bool) -> bytes:
@@ -82,7 +82,7 @@ def findings(rows: Iterable[bytes]) -> Findings:
         elif one == PREPARED:
             result.prepared[name or b""] = value or b""
         elif one == "parsed":
-            result.parsed.add(name or b"")
+            result.parsed[name or b""] = value or b""
         else:
             result.found.add(one)
     return result

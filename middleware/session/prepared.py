@@ -7,10 +7,12 @@ message that needs it. The reply to that Parse is not the client's and is left o
 
 A client's Parse of what its server already has is sent as a Close of a name that no server has: the server answers
 with CloseComplete in its turn, or not at all when it is skipping to Sync, and that is shown as ParseComplete.
+
+A client that prepares one text under two names has two Statements: what an error says of one is then told of that one.
 """
 
+import re
 from collections import OrderedDict
-from itertools import chain
 from typing import Final
 
 from middleware.session.parameters import NONE, StartupParameters
@@ -22,6 +24,10 @@ from parser.shapes import Generations
 NAME_PREFIX: Final = b"_pointsman_"
 UNKNOWN_PREFIX: Final = b"_pointsman_?"
 """In front of a name that its client has not prepared: it names nothing. Taken off again in the server's error."""
+SAME_TEXT_MAX: Final = 8
+"""How many Statements one text may have; beyond, names of one client share the last, and errors may tell the wrong."""
+
+_server_name: Final = re.compile(b'"(' + NAME_PREFIX + b'[0-9]+)"')
 
 
 class Statement:
@@ -48,11 +54,11 @@ class StatementRegistry:
 
     def __init__(self, size_max: int = 10_000) -> None:
         self._serial = 0
-        self._known: Generations[tuple[StartupParameters, bytes], Statement] = Generations(size_max)
+        self._known: Generations[tuple[StartupParameters, bytes, int], Statement] = Generations(size_max)
 
-    def statement(self, parameters: StartupParameters, body: bytes, facts: StatementFacts) -> Statement:
-        """The Statement for a Parse body. Clients under another search_path or role get another one."""
-        key = (parameters if parameters.reshapes else NONE, body)
+    def statement(self, parameters: StartupParameters, body: bytes, facts: StatementFacts, nth: int = 0) -> Statement:
+        """The Statement for a Parse body, the `nth` of one client. Under another search_path or role it is another."""
+        key = (parameters if parameters.reshapes else NONE, body, nth)
         statement = self._known.get(key)
         if statement is None:
             statement = Statement(body, self._new_name(), facts)
@@ -119,40 +125,63 @@ class ServerStatements:
 class ClientStatements:
     """The named statements one client has prepared, and its unnamed one."""
 
-    __slots__ = ("named", "pending", "recent", "sql", "unnamed", "unnamed_facts", "unnamed_kept")
+    __slots__ = ("_names", "named", "open", "recent", "sql", "unnamed", "unnamed_facts", "unnamed_kept")
 
     def __init__(self) -> None:
-        self.named: dict[bytes, Statement] = {}
-        self.recent: dict[Statement, bytes] = {}
-        """The named statements bound since the server was lent, by which of their names."""
-        self.pending: Final[set[bytes]] = set()
-        """The names it has used in PREPARE and DEALLOCATE, of which it is not known yet what has come of that."""
-        self.sql: dict[bytes, bytes] = {}
+        self.named: Final[dict[bytes, Statement]] = {}
+        self._names: Final[dict[Statement, bytes]] = {}
+        """The same the other way around."""
+        self.recent: set[Statement] = set()
+        """The named statements bound since the server was lent."""
+        self.sql: Final[dict[bytes, bytes]] = {}
         """What it has prepared in SQL: the text from PREPARE on. PostgreSQL has one set of names for both."""
+        self.open: Final[dict[bytes, list[Statement]]] = {}
+        """The names it has used in PREPARE and DEALLOCATE, of which it is not known yet what has come of that; with
+        each, what Parse messages may have put there since."""
         self.unnamed: bytes | None = None
         """The Parse body of its unnamed statement; the very object tells a server's copy from another client's."""
         self.unnamed_kept = False
         """The body is whole; of a statement too long to keep it is only a token."""
         self.unnamed_facts: StatementFacts | None = None
 
+    def keep(self, name: bytes, statement: Statement) -> None:
+        """Parse gives the name a meaning."""
+        self.forget(name)
+        self.named[name] = statement
+        self._names[statement] = name
+
+    def forget(self, name: bytes) -> Statement | None:
+        """Parse has given it none, or Close has ended it; returns what it was."""
+        statement = self.named.pop(name, None)
+        if statement is not None and self._names.get(statement) == name:
+            del self._names[statement]
+        return statement
+
+    def clear(self) -> None:
+        """All are gone; those that are open remain so."""
+        self.named.clear()
+        self._names.clear()
+        self.sql.clear()
+        self.forget_unnamed()
+
+    def begin_open(self, name: bytes) -> list[Statement]:
+        """From now on its meaning is open; returns what it may stand for, to be added to."""
+        return self.open.setdefault(name, [])
+
+    def uses_otherwise(self, name: bytes, statement: Statement) -> bool:
+        """Whether it has the statement under another name."""
+        return self._names.get(statement, name) != name
+
     def forget_unnamed(self) -> None:
         self.unnamed = None
         self.unnamed_facts = None
 
-    def original_names(self, error: bytes, closing: dict[bytes, Statement], first: bytes) -> bytes:
+    def original_names(self, error: bytes, closing: dict[bytes, Statement]) -> bytes:
         """A server's ErrorResponse body with our names for statements put back to the client's.
 
-        `closing` are those the client has closed in messages behind the one that failed; `first` is the name in the
-        next Parse or Close: the client may have several for the same statement.
+        `closing` are those the client has closed in messages behind the one that failed.
         """
         if UNKNOWN_PREFIX in error:
             return error.replace(UNKNOWN_PREFIX, b"")
-        known = self.named.get(first)
-        likely = [(name, statement) for statement, name in self.recent.items()]
-        if known is not None:
-            # What a Parse is told of is its own name; what a Bind is told of, the one it has named.
-            likely.insert(0 if b"already exists" in error else len(likely), (first, known))
-        for name, statement in chain(likely, closing.items(), self.named.items()):
-            if b'"' + statement.name + b'"' in error:
-                return error.replace(b'"' + statement.name + b'"', b'"' + name + b'"')
-        return error
+        known = {statement.name: name for name, statement in (*self.named.items(), *closing.items())}
+        return _server_name.sub(lambda found: b'"' + known.get(found[1], found[1]) + b'"', error)

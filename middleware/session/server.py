@@ -6,7 +6,7 @@ that mean something to us; all others pass. Its entries:
     SYNC          a ReadyForQuery that its client is waiting for: after a Query, a FunctionCall or a Sync
     SYNC_UNSEEN   a ReadyForQuery of our own making, behind replies that the client is to see
     HIDDEN        a whole exchange of our own (settings, reset, check), up to and with its ReadyForQuery
-    HIDDEN_TRY    the same of one that may fail
+    HIDDEN_TRY    the same of one that may fail; so may one that says which of the client's own names it is about
     HIDDEN_LAST   the same behind a batch of the client's whose own ReadyForQuery is SYNC_UNSEEN: this one's is shown
                   in its place, and its ParameterStatus messages are
     HIDDEN_ASK    the same of one whose rows are kept in `answer`
@@ -102,7 +102,7 @@ READ_HIDDEN: Final = frozenset({DATA_ROW, NOTIFICATION_RESPONSE})
 class Expect:
     """A ParseComplete or CloseComplete due from the server, and how to take back what was booked for it."""
 
-    __slots__ = ("hidden", "name", "on_server", "owner", "previous", "reply", "sql")
+    __slots__ = ("before", "closes", "hidden", "name", "on_server", "own", "owner", "previous", "reply", "sql")
 
     def __init__(
         self,
@@ -113,11 +113,19 @@ class Expect:
         previous: Statement | None = None,
         hidden: bool = False,
         sql: bytes | None = None,
+        closes: Statement | None = None,
+        own: bytes = b"",
+        before: object = None,
     ) -> None:
         self.reply: Final = reply
         """What the client gets for it: None, the reply itself; no bytes, nothing."""
         self.on_server: Final = on_server
         """The statement that the server has if the reply comes, and has not if it does not."""
+        self.closes: Final = closes
+        """The one that it has if the reply does not come."""
+        self.own: Final = own
+        """A name in the server's `prepared`, that means `before` if the reply does not come."""
+        self.before: Final = before
         self.owner: Final = owner
         self.name: Final = name
         self.previous: Final = previous
@@ -150,7 +158,6 @@ class ServerSession:
         "_tail",
         "answer",
         "copy_in",
-        "deallocating",
         "dirty",
         "events",
         "expected",
@@ -187,7 +194,7 @@ class ServerSession:
         """What those were that have changed since this was last emptied, by other means than ours."""
         self.prepared: dict[bytes, object] = {}
         """The statements it has under their clients' own names, the oldest first, each as the object it was made from:
-        SQL's PREPARE, and what SQL was to find (see relay/state_replay.py)."""
+        SQL's PREPARE, and what SQL was to find (see own_names.py)."""
         self.answer: list[bytes] | None = []
         """The rows of the last HIDDEN_ASK, as DataRow bodies; None where there is no telling."""
         self.substitute = b""
@@ -199,8 +206,6 @@ class ServerSession:
         """The statements of the client it is lent to."""
         self.setup_error: bytes | None = None
         self.watch_deallocate = False
-        self.deallocating = b""
-        """The name that a DEALLOCATE under way drops, if it is carried out."""
         self.skipping = False
         """After an error in an extended-query message: it discards all up to a Sync that was not sent yet."""
         self._left = 0
@@ -326,6 +331,8 @@ class ServerSession:
         if self.hold and not self.expected:
             self.hold = HOLD_NONE
             self.events |= HOLD_OVER
+        if self.watch_deallocate and not self.expected:
+            self.watch_deallocate = False
         return shown
 
     def _undo(self, entries: list[Expect]) -> None:
@@ -333,6 +340,10 @@ class ServerSession:
         for entry in reversed(entries):
             if entry.on_server is not None:
                 self.statements.remove(entry.on_server.name)
+            if entry.closes is not None:
+                self.statements.add(entry.closes)
+            if entry.own:
+                self._restore(entry)
             if entry is UNNAMED:
                 self.unnamed = None
             elif entry is EVICTED:
@@ -346,9 +357,21 @@ class ServerSession:
             elif entry.sql is not None:
                 entry.owner.sql[entry.name] = entry.sql
             elif entry.previous is None:
-                entry.owner.named.pop(entry.name, None)
+                entry.owner.forget(entry.name)
             else:
-                entry.owner.named[entry.name] = entry.previous
+                entry.owner.keep(entry.name, entry.previous)
+
+    def _restore(self, entry: Expect) -> None:
+        """A client's own name means what it did before."""
+        if entry.before is None:
+            self.prepared.pop(entry.own, None)
+        else:
+            self.prepared[entry.own] = entry.before
+
+    def may_fail(self) -> bool:
+        """Whether what is sent next may find that its transaction has failed."""
+        expected = self.expected
+        return self.status == IN_FAILED_TRANSACTION or SYNC in expected or HIDDEN_LAST in expected
 
     def _take_complete(self) -> bytes | None:
         if not self.expected:
@@ -383,8 +406,7 @@ class ServerSession:
             return shown
         if self.owner is not None and b"_pointsman_" in reply:
             closing = {entry.name: entry.previous for entry in self.expected if entry.previous is not None}
-            first = self.expected[0].name if self.expected else b""
-            body = self.owner.original_names(reply[5:], closing, first)
+            body = self.owner.original_names(reply[5:], closing)
             return b"E" + (len(body) + 4).to_bytes(4, "big") + body
         return None
 
@@ -401,12 +423,6 @@ class ServerSession:
             self.prepared.clear()
             self.unnamed = None
             self.events |= DEALLOCATED
-        elif code == COMMAND_COMPLETE and self.deallocating and body == b"DEALLOCATE\0":
-            name, self.deallocating = self.deallocating, b""
-            self.prepared.pop(name, None)
-            if self.owner is not None:
-                self.owner.named.pop(name, None)
-                self.owner.sql.pop(name, None)
         if self.hold == HOLD_FOR_EXECUTE:
             self.hold = HOLD_NONE
             self.events |= HOLD_OVER
@@ -428,6 +444,8 @@ class ServerSession:
                 self.events |= SETUP_FAILED
             elif kind is HIDDEN_ASK:
                 self.answer = None
+            elif kind.own:
+                self._restore(kind)
             elif kind is HIDDEN_TRY:
                 # It was begun, and nobody knows how far it came.
                 self.uncertain = True

@@ -44,9 +44,13 @@ def main(
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task("", total=operations)
-        tally = run(cluster, Path(directory), plan, lambda: bar.advance(task))
-    for difference in tally.differences:
-        console.print(report.told(difference), soft_wrap=True)
+        tally = run(
+            cluster,
+            Path(directory),
+            plan,
+            lambda: bar.advance(task),
+            lambda difference: console.print(report.told(difference), soft_wrap=True),
+        )
     console.print(report.summary(tally, clients, pool_size))
     if plant is Plant.NONE:
         raise typer.Exit(1 if tally.differences else 0)

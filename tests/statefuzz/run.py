@@ -52,8 +52,14 @@ class Plan(NamedTuple):
     """Look for the fewest steps that lead to a difference."""
 
 
-def run(cluster: Sandbox, directory: Path, plan: Plan, done: Callable[[], None] = lambda: None) -> Tally:
-    """Run the operations, calling `done` after each; the cluster is left as it was found."""
+def run(
+    cluster: Sandbox,
+    directory: Path,
+    plan: Plan,
+    done: Callable[[], None] = lambda: None,
+    found: Callable[[Difference], None] = lambda _: None,
+) -> Tally:
+    """Run the operations; `done` is called after each, `found` at a difference. The cluster is left as it was."""
     with (
         world.databases(cluster, plan.clients),
         _endpoint(cluster, directory, plan) as endpoint,
@@ -61,7 +67,7 @@ def run(cluster: Sandbox, directory: Path, plan: Plan, done: Callable[[], None] 
     ):
         players = Players(cluster, observer, endpoint, plan.clients)
         try:
-            return _run(players, plan, done)
+            return _run(players, plan, done, found)
         finally:
             players.close()
 
@@ -82,12 +88,12 @@ def _leave(by: Speaker) -> Phrase:
     return Phrase("planted", f"SELECT leave('fuzz.b', '{by.rng.randint(1, 9)}')")
 
 
-def _run(players: Players, plan: Plan, done: Callable[[], None]) -> Tally:
+def _run(players: Players, plan: Plan, done: Callable[[], None], found: Callable[[Difference], None]) -> Tally:
     tally, rng, began = Tally(plan.seed), random.Random(plan.seed), time.monotonic()
     plant: Weighted = ((_leave, 1),) if plan.plant is Plant.HIDDEN else ()
     lately: deque[Step] = deque(maxlen=REPLAYED)
-    players.start(rng, lately)
-    while tally.operations < plan.operations and len(tally.differences) < plan.differences_max:
+    fresh = players.start(rng, lately)
+    while fresh is None and tally.operations < plan.operations and len(tally.differences) < plan.differences_max:
         pair = rng.choice(players.pairs)
         pinned, occupied = players.pinned(), players.occupied()
         tally.look(len(players.pairs), pinned, occupied - pinned)
@@ -99,13 +105,17 @@ def _run(players: Players, plan: Plan, done: Callable[[], None]) -> Tally:
         tally.errors += pair.failed
         if difference is not None:
             tally.differences.append(_looked_into(players, list(lately), difference) if plan.shrink else difference)
+            found(tally.differences[-1])
             lately.clear()
-            players.start(rng, lately)
+            fresh = players.start(rng, lately)
         done()
     tally.servers = players.observer.servers()
     players.close()
-    if left := players.observer.locks_left():
-        tally.differences.append(Difference("locks", -1, "the end of all sessions", (left,), (), ()))
+    left = players.observer.locks_left()
+    for last in (fresh, Difference("locks", -1, "the end of all sessions", (left,), (), ()) if left else None):
+        if last is not None:
+            tally.differences.append(last)
+            found(last)
     tally.notifications = players.notifications()
     tally.wall_s = time.monotonic() - began
     return tally
