@@ -158,22 +158,32 @@ def _told(text: str, facts: StatementFacts) -> str:
 
 
 def prepare_in(text: bytes, name: bytes) -> bytes | None:
-    """The PREPARE of a name in a string that may hold other statements; None where it is not the only one."""
+    """The PREPARE that has given a name its meaning in a string that may hold other statements.
+
+    The first, since a second one of the same name is refused. None where that is not clear: between two of them the
+    name was dropped, and who knows how far the string came.
+    """
     try:
         words = text.decode()
         statements = cast("list[Tree]", _decode(parse_sql_json(words))["stmts"])
     except (UnicodeDecodeError, ParseError, msgspec.DecodeError, RecursionError):
         return None
     found = None
+    dropped = False
     for statement in statements:
-        body = cast("dict[str, Tree]", statement["stmt"]).get("PrepareStmt")
-        if body is not None and cast(str, body["name"]).encode() == name:
-            start = cast(int, statement.get("stmt_location", 0))
-            size = cast(int, statement.get("stmt_len", 0))
-            if found is not None:
+        kind, body = next(iter(cast("dict[str, Tree]", statement["stmt"]).items()))
+        if kind == "DeallocateStmt":
+            one = cast("str | None", body.get("name"))
+            dropped = dropped or one is None or one.encode() == name
+        elif kind == "PrepareStmt" and cast(str, body["name"]).encode() == name:
+            if found is None:
+                start = cast(int, statement.get("stmt_location", 0))
+                size = cast(int, statement.get("stmt_len", 0))
+                # In bytes; a statement without a semicolon behind it has no length.
+                found = text[start : start + size].strip() if size else text[start:].strip()
+                dropped = False
+            elif dropped:
                 return None
-            # In bytes; a statement without a semicolon behind it has no length.
-            found = text[start : start + size].strip() if size else text[start:].strip()
     return found
 
 

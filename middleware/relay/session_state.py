@@ -192,21 +192,20 @@ class SessionState:
         for facts in batch.facts:
             self._doubt = self._doubt or facts.transaction is not None
             if facts.effects:
-                self._note_all(facts, peer)
-        if several:
-            self._unrepaired.update(self._put_back)
+                self._note_all(facts, peer, several)
         self._names.update(batch.bound_names)
         self._given.update(batch.bound_names)
 
-    def _note_all(self, facts: StatementFacts, peer: ServerSession) -> None:
+    def _note_all(self, facts: StatementFacts, peer: ServerSession, several: bool) -> None:
         prepares = any(effect.state == PREPARED and effect.action == LEAVES for effect in facts.effects)
         for effect in facts.effects:
             # What PREPARE wraps is for EXECUTE to do.
             if not prepares or effect.state == PREPARED or facts.kind != "PrepareStmt":
-                self._note(effect, facts, peer)
+                self._note(effect, facts, peer, several)
 
-    def _note(self, effect: StateEffect, facts: StatementFacts, peer: ServerSession) -> None:
-        if effect.local:
+    def _note(self, effect: StateEffect, facts: StatementFacts, peer: ServerSession, several: bool) -> None:
+        if effect.local or (effect.statement == "DISCARD ALL" and (peer.status != IDLE or facts.kind == "Several")):
+            # In a transaction, or a string of several, DISCARD ALL is refused.
             return
         state = effect.state
         action = self._actions[state]
@@ -221,16 +220,14 @@ class SessionState:
                 self._unseen = True
                 return
         if state in (SETTINGS, ROLES):
-            if effect.statement != "DISCARD ALL" or (peer.status == IDLE and facts.kind != "Several"):
-                # It is refused within a transaction or a string of several.
-                self._note_settings(effect)
+            self._note_settings(effect, several)
         elif state == PREPARED:
             if effect.action != USES:
                 self._own_names.note(effect, facts)
             else:
                 for name in encoded(effect.names):
                     for inner in self._own_names.effects_of(name):
-                        self._note(inner, facts, peer)
+                        self._note(inner, facts, peer, several)
         elif state == UNKNOWN:
             self._note_unknown(effect, action)
         elif state == SEQUENCES:
@@ -244,7 +241,7 @@ class SessionState:
         elif effect.action == LEAVES or state in self.pinned:
             self._ask.add(state)
 
-    def _note_settings(self, effect: StateEffect) -> None:
+    def _note_settings(self, effect: StateEffect, several: bool) -> None:
         if effect.action == UNDOES and effect.any_name:
             # All but one's roles.
             self._from_scratch = True
@@ -256,13 +253,17 @@ class SessionState:
         if effect.action == UNDOES:
             self._all = True
             self._put_back.update(names)
+            if several:
+                self._unrepaired.update(names)
         else:
             self._put_back.difference_update(names)
+            self._unrepaired.difference_update(names)
             self._given.update(names)
             self._is_set.update(name for name in names if name in self._base)
         if effect.any_name:
             self._all = self._unseen = True
             self._put_back.clear()
+            self._unrepaired.clear()
             self._is_set.update(self._base)
 
     def _note_unknown(self, effect: StateEffect, action: str) -> None:
@@ -294,6 +295,7 @@ class SessionState:
     def statements_dropped(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL was carried out."""
         self._own_names.cleared()
+        self.pinned.discard(PREPARED)
 
     # When all is answered
 
@@ -435,10 +437,11 @@ class SessionState:
 
     def _learn_prepared(self, findings: Findings, peer: ServerSession) -> None:
         """Which names stand for what."""
-        if not self._own_names.learn(findings, PREPARED in self._ask, peer):
-            self.pinned.add(UNKNOWN)
+        clear = self._own_names.learn(findings, PREPARED in self._ask, peer)
         sql = self._own_names.statements.sql
         self._pin_where_told(PREPARED, bool(sql))
+        if not clear:
+            self.pinned.add(PREPARED)
         if sql and not self.warnings.has_told(PREPARED):
             self.warnings.note(StateEffect(PREPARED, LEAVES, "PREPARE"), self._actions[PREPARED], None)
 

@@ -66,6 +66,7 @@ class OwnNames:
                 self._close(name, peer, out)
         self._make_room(len(meanings), wanted, peer, out)
         failed = peer.status == IN_FAILED_TRANSACTION
+        self._missing.difference_update(meanings)
         for name, mine in meanings.items():
             if isinstance(mine, Statement) and name not in peer.prepared:
                 if failed and wanted[name]:

@@ -62,7 +62,7 @@ def run(
     """Run the operations; `done` is called after each, `found` at a difference. The cluster is left as it was."""
     with (
         world.databases(cluster, plan.clients),
-        _endpoint(cluster, directory, plan) as endpoint,
+        endpoint_for(cluster, directory, plan) as endpoint,
         contextlib.closing(world.Observer(cluster)) as observer,
     ):
         players = Players(cluster, observer, endpoint, plan.clients)
@@ -73,7 +73,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _endpoint(cluster: Sandbox, directory: Path, plan: Plan) -> Iterator[Address]:
+def endpoint_for(cluster: Sandbox, directory: Path, plan: Plan) -> Iterator[Address]:
     if plan.self_check:
         yield world.address(cluster, world.SHARED, cluster.user)
         return
