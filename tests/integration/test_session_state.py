@@ -67,6 +67,10 @@ class Client:
         cursor = self.connection.execute(sql)
         return cursor.fetchall()[0][0] if cursor.description else cursor.statusmessage
 
+    def knows_the_catalog(self) -> bool:
+        self.ask("SELECT 1")
+        return "catalog" not in self.ask("SHOW pointsman.last_route")
+
     def backend(self) -> int:
         return int(self.ask("SELECT pg_backend_pid() FROM (SELECT txid_current()) x"))
 
@@ -182,6 +186,8 @@ def test_a_pinned_session_ends_with_its_server(two: Endpoint, cluster: Sandbox) 
 
 def test_a_server_that_cannot_be_cleaned_is_closed(two: Endpoint, cluster: Sandbox) -> None:
     with Client(two, "app") as client:
+        # While the catalog is not known each call of a function is looked into, and the server is cleaned for that.
+        eventually(client.knows_the_catalog)
         client.ask("SELECT setseed(0.5)")
         pid = client.backend()
     gone = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"
