@@ -94,7 +94,7 @@ NOT_LEFT = [
     "CREATE TABLE IF NOT EXISTS kept (a text DEFAULT set_config('a.b', 'x', false)); DROP TABLE kept",
     "CREATE VIEW kept_view AS SELECT pg_try_advisory_lock(1); DROP VIEW kept_view",
     "SELECT pg_advisory_xact_lock(1)",
-    "BEGIN; SELECT lo_open(lo_create(0), 131072), pg_export_snapshot(); COMMIT",
+    "BEGIN; SELECT lo_open(lo_create(700100), 131072), pg_export_snapshot(), lo_unlink(700100); COMMIT",
     "BEGIN; DECLARE c CURSOR FOR SELECT 1; COMMIT",
     "NOTIFY c",
 ]
