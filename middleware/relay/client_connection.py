@@ -3,38 +3,25 @@
 The protocol object of asyncio's transport, after Arrival; ClientSession decides, this moves bytes. Everything happens
 in callbacks: bytes from the client (data_received), from its server (server_answered), and from the pool (lent).
 
-A client either has no server, and the next batch chooses a node; or it has one, and what it sends is
+A client either has no server, and the next batch chooses a node (see borrowing.py); or it has one, and what it sends is
 passed on; or it is blocked, and what it sends is kept, one chunk of it, until it is unblocked: by the server it waits
-for (`held` is the batch to send), or by the answer that its session holds messages back for.
-
-It gives its server back at a ReadyForQuery that leaves nothing due, no transaction and no unfinished batch.
+for, or by the answer that its session holds messages back for.
 """
 
 import asyncio
-import time
 from typing import Final
 
 import structlog
 
 from middleware.config import RoutePolicy
-from middleware.errors import Canceled, ConnectionLost, PointsmanError, ShuttingDown, TooManyConnections
-from middleware.pool.pool import Pool
+from middleware.errors import Canceled, PointsmanError, ShuttingDown
 from middleware.pool.server_connection import LENT, ServerConnection
 from middleware.relay.answers import RouteAnswers
-from middleware.relay.balance import Route
+from middleware.relay.borrowing import Borrowing
 from middleware.relay.cancel import send_cancel
-from middleware.relay.client_routing import ClientRouting
-from middleware.relay.freshness_wait import FreshnessWait
-from middleware.relay.intake import Intake
-from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
-from middleware.relay.policies import NAME_BYTES_MAX
-from middleware.relay.relay import NO_PRIMARY, NO_READER, NO_STANDBY, NONE_SERVED, Relay
-from middleware.relay.session_state import SessionState
-from middleware.relay.state_warnings import StateWarnings
-from middleware.relay.transaction import ENDED
+from middleware.relay.own_settings import OwnSettings
+from middleware.relay.relay import Relay
 from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
-from middleware.session.client import ClientSession
-from middleware.session.inspection import findings
 from middleware.session.parameters import StartupParameters
 from middleware.session.server import (
     COPY_BEGUN,
@@ -51,11 +38,10 @@ from middleware.session.server import (
     SETUP_FAILED,
     STALE_PLAN,
     SYNC,
-    SYNC_UNSEEN,
 )
-from middleware.wire.build import FLUSH_MESSAGE, READY_IDLE, SYNC_MESSAGE, error_response, message, notice
+from middleware.wire.build import FLUSH_MESSAGE, READY_IDLE, error_response, message, notice
 from middleware.wire.codes import PARSE, QUERY
-from routing.router import STANDBY, Target
+from routing.router import STANDBY
 
 log: Final = structlog.get_logger("client")
 
@@ -67,37 +53,10 @@ LEAVING_S: Final = 2.0
 """How long a client that sends no more is waited for, and its statement let run."""
 
 
-class ClientConnection(Intake):
+class ClientConnection(Borrowing):
     """A client's connection to us: an asyncio.Protocol in all but name (a base class in Python cannot be compiled)."""
 
-    __slots__ = (
-        "_aim",
-        "_begin_again",
-        "_closed",
-        "_draining",
-        "_gathering",
-        "_held",
-        "_held_data",
-        "_held_up",
-        "_leaving",
-        "_left",
-        "_on_primary",
-        "_pool",
-        "_sent_open",
-        "_slow",
-        "_wait",
-        "answers",
-        "database",
-        "deadline",
-        "process_id",
-        "relay",
-        "routing",
-        "secret",
-        "server",
-        "session",
-        "state",
-        "user",
-    )
+    __slots__ = ("_gathering", "_leaving", "_left", "answers", "deadline", "process_id", "secret")
 
     def __init__(
         self,
@@ -109,53 +68,16 @@ class ClientConnection(Intake):
         own: OwnSettings,
         policy: RoutePolicy,
     ) -> None:
-        super().__init__(transport)
-        self.relay: Final = relay
-        self.user: Final = user
-        self.database: Final = database
-        self.session: Final = ClientSession(relay.facts, relay.statements, relay.settings.statement_size_max)
-        self.session.parameters = parameters
-        self.server: ServerConnection | None = None
+        super().__init__(relay, transport, user, database, parameters, own, policy)
         self.process_id = 0
         self.secret = b""
         self.deadline = 0.0
         """When it is closed, if it is leaving."""
-        self._closed = False
-        self.wrote = False
-        self.routing: Final = ClientRouting(relay, user, database, parameters, own, policy)
-        self._begin_again = b""
-        """What begins a transaction again that has left its node."""
-        self._aim: Target | None = None
-        """Where that is to go."""
-        self._wait: Final = FreshnessWait(relay, policy, self)
-        known = dict(parameters.values)
-        name = known.get(b"application_name", b"")[:NAME_BYTES_MAX].decode(errors="replace")
-        who = (name, user.decode(errors="replace"), database.decode(errors="replace"))
-        self.state: Final = SessionState(
-            policy,
-            parameters,
-            user,
-            self.session.statements,
-            relay.parameters,
-            StateWarnings(policy, relay.quiet, who, relay.states),
-        )
         self.answers: Final = RouteAnswers(self)
         self.session.answerer = self.answers
-        self._on_primary = False
-        """Its server was lent as the primary's."""
-        self._pool: Pool | None = None
-        """The pool in whose queue it waits."""
-        self._held: Batch | None = None
-        self._held_data = b""
-        self._held_up = False
-        """It waits for what PostgreSQL says of its session's state."""
         self._gathering: Batch | None = None
         self._left = 0
         """Bytes of a message that are passed on, or dropped, unseen."""
-        self._sent_open = False
-        """The server has got a part of a batch, and not its end."""
-        self._slow = False
-        self._draining = False
         self._leaving = False
         """It has said goodbye, and stays for the answers that are due."""
 
@@ -330,125 +252,6 @@ class ClientConnection(Intake):
         self._left = batch.left
         return True
 
-    def _must_leave(self, server: ServerConnection, batch: Batch) -> bool:
-        """Whether a batch must not go to the server it has: it is held until that was given back."""
-        routing = self.routing
-        if not routing.transaction.open():
-            if self._on_primary:
-                return False
-            # What comes behind the end of a transaction may begin another, and waits until it is known to have ended.
-            ended = routing.transaction.phase == ENDED and not self._sent_open
-            if not ended and routing.target(batch) is STANDBY:
-                return False
-            if self._sent_open:
-                # Only statements were prepared there: a Sync ends that, and the primary will parse what it lacks.
-                self._sent_open = False
-                server.session.expected.append(SYNC_UNSEEN)
-                server.transport.write(SYNC_MESSAGE)
-            return True
-        if self._sent_open or server.session.status == IN_FAILED_TRANSACTION:
-            return False
-        again = routing.leaves(batch, self._on_primary)
-        to_primary = not self._on_primary
-        if again is None:
-            if not (routing.transaction.fresh() and self.state.must_precede(batch, server.session)):
-                return False
-            again = routing.transaction.begin()
-            to_primary = self._on_primary
-        if not server.session.expected:
-            # End it here, and go on with this batch where it belongs.
-            self._begin_again = again
-            self._aim = Target.PRIMARY if to_primary else Target.STANDBY
-            server.ask(b"ROLLBACK")
-        return True
-
-    def _reconsider(self, server: ServerConnection) -> None:
-        """All is answered, and its transaction is still open: what of the batch that was held for that?"""
-        batch, data = self._held, self._held_data
-        assert batch is not None
-        self._held, self._held_data = None, b""
-        if not self.routing.transaction.open():
-            self.routing.transaction.stay()
-        if self._dispatch(batch, data):
-            self.unblock()
-
-    def in_transaction(self) -> bool:
-        """Whether it has a server that it will not give back before its next statement."""
-        server = self.server
-        return server is not None and (server.session.status != IDLE or self.routing.transaction.open())
-
-    # Choosing a node
-
-    def retry_read(self) -> None:
-        """Choose again for the read that is held for a fresher standby."""
-        batch, data = self._held, self._held_data
-        if self._closed or self._pool is not None or batch is None:
-            return
-        self._held, self._held_data = None, b""
-        try:
-            if self._choose(batch, data):
-                self.unblock()
-                self._leave()
-        except Exception:
-            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
-            self.close()
-
-    def _choose(self, batch: Batch, data: bytes) -> bool:
-        """Choose a node for a batch and send it there when a server is free. False: blocked."""
-        routing = self.routing
-        route = routing.nodes()
-        pool = route.primary
-        if (self._aim or routing.target(batch)) is STANDBY:
-            level = routing.level(batch)
-            reader = routing.reader(route, level)
-            if reader is not None:
-                pool = reader
-            elif routing.own.route == STANDBY_ONLY:
-                self._fail_batch(batch, NO_STANDBY)
-                return True
-            elif routing.wants_standby(route, level) and self._wait.wanted(route):
-                return self._wait_for_freshness(batch, data, route)
-        if pool is None:
-            self._fail_batch(batch, NO_PRIMARY)
-            return True
-        server = pool.lease(self, self.session.parameters)
-        if server is None:
-            self._hold(batch, data, pool)
-            return False
-        prefix = self._take(server, pool is route.primary)
-        self._send(server, batch, data, prefix)
-        return batch.state != HELD
-
-    def _wait_for_freshness(self, batch: Batch, data: bytes, route: Route) -> bool:
-        """Hold a read until a standby is fresh enough for it, or its time is over. False: blocked."""
-        self._wait.start()
-        if self._wait.only_standbys and (self._wait.over() or not route.standbys):
-            self._fail_batch(batch, NONE_SERVED if route.standbys else NO_READER)
-            return True
-        self._held, self._held_data = batch, data
-        self._wait.hold()
-        return False
-
-    def _hold(self, batch: Batch, data: bytes, pool: Pool) -> None:
-        """Keep a batch until `pool` has a server for it."""
-        self._held, self._held_data, self._pool = batch, data, pool
-
-    def _take(self, server: ServerConnection, on_primary: bool) -> bytes:
-        """Have a server; returns what must go in front of the first message to it."""
-        self.server = server
-        self._on_primary = on_primary
-        self._aim = None
-        self._pool = None
-        if self._wait.running():
-            self._wait.end()
-        server.lend(self, self.session.statements)
-        if self._slow:
-            server.pause_reading()
-        prefix = b""
-        if server.session.parameters is not self.session.parameters:
-            prefix = server.settings_for(self.session.parameters, self.relay.parameters)
-        return prefix
-
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
         fresh = not self.routing.saw
         begin = self._begin_again
@@ -483,63 +286,6 @@ class ClientConnection(Intake):
             out += server.behind(behind)
         if out:
             server.transport.write(prefix + out if prefix else out)
-
-    def _warn(self) -> None:
-        """Tell the client what it has not been told yet of its session's state, unless within a message."""
-        pending = self.state.warnings.pending
-        if pending and (self.server is None or not self.server.session.mid_message()):
-            if not self.session.parameters.hears_no_warnings:
-                self.transport.write(b"".join(pending))
-            pending.clear()
-
-    # From the pool
-
-    def lent(self, server: ServerConnection) -> None:
-        """A server for what it waits for."""
-        try:
-            route = self.routing.nodes()
-            prefix = self._take(server, route.primary is not None and server.pool is route.primary)
-            batch, data = self._held, self._held_data
-            assert batch is not None
-            self._held, self._held_data = None, b""
-            self._send(server, batch, data, prefix)
-            if batch.state != HELD:
-                self.unblock()
-        except Exception:
-            # Called from within another client's callback: it must not hear of it.
-            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
-            self.close()
-
-    def not_lent(self, error: PointsmanError) -> None:
-        """There will be no server from the pool it waits for."""
-        pool, self._pool = self._pool, None
-        batch, data = self._held, self._held_data
-        if batch is None or self._closed:
-            return
-        self._held, self._held_data = None, b""
-        route = self.routing.nodes()
-        primary = route.primary
-        asked = self.routing.own.route == STANDBY_ONLY
-        if isinstance(error, TooManyConnections) or pool is primary or primary is None or asked:
-            self._fail_batch(batch, error)
-        elif (
-            self._wait.only_standbys
-            and self.routing.target(batch) is STANDBY
-            and self.routing.wants_standby(route, self.routing.level(batch))
-        ):
-            # Another one may serve it, or the same after a while.
-            if not self._wait_for_freshness(batch, data, route):
-                return
-        else:
-            # The standby has failed it; what a standby may run, the primary may.
-            server = primary.lease(self, self.session.parameters)
-            if server is None:
-                self._hold(batch, data, primary)
-                return
-            self._send(server, batch, data, self._take(server, on_primary=True))
-        if batch.state != HELD:
-            self.unblock()
-        self._leave()
 
     def _fail_batch(self, batch: Batch, error: PointsmanError) -> None:
         """Answer a batch that was not sent with an error, as a server would."""
@@ -608,97 +354,6 @@ class ClientConnection(Intake):
                 session.copy_failed()
             elif server.session.skipping:
                 session.failed()
-
-    def _rest(self, server: ServerConnection) -> None:
-        """All is answered, and no transaction open: find out what that has led to, and give the server back."""
-        state, peer = self.state, server.session
-        if state.at_ease(peer):
-            self._release(server)
-            return
-        if state.asking:
-            rows = peer.answer
-            state.learn(None if rows is None else findings(rows), peer)
-            if rows is None:
-                log.warning("the state of a session could not be asked for", user=self.user, database=self.database)
-            self._settle(state)
-        elif state.touched(peer):
-            sql = state.settle(peer)
-            if sql:
-                self._held_up = True
-                self.hold_up()
-                server.inspect(sql)
-                return
-            self._settle(state)
-        if state.pinned:
-            self._stay(server)
-        else:
-            state.returned()
-            self._release(server)
-
-    def _settle(self, state: SessionState) -> None:
-        """Go by what was found out."""
-        self.session.parameters = state.parameters
-        self.routing.settle(state.parameters, state.why() if state.pinned else "")
-        self._warn()
-
-    def _stay(self, server: ServerConnection) -> None:
-        """Keep the server, though nothing is under way."""
-        self.routing.left(server.pool, self._on_primary, self.wrote)
-        self.wrote = False
-        self.session.returned()
-        if self._draining:
-            self.terminate()
-        elif server.pool.plan.closed:
-            self.refuse(ConnectionLost(f'node "{server.pool.node}" is no longer used'))
-        elif server.session.parameters is not self.session.parameters:
-            setup = server.settings_for(self.session.parameters, self.relay.parameters)
-            if setup:
-                server.transport.write(setup)
-                return
-        self._go_on()
-
-    def _release(self, server: ServerConnection) -> None:
-        """Give the server back, and go on with what waited for that."""
-        self._leave_server(server)
-        server.pool.give_back(server)
-        if self._held is None:
-            self.session.returned()
-            if self._draining:
-                self.terminate()
-                return
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Look at what has waited."""
-        batch, data = self._held, self._held_data
-        if batch is None:
-            if self._held_up:
-                self._held_up = False
-                self.unblock()
-            return
-        self._held_up = False
-        self._held, self._held_data = None, b""
-        if self._dispatch(batch, data):
-            self.unblock()
-
-    def _leave_server(self, server: ServerConnection) -> None:
-        """Have no server any more, and keep in mind what was seen and done on it."""
-        self.server = None
-        self.routing.left(server.pool, self._on_primary, self.wrote)
-        self.wrote = False
-
-    def note_write(self) -> None:
-        """The answer to a write is about to be passed on: who hears of it must find it."""
-        now = time.monotonic()
-        self.relay.commits.note_write(now)
-        server = self.server
-        if server is not None and server.session.status == IDLE and self.routing.changed_catalog():
-            self.relay.commits.note_change(now)
-
-    def _drop_server(self, server: ServerConnection) -> None:
-        """Have nothing more to do with a server that cannot be lent again."""
-        self._leave_server(server)
-        server.discard()
 
     def server_lost(self, server: ServerConnection, error: PointsmanError) -> None:
         """The server's connection is gone. Outside a transaction the client is told, and goes on."""

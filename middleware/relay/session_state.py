@@ -68,6 +68,7 @@ class SessionState:
         "_names",
         "_own_names",
         "_put_back",
+        "_several",
         "_touched",
         "_unrepaired",
         "_unseen",
@@ -103,6 +104,8 @@ class SessionState:
         """PostgreSQL has been asked, and has not answered yet."""
         self._is_set: Final[set[bytes]] = set()
         """The settings of its startup message that it has SET since."""
+        self._several = False
+        """The batch that is being noted holds several statements."""
         # What is to be asked once all is answered.
         self._touched = False
         self._names: Final[set[bytes]] = set()
@@ -187,23 +190,23 @@ class SessionState:
         return b";".join(parts)
 
     def _note_batch(self, batch: Batch, peer: ServerSession) -> None:
-        several = compound(batch)
-        self._doubt = self._doubt or peer.status != IDLE or several
+        self._several = compound(batch)
+        self._doubt = self._doubt or peer.status != IDLE or self._several
         for facts in batch.facts:
             self._doubt = self._doubt or facts.transaction is not None
             if facts.effects:
-                self._note_all(facts, peer, several)
+                self._note_all(facts, peer)
         self._names.update(batch.bound_names)
         self._given.update(batch.bound_names)
 
-    def _note_all(self, facts: StatementFacts, peer: ServerSession, several: bool) -> None:
+    def _note_all(self, facts: StatementFacts, peer: ServerSession) -> None:
         prepares = any(effect.state == PREPARED and effect.action == LEAVES for effect in facts.effects)
         for effect in facts.effects:
             # What PREPARE wraps is for EXECUTE to do.
             if not prepares or effect.state == PREPARED or facts.kind != "PrepareStmt":
-                self._note(effect, facts, peer, several)
+                self._note(effect, facts, peer)
 
-    def _note(self, effect: StateEffect, facts: StatementFacts, peer: ServerSession, several: bool) -> None:
+    def _note(self, effect: StateEffect, facts: StatementFacts, peer: ServerSession) -> None:
         if effect.local or (effect.statement == "DISCARD ALL" and (peer.status != IDLE or facts.kind == "Several")):
             # In a transaction, or a string of several, DISCARD ALL is refused.
             return
@@ -220,14 +223,14 @@ class SessionState:
                 self._unseen = True
                 return
         if state in (SETTINGS, ROLES):
-            self._note_settings(effect, several)
+            self._note_settings(effect)
         elif state == PREPARED:
             if effect.action != USES:
                 self._own_names.note(effect, facts)
             else:
                 for name in encoded(effect.names):
                     for inner in self._own_names.effects_of(name):
-                        self._note(inner, facts, peer, several)
+                        self._note(inner, facts, peer)
         elif state == UNKNOWN:
             self._note_unknown(effect, action)
         elif state == SEQUENCES:
@@ -241,7 +244,7 @@ class SessionState:
         elif effect.action == LEAVES or state in self.pinned:
             self._ask.add(state)
 
-    def _note_settings(self, effect: StateEffect, several: bool) -> None:
+    def _note_settings(self, effect: StateEffect) -> None:
         if effect.action == UNDOES and effect.any_name:
             # All but one's roles.
             self._from_scratch = True
@@ -253,7 +256,7 @@ class SessionState:
         if effect.action == UNDOES:
             self._all = True
             self._put_back.update(names)
-            if several:
+            if self._several:
                 self._unrepaired.update(names)
         else:
             self._put_back.difference_update(names)

@@ -71,15 +71,13 @@ def emit(batch: Batch, data: bytes, statements: ClientStatements, server: Server
 class _Edited:
     """One with edits, on its way."""
 
-    __slots__ = ("_data", "_mentioned", "_out", "_server", "_statements", "_sure")
+    __slots__ = ("_data", "_mentioned", "_out", "_server", "_statements")
 
     def __init__(self, batch: Batch, data: bytes, statements: ClientStatements, server: ServerSession) -> None:
         self._data: Final = data
         self._mentioned: Final = batch.mentioned
         self._statements: Final = statements
         self._server: Final = server
-        self._sure: Final = not server.may_fail()
-        """No failed transaction is in its way: that refuses a Parse of what the server has, too."""
         self._out: Final[list[bytes]] = []
 
     def emit(self, batch: Batch) -> bytes:
@@ -157,11 +155,12 @@ class _Edited:
         """A client's Parse."""
         server = self._server
         known = server.statements.use(statement.name)
-        if known and self._sure:
+        if known and not server.may_fail():
             self._out.append(MARKER_MESSAGE)
             server.expected.append(Expect(PARSE_COMPLETE_MESSAGE, None, self._statements, name))
             return
         if known:
+            # A failed transaction refuses a Parse of what the server has, too.
             server.statements.remove(statement.name)
             server.expected.append(Expect(b"", closes=statement))
             self._out.append(message(CLOSE, b"S" + statement.name + b"\0"))

@@ -45,48 +45,47 @@ class OwnNames:
 
         To be written in front of it; its answers are booked. `within`: a part of the batch was sent already.
         """
-        sql = self.statements.sql
-        wanted: dict[bytes, bool] = dict.fromkeys(batch.sql_names, True)
-        for facts in batch.facts:
-            for effect in facts.effects:
-                if effect.state != PREPARED:
-                    continue
-                if effect.any_name and effect.action == USES:
-                    for name in sorted(sql.keys() | peer.prepared.keys()):
-                        wanted.setdefault(name, True)
-                for name in encoded(effect.names):
-                    # DEALLOCATE wants the name alone, and must not fail where its statement no longer can be parsed.
-                    wanted[name] = wanted.get(name, False) or effect.action != UNDOES or peer.status != IDLE
-        open_names = self.statements.open
+        wanted = self._wanted(batch, peer)
+        meanings = {name: self._meaning(name, batch) for name in wanted if name not in self.statements.open}
+        failed = peer.status == IN_FAILED_TRANSACTION
+        self._missing.difference_update(meanings)
         out: list[bytes] = []
-        meanings = {name: self._meaning(name, batch) for name in wanted if name not in open_names}
         for name, mine in meanings.items():
             theirs = peer.prepared.get(name)
             if theirs is not None and theirs is not mine and not (theirs is NOTHING and mine and not wanted[name]):
                 self._close(name, peer, out)
         self._make_room(len(meanings), wanted, peer, out)
-        failed = peer.status == IN_FAILED_TRANSACTION
-        self._missing.difference_update(meanings)
-        for name, mine in meanings.items():
-            if isinstance(mine, Statement) and name not in peer.prepared:
+        lacking = {name: mine for name, mine in meanings.items() if mine is not None and name not in peer.prepared}
+        for name, mine in lacking.items():
+            if isinstance(mine, Statement):
                 if failed and wanted[name]:
                     self._missing.add(name)
-                stands_in = failed or not wanted[name]
-                peer.prepared[name] = NOTHING if stands_in else mine
-                peer.expected.append(Expect(b"", own=name))
-                out.append(message(PARSE, name + b"\0" + (NOTHING if stands_in else mine.body)))
+                self._parse(name, None if failed or not wanted[name] else mine, peer, out)
         if out and not within:
             peer.expected.append(SYNC_UNSEEN)
             out.append(SYNC_MESSAGE)
-        for name, mine in meanings.items():
-            if isinstance(mine, bytes) and name not in peer.prepared:
+        for name, mine in lacking.items():
+            if isinstance(mine, bytes):
                 if within or failed:
                     self._missing.add(name)
-                    continue
-                peer.prepared[name] = mine
-                peer.expected.append(Expect(hidden=True, own=name))
-                out.append(message(QUERY, mine + b"\0"))
+                else:
+                    self._prepare(name, mine, peer, out)
         return b"".join(out)
+
+    def _wanted(self, batch: Batch, peer: ServerSession) -> dict[bytes, bool]:
+        """What it names in SQL, and whether more than the name has to be there."""
+        wanted = dict.fromkeys(batch.sql_names, True)
+        for facts in batch.facts:
+            for effect in facts.effects:
+                if effect.state != PREPARED:
+                    continue
+                if effect.any_name and effect.action == USES:
+                    for name in sorted(self.statements.sql.keys() | peer.prepared.keys()):
+                        wanted.setdefault(name, True)
+                for name in encoded(effect.names):
+                    # DEALLOCATE wants the name alone, and must not fail where its statement no longer can be parsed.
+                    wanted[name] = wanted.get(name, False) or effect.action != UNDOES or peer.status != IDLE
+        return wanted
 
     def _meaning(self, name: bytes, batch: Batch) -> Statement | bytes | None:
         """What a name stood for in front of the batch: a Parse, the text of a PREPARE, or nothing."""
@@ -106,6 +105,18 @@ class OwnNames:
                 return
             if name not in wanted and name not in self.statements.open:
                 self._close(name, peer, out)
+
+    def _parse(self, name: bytes, mine: Statement | None, peer: ServerSession, out: list[bytes]) -> None:
+        """Have the server know a statement of the protocol, or an empty one in its place."""
+        peer.prepared[name] = NOTHING if mine is None else mine
+        peer.expected.append(Expect(b"", own=name))
+        out.append(message(PARSE, name + b"\0" + (NOTHING if mine is None else mine.body)))
+
+    def _prepare(self, name: bytes, text: bytes, peer: ServerSession, out: list[bytes]) -> None:
+        """Have the server know what was prepared in SQL."""
+        peer.prepared[name] = text
+        peer.expected.append(Expect(hidden=True, own=name))
+        out.append(message(QUERY, text + b"\0"))
 
     def _close(self, name: bytes, peer: ServerSession, out: list[bytes]) -> None:
         """Unlike DEALLOCATE this cannot fail, and takes no snapshot."""

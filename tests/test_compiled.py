@@ -1,0 +1,27 @@
+"""What POINTSMAN_COMPILE=1 compiles: all that is on the path of every message, and nothing is forgotten."""
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+NOT_PER_MESSAGE = {
+    "middleware/session/answers.py": "a type",
+    "middleware/session/login.py": "once for each client",
+    "middleware/session/server_login.py": "once for each server",
+    "middleware/relay/answers.py": "what is asked of us",
+    "middleware/relay/cancel.py": "a CancelRequest",
+}
+
+
+def test_a_module_is_compiled_or_said_not_to_be_worth_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    compiled = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"])
+    there = {
+        str(path.relative_to(ROOT))
+        for package in ("session", "pool", "relay")
+        for path in (ROOT / "middleware" / package).glob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert there - compiled == NOT_PER_MESSAGE.keys()
+    assert all((ROOT / path).exists() for path in compiled)
