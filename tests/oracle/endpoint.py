@@ -31,6 +31,7 @@ from tests.oracle.forms import (
     Form,
     Step,
     changes_schema,
+    changes_settings,
     query,
 )
 from tests.oracle.journal import Entries, Journal, journal
@@ -125,7 +126,7 @@ class Through:
         # Who has made a temporary table reads on the primary from then on.
         if (
             heard.trouble
-            or any(changes_schema(one.statement) for one in conversation.asked)
+            or any(changes_schema(one.statement) or changes_settings(one.statement) for one in conversation.asked)
             or self._random.random() < FRESH_CHANCE
         ):
             self._clients.forget(user)

@@ -21,6 +21,7 @@ UNDO: Final = "SELECT 1 / 0"
 """Behind a change of the schema: it takes the implicit transaction with it."""
 
 _CHANGES_SCHEMA: Final = re.compile(r"\b(CREATE|ALTER|DROP|GRANT|COMMENT|REASSIGN|IMPORT|LABEL|INTO\b.*\bmade)\b", re.I)
+_CHANGES_SETTINGS: Final = re.compile(r"(^|;|\*/)\s*(SET|RESET|DISCARD)\b|\bset_config\b", re.I)
 _PREPARABLE: Final = re.compile(
     r"\(*(SELECT|VALUES|TABLE|WITH|INSERT|UPDATE|DELETE)\b(?!.*(;|\bINTO\b.*\bmade\b))", re.S
 )
@@ -83,6 +84,11 @@ def comment(number: int) -> str:
 def changes_schema(statement: Statement) -> bool:
     """Whether it must be undone, for the sake of those that follow."""
     return _CHANGES_SCHEMA.search(statement.sql) is not None
+
+
+def changes_settings(statement: Statement) -> bool:
+    """Whether its client is another one from then on: without a search_path, or in another role."""
+    return _CHANGES_SETTINGS.search(statement.sql) is not None
 
 
 def forms_for(statement: Statement) -> tuple[Form, ...]:
