@@ -2,6 +2,8 @@
 
 import errno
 import os
+import ssl
+from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
@@ -12,11 +14,14 @@ APPLICATION_NAME: Final = "pointsman-monitor"
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """Who asks, and in which database."""
+    """Who asks, in which database, and over what."""
 
     user: str
     password: str | None
     database: str
+    tls: Callable[[], Any] = lambda: None
+    """What asyncpg's connect() takes as `ssl`, asked for each connection; None for its own default."""
+    direct_tls: bool = False
 
     def __repr__(self) -> str:
         # The generated one would print the password.
@@ -60,6 +65,8 @@ class Line:
             user=self._credentials.user,
             password=self._credentials.password,
             database=self._credentials.database,
+            ssl=self._credentials.tls(),
+            direct_tls=self._credentials.direct_tls,
             # One timeout, ours, covers connecting and asking.
             timeout=self._timeout_s * 2,
             # Enough for the one query of each line, which is then prepared once.
@@ -76,6 +83,10 @@ class Line:
 
 def reason(error: BaseException) -> str:
     """An error of asyncpg or the network in one line."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verification failed: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS handshake failed: {error.reason or error}"
     if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
         # asyncio's own text names the address in Python's notation.
         return os.strerror(error.errno).lower()

@@ -28,7 +28,7 @@ class Configure(msgspec.Struct, frozen=True, tag=True, array_like=True):
     listeners: tuple[int, ...]
     """Inherited file descriptors."""
     shared: int
-    """The file descriptor of what workers share: see relay/freshness.py, Commits."""
+    """The file descriptor of what workers share: see relay/shared.py."""
 
 
 class SetTopology(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -59,6 +59,10 @@ class SetFreshness(msgspec.Struct, frozen=True, tag=True, array_like=True):
     standbys: tuple[tuple[str, float, int | None], ...]
 
 
+class ReloadTls(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down: the files of certificates and keys have changed, and can be used."""
+
+
 class Drain(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Down: take no new clients, let open transactions end within `timeout_s`, then close the rest with 57P01."""
 
@@ -70,6 +74,17 @@ class ForwardCancel(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
     process_id: int
     secret: bytes
+
+
+class ServerWanted(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up, then down to all other workers: a limit keeps a client of this worker from getting a server."""
+
+    key: bytes
+    """The limit's, as in pool/ledger.py."""
+
+
+class ServerFreed(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up, then down to all other workers: a server was closed for them to have its place."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -153,8 +168,10 @@ class Drained(msgspec.Struct, frozen=True, tag=True, array_like=True):
     worker: int
 
 
-Down = Configure | SetTopology | SetCatalog | SetChanges | SetFreshness | SetReasons | Drain | ForwardCancel
-Up = Ready | CatalogWanted | FreshnessWanted | NodeTrouble | Counters | Drained | ForwardCancel
+Passed = ForwardCancel | ServerWanted | ServerFreed
+"""From worker to worker."""
+Down = Configure | SetTopology | SetCatalog | SetChanges | SetFreshness | SetReasons | ReloadTls | Drain | Passed
+Up = Ready | CatalogWanted | FreshnessWanted | NodeTrouble | Counters | Drained | Passed
 
 
 def worker_of(process_id: int) -> int:

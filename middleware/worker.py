@@ -27,6 +27,9 @@ from middleware.control import (
     FreshnessWanted,
     NodeTrouble,
     Ready,
+    ReloadTls,
+    ServerFreed,
+    ServerWanted,
     SetCatalog,
     SetChanges,
     SetFreshness,
@@ -34,10 +37,12 @@ from middleware.control import (
     SetTopology,
 )
 from middleware.logs import set_up_logs
+from middleware.pool.ledger import Ledger
 from middleware.relay.arrival import Arrival
 from middleware.relay.freshness import Commits
 from middleware.relay.reasons import SharedReasons
 from middleware.relay.relay import Relay
+from middleware.relay.shared import LEDGER_OFFSET
 
 log: Final = structlog.get_logger("worker")
 
@@ -99,6 +104,12 @@ class Worker(asyncio.Protocol):
             relay.commits.reported = message.reported
         elif isinstance(message, ForwardCancel):
             relay.cancel(message.process_id, message.secret)
+        elif isinstance(message, ReloadTls):
+            relay.reload_tls()
+        elif isinstance(message, ServerWanted):
+            relay.server_limits.give_way(message.key)
+        elif isinstance(message, ServerFreed):
+            relay.server_limits.try_again(relay.clock.now)
         elif isinstance(message, Drain):
             self._drain(relay, message.timeout_s)
         else:
@@ -127,13 +138,20 @@ class Worker(asyncio.Protocol):
     def forward_cancel(self, process_id: int, secret: bytes) -> None:
         self._tell(ForwardCancel(process_id, secret))
 
+    def server_wanted(self, key: bytes) -> None:
+        self._tell(ServerWanted(key))
+
+    def server_freed(self) -> None:
+        self._tell(ServerFreed())
+
     # Orders
 
     def _configure(self, message: Configure) -> None:
         settings = message.settings
         set_up_logs(settings.log_level, settings.log_format)
         commits = Commits(message.shared, message.workers, message.worker)
-        self._relay = Relay(message.worker, settings, self._loop, self, commits)
+        ledger = Ledger(message.shared, LEDGER_OFFSET, message.workers, message.worker)
+        self._relay = Relay(message.worker, message.workers, settings, self._loop, self, commits, ledger)
         self._listeners = [socket.socket(fileno=fd) for fd in message.listeners]
         self._loop.call_later(TICK_S, self._tick, self._relay)
 

@@ -83,6 +83,14 @@ class FactsTable:
         self.by_blanked: Final[Generations[bytes, StatementFacts]] = Generations(texts_max)
         self.by_shape: Final[Generations[str, StatementFacts]] = Generations(shapes_max)
 
+    def shape_with(self, facts: StatementFacts) -> str:
+        """A shape that has these facts; "" where it was forgotten, or the facts are of one text alone. Slow."""
+        for shapes in (self.by_shape.young, self.by_shape.old):
+            for shape, known in shapes.items():
+                if known is facts:
+                    return shape
+        return ""
+
     def facts_of(self, text: bytes) -> StatementFacts:
         """The facts of `text`, as it came on the wire without its closing zero. Never raises."""
         facts = self.by_text.get(text)

@@ -6,10 +6,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 NOT_PER_MESSAGE = {
+    "middleware/relay/shared.py": "asked once per process",
     "middleware/session/answers.py": "a type",
     "middleware/session/login.py": "once for each client",
     "middleware/session/server_login.py": "once for each server",
     "middleware/relay/answers.py": "what is asked of us",
+    "middleware/pool/dial.py": "once for each server",
     "middleware/relay/cancel.py": "a CancelRequest",
 }
 

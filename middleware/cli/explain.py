@@ -12,6 +12,7 @@ from healthcheck.probe import Probe
 from healthcheck.topology import Topology, decide
 from middleware.cli.common import CONFIG_DEFAULT, EXIT_FAILED, ConfigOption, settings_or_exit
 from middleware.config import Settings
+from middleware.config.tls import asyncpg_tls
 from middleware.supervisor.catalogs import read_catalog, source
 from parser.shapes import table_for
 from routing import router
@@ -51,9 +52,10 @@ def explain_statement(
 
 async def _explain(settings: Settings, statement: str, database: str, user: str) -> Explanation:
     checks = settings.health_check
-    credentials = Credentials(
-        checks.user, checks.password.get_secret_value() if checks.password else None, checks.database
-    )
+    tls = asyncpg_tls(settings.server_tls())
+    password = checks.password.get_secret_value() if checks.password else None
+    direct = settings.server_tls_negotiation == "direct"
+    credentials = Credentials(checks.user, password, checks.database, lambda: tls, direct)
     topology = await _look(settings, credentials)
     node = source(topology)
     if node is None:

@@ -5,25 +5,37 @@ the data plane reads on its hot path. Names follow PgBouncer's and pgpool-II's w
 """
 
 from middleware.config.load import ConfigError, build_settings, load_settings
-from middleware.config.settings import (
+from middleware.config.settings import Settings
+from middleware.config.tables import (
     HealthCheckSettings,
     LogSettings,
     NodeSettings,
     RouteSettings,
-    Settings,
     UserSettings,
 )
-from middleware.config.worker import NodeShare, RoutePolicy, WorkerSettings
+from middleware.config.worker import (
+    ClientPolicy,
+    NetworkSettings,
+    NodeShare,
+    PoolPolicy,
+    RoutePolicy,
+    TlsSettings,
+    WorkerSettings,
+)
 
 __all__ = [
+    "ClientPolicy",
     "ConfigError",
     "HealthCheckSettings",
     "LogSettings",
+    "NetworkSettings",
     "NodeSettings",
     "NodeShare",
+    "PoolPolicy",
     "RoutePolicy",
     "RouteSettings",
     "Settings",
+    "TlsSettings",
     "UserSettings",
     "WorkerSettings",
     "build_settings",

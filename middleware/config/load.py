@@ -19,7 +19,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from middleware.config.settings import Settings, contradictions
+from middleware.config.contradictions import contradictions
+from middleware.config.settings import Settings
 
 VALUE_CHARS_MAX: Final = 80
 _PREFIX: Final = "POINTSMAN_"
@@ -134,8 +135,6 @@ def _told(mistake: ErrorDetails) -> str:
     if mistake["type"] == "missing":
         return f"missing: {allowed}"
     value = "the value" if _secret(field) else _shown(mistake["input"])
-    if mistake["type"] == "unsupported":
-        return f"{value} is not supported yet: {allowed}"
     return f"{value} is not allowed: {allowed}"
 
 

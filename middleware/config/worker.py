@@ -11,6 +11,58 @@ class NodeShare(msgspec.Struct, frozen=True):
     zone: str = ""
 
 
+class PoolPolicy(msgspec.Struct, frozen=True):
+    """What holds for the pools of a rule, over all workers. Pools of equal policies are the same pools."""
+
+    name: str = ""
+    """The rule's, where it has pools of its own."""
+    size: int = 20
+    min_size: int = 0
+    reserve_size: int = 0
+    """Servers beyond `size`, once a client has waited for `reserve_timeout_s`."""
+    reserve_timeout_s: float = 5.0
+    max_db_connections: int = 0
+    """Servers of its database on one node; 0 for no limit."""
+    max_user_connections: int = 0
+
+
+class ClientPolicy(msgspec.Struct, frozen=True):
+    """The limits and timeouts of a rule's clients: seconds, 0 for never; numbers, 0 for no limit."""
+
+    max_db_connections: int = 0
+    max_user_connections: int = 0
+    idle_s: float = 0.0
+    query_s: float = 0.0
+    query_wait_s: float = 120.0
+    query_wait_notify_s: float = 5.0
+    transaction_s: float = 0.0
+    idle_transaction_s: float = 0.0
+    leak_warning_s: float = 0.0
+
+
+class TlsSettings(msgspec.Struct, frozen=True):
+    """TLS on one side: files and words, as in the settings."""
+
+    sslmode: str = "disable"
+    cert_file: str = ""
+    key_file: str = ""
+    ca_file: str = ""
+    min_protocol: str = "TLSv1.2"
+    direct: bool = False
+    """Towards a node: without asking first."""
+
+
+class NetworkSettings(msgspec.Struct, frozen=True):
+    """What is set on TCP sockets; 0 as the system has it."""
+
+    keepalive: bool = True
+    keepalive_idle_s: int = 0
+    keepalive_interval_s: int = 0
+    keepalive_count: int = 0
+    user_timeout_s: float = 0.0
+    dns_max_ttl_s: float = 15.0
+
+
 class RoutePolicy(msgspec.Struct, frozen=True):
     """What holds for the clients of one rule: every value resolved, the rule's own or the top level's."""
 
@@ -37,33 +89,53 @@ class RoutePolicy(msgspec.Struct, frozen=True):
     """What is done about each class of session state: "track", "pin", "reject" or "allow"."""
     state_warnings: str = "client"
     """Who is told of it: "client" (and the log), the "log" alone, or "off"."""
+    name: str = ""
+    client_addr: tuple[str, ...] = ()
+    """Networks, or "unix"; none for any."""
+    server_database: str = ""
+    """What its clients' databases are called on the nodes; "" as the clients call them."""
+    server_user: str = ""
+    mode: str = "transaction"
+    """"session", "transaction" or "statement"."""
+    pool: PoolPolicy = PoolPolicy()
+    client: ClientPolicy = ClientPolicy()
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """What a worker needs of the settings: plain values, shares of a limit already divided over the workers."""
+    """What a worker needs of the settings: plain values. Limits are over all workers, unless they say otherwise."""
 
-    pool_mode: str
     auth_type: str
-    """How clients prove who they are: "scram-sha-256" or "trust"."""
+    """How clients prove who they are."""
     users: dict[str, str | None]
     """Users who may log in, with the password used towards clients and servers; None where there is none."""
-    pool_size: int
-    """Servers per (node, database, user) in this worker."""
     max_client_conn: int
-    """Clients in this worker."""
+    admin_reserved_conn: int
+    """Beyond max_client_conn and a pool's size, for `admin_users`."""
+    admin_users: tuple[str, ...]
+    max_client_logins: int
+    """Connections that have not logged in, in one worker."""
+    max_server_logins: int
+    """Servers of one node that are being opened, in one worker."""
     max_prepared_statements: int
     """Named statements kept on each server."""
+    max_packet_size: int
+    """Bytes of a message from a client."""
     statement_size_max: int
     """Bytes of SQL looked at; a longer simple query goes to the primary unread, a longer named one is refused."""
     client_login_timeout_s: float
-    query_wait_timeout_s: float
+    cancel_wait_timeout_s: float
     server_connect_timeout_s: float
     server_login_retry_s: float
     server_check_delay_s: float
+    server_keepalive_s: float
+    """0 for never."""
     server_idle_timeout_s: float
     server_lifetime_s: float
-    cancel_wait_timeout_s: float
+    server_lifetime_jitter: float
     server_reset_query: str
+    network: NetworkSettings
+    client_tls: TlsSettings
+    server_tls: TlsSettings
     max_replica_lag_bytes: int
     """0 for no bound."""
     primary_queries: tuple[str, ...]
@@ -80,4 +152,4 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         # The generated one would print the passwords, into whatever log or traceback shows this value.
-        return f"{type(self).__name__}(pool_mode={self.pool_mode!r}, auth_type={self.auth_type!r}, ...)"
+        return f"{type(self).__name__}(auth_type={self.auth_type!r}, ...)"

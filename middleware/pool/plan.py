@@ -1,8 +1,11 @@
 """Who gets which server: the decisions of a pool, without its connections.
 
-A server is idle, lent, or on its way (being opened, checked or reset). A client that finds none idle waits, first
-come first served; a server is opened for it while the pool is below its size and no other opening will serve it. The
-last server given back is the first lent again, so that in quiet times the others grow idle and can be closed.
+A server is idle, lent, on its way (being opened, checked or reset), or closing. A client that finds none idle waits,
+first come first served; a server is opened for it while the pool is below its size and no other opening will serve it.
+Once the first has waited for long, the pool's reserve counts too. The last server given back is the first lent again,
+so that in quiet times the others grow idle and can be closed.
+
+Sizes hold over all workers: whether one more may be opened is also asked of the ledger, by the caller.
 """
 
 from collections import deque
@@ -10,6 +13,9 @@ from typing import Final, Generic, TypeVar
 
 S = TypeVar("S")
 C = TypeVar("C")
+
+BACK_OFF_MAX: Final = 15
+"""Openings that go on failing are tried again after at most so many times the first delay."""
 
 
 class Clock:
@@ -21,25 +27,59 @@ class Clock:
         self.now = now
 
 
+class Waiter(Generic[C]):
+    """A client in the queue."""
+
+    __slots__ = ("client", "deadline", "notify_at", "since")
+
+    def __init__(self, client: C, since: float, deadline: float, notify_at: float) -> None:
+        self.client: Final = client
+        self.since: Final = since
+        self.deadline: Final = deadline
+        """When it gives up."""
+        self.notify_at = notify_at
+        """When it is told that it waits; 0 for never, or when it was told."""
+
+
 class Plan(Generic[S, C]):
     """The state of one pool of servers S for clients C. Times are seconds of one clock, passed in."""
 
-    __slots__ = ("closed", "failing_until", "idle", "lent", "on_the_way", "size_max", "waiting")
+    __slots__ = (
+        "_failures",
+        "closed",
+        "closing",
+        "failing_until",
+        "idle",
+        "lent",
+        "on_the_way",
+        "owed",
+        "reserve_size",
+        "reserve_timeout_s",
+        "size_max",
+        "waiting",
+    )
 
-    def __init__(self, size_max: int) -> None:
+    def __init__(self, size_max: int, reserve_size: int = 0, reserve_timeout_s: float = 0.0) -> None:
         self.size_max: Final = size_max
+        self.reserve_size: Final = reserve_size
+        self.reserve_timeout_s: Final = reserve_timeout_s
         self.idle: list[tuple[S, float]] = []
         """Servers to lend, the one to lend next at the end, each with the time since when it is idle."""
         self.lent: set[S] = set()
         self.on_the_way = 0
-        self.waiting: deque[tuple[C, float]] = deque()
-        """Clients in the order they came, each with the time at which it gives up."""
+        self.closing = 0
+        """Servers that were told to go, and whose node has not closed them yet."""
+        self.waiting: deque[Waiter[C]] = deque()
+        """Clients in the order they came."""
         self.failing_until = 0.0
         """No opening before this time: the last one failed."""
         self.closed = False
+        self.owed = 0
+        """Servers that other workers are to have instead, as soon as they are given back."""
+        self._failures = 0
 
     def size(self) -> int:
-        return len(self.idle) + len(self.lent) + self.on_the_way
+        return len(self.idle) + len(self.lent) + self.on_the_way + self.closing
 
     def take(self) -> tuple[S, float] | None:
         """Take the server to lend now, with the time since when it was idle; None when the client must wait."""
@@ -47,37 +87,65 @@ class Plan(Generic[S, C]):
             return None
         return self.idle.pop()
 
+    def limit(self, now: float) -> int:
+        """How many servers there may be now."""
+        if self.reserve_size and self.waiting and now - self.waiting[0].since >= self.reserve_timeout_s:
+            return self.size_max + self.reserve_size
+        return self.size_max
+
     def openings(self, now: float) -> int:
         """How many servers to begin opening now."""
         if self.closed or now < self.failing_until:
             return 0
-        return max(0, min(len(self.waiting) - self.on_the_way, self.size_max - self.size()))
+        return max(0, min(len(self.waiting) - self.on_the_way, self.limit(now) - self.size()))
+
+    def opening_failed(self, now: float, retry_s: float) -> bool:
+        """An opening has failed: none for a while, longer each time. Whether the one before had not."""
+        self._failures += 1
+        self.failing_until = now + retry_s * min(2 ** min(self._failures - 1, 10), BACK_OFF_MAX)
+        return self._failures == 1
+
+    def opening_succeeded(self) -> bool:
+        """An opening has succeeded; whether the one before had failed."""
+        failed = self._failures > 0
+        self._failures = 0
+        self.failing_until = 0.0
+        return failed
 
     def next_client(self) -> C | None:
         """The client that has waited longest, no longer waiting."""
-        return self.waiting.popleft()[0] if self.waiting else None
+        return self.waiting.popleft().client if self.waiting else None
 
     def give_up(self, client: C) -> bool:
         """Take a client out of the queue; False if it was not in it."""
-        for entry in self.waiting:
-            if entry[0] is client:
-                self.waiting.remove(entry)
+        for waiter in self.waiting:
+            if waiter.client is client:
+                self.waiting.remove(waiter)
                 return True
         return False
 
     def overdue(self, now: float) -> list[C]:
-        """The clients that have waited too long, no longer waiting. All wait equally long: the first is the oldest."""
+        """The clients that have waited too long, no longer waiting."""
+        late = [waiter for waiter in self.waiting if waiter.deadline <= now]
+        for waiter in late:
+            self.waiting.remove(waiter)
+        return [waiter.client for waiter in late]
+
+    def to_notify(self, now: float) -> list[C]:
+        """The clients that are to be told that they wait: each once."""
         found: list[C] = []
-        while self.waiting and self.waiting[0][1] <= now:
-            found.append(self.waiting.popleft()[0])
+        for waiter in self.waiting:
+            if waiter.notify_at and waiter.notify_at <= now:
+                waiter.notify_at = 0.0
+                found.append(waiter.client)
         return found
 
-    def stale(self, now: float, idle_timeout_s: float) -> list[S]:
-        """The servers idle for too long, no longer in the pool."""
+    def stale(self, now: float, idle_timeout_s: float, count_max: int) -> list[S]:
+        """The servers idle for too long, at most `count_max` of them, no longer in the pool."""
         keep: list[tuple[S, float]] = []
         found: list[S] = []
         for entry in self.idle:
-            if now - entry[1] >= idle_timeout_s:
+            if len(found) < count_max and now - entry[1] >= idle_timeout_s:
                 found.append(entry[0])
             else:
                 keep.append(entry)

@@ -8,10 +8,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
+import structlog
+
 from healthcheck.topology import Node
-from middleware.config import WorkerSettings
+from middleware.config import PoolPolicy, WorkerSettings
 from middleware.errors import ConnectionLost, PointsmanError, TooManyConnections
-from middleware.pool.plan import Clock, Plan
+from middleware.pool.dial import Dialer
+from middleware.pool.limits import ServerLimits
+from middleware.pool.logins import Logins
+from middleware.pool.plan import Clock, Plan, Waiter
 from middleware.pool.server_connection import (
     CHECKING,
     HELD_BACK,
@@ -23,6 +28,8 @@ from middleware.pool.server_connection import (
 from middleware.session.parameters import NONE, StartupParameters
 from middleware.session.server_login import ServerLogin
 
+log: Final = structlog.get_logger("pool")
+
 TroubleReport = Callable[[str, str], None]
 """Told a node's name and what went wrong with a connection to it."""
 
@@ -30,9 +37,12 @@ TroubleReport = Callable[[str, str], None]
 class NodeState:
     """What a worker knows of one node, over all its pools."""
 
-    __slots__ = ("fresh_as_of", "lag_bytes", "reads", "writes")
+    __slots__ = ("fresh_as_of", "lag_bytes", "logins", "reads", "told_failing", "writes")
 
-    def __init__(self) -> None:
+    def __init__(self, logins_max: int) -> None:
+        self.logins: Final = Logins(logins_max)
+        self.told_failing = False
+        """The log has it that no connection can be opened."""
         self.reads = 0
         self.writes = 0
         """What it has been given since the worker started."""
@@ -40,6 +50,34 @@ class NodeState:
         """A standby has replayed all that was committed by this moment (time.monotonic())."""
         self.lag_bytes: int | None = None
 
+
+class Surroundings:
+    """What all pools of a worker share."""
+
+    __slots__ = ("clock", "dialer", "draw", "limits", "loop", "settings", "trouble")
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        limits: ServerLimits,
+        dialer: Dialer,
+        trouble: TroubleReport,
+        draw: Callable[[], float],
+    ) -> None:
+        self.settings: Final = settings
+        self.loop: Final = loop
+        self.clock: Final = clock
+        self.limits: Final = limits
+        self.dialer: Final = dialer
+        self.trouble: Final = trouble
+        self.draw: Final = draw
+        """A number from 0 to 1, another each time."""
+
+
+NO_ENTRY: Final = "28000"
+"""The SQLSTATE of a refusal for want of encryption, among others."""
 
 FITTING_MAX: Final = 16
 """How many idle servers are looked at for one that needs no change of settings."""
@@ -53,29 +91,42 @@ class Pool:
         node: Node,
         database: bytes,
         user: bytes,
-        settings: WorkerSettings,
-        loop: asyncio.AbstractEventLoop,
-        clock: Clock,
-        trouble: TroubleReport,
+        policy: PoolPolicy,
         state: NodeState,
+        around: Surroundings,
     ) -> None:
         self.node: Final = node.name
         self.host: Final = node.host
         self.port: Final = node.port
         self.database: Final = database
         self.user: Final = user
+        self.policy: Final = policy
+        settings = around.settings
         self._settings: Final = settings
         # Asked for with every lease: a Final is at hand, a setting is looked up.
         self._check_delay_s: Final = settings.server_check_delay_s
-        self._lifetime_s: Final = settings.server_lifetime_s
-        self._loop: Final = loop
-        self._clock: Final = clock
-        self._trouble: Final = trouble
+        self._loop: Final = around.loop
+        self.clock: Final = around.clock
+        self._dialer: Final = around.dialer
+        self._encrypted = False
+        """With sslmode "allow", the node wants TLS."""
+        self._trouble: Final = around.trouble
+        self._draw: Final = around.draw
         self.state: Final = state
-        self.plan: Final[Plan[ServerConnection, Borrower]] = Plan(settings.pool_size)
+        self.plan: Final[Plan[ServerConnection, Borrower]] = Plan(
+            policy.size, policy.reserve_size, policy.reserve_timeout_s
+        )
+        self._all_limits: Final = around.limits
+        self.limits: Final = around.limits.of(self.node, database, user, policy, policy.size)
+        """Its own size first."""
+        self._reserve_limits: Final = around.limits.of(
+            self.node, database, user, policy, policy.size + policy.reserve_size
+        )
+        around.limits.join(self)
         self._openings: Final[set[asyncio.Task[None]]] = set()
         self._on_the_way: Final[set[ServerConnection]] = set()
         """Servers that are connected, and neither idle nor lent."""
+        self._closing: Final[set[ServerConnection]] = set()
         self._last_error: PointsmanError = ConnectionLost(f'could not connect to node "{self.node}"')
 
     def lease(self, client: Borrower, parameters: StartupParameters) -> ServerConnection | None:
@@ -84,7 +135,7 @@ class Pool:
         One that has `parameters` already, if there is one among those used last.
         """
         plan = self.plan
-        now = self._clock.now
+        now = self.clock.now
         if plan.idle and plan.idle[-1][0].session.parameters is not parameters and not plan.waiting:
             self._bring_forward(parameters)
         taken = plan.take()
@@ -98,8 +149,10 @@ class Pool:
             # Say so at once.
             self._loop.call_soon(client.not_lent, self._last_error)
             return None
-        plan.waiting.append((client, now + self._settings.query_wait_timeout_s))
-        self._open_what_is_needed(now)
+        limits = client.limits
+        notify_at = now + limits.query_wait_notify_s if limits.query_wait_notify_s else 0.0
+        plan.waiting.append(Waiter(client, now, now + limits.query_wait_s, notify_at))
+        self.open_what_is_needed(now)
         return None
 
     def _bring_forward(self, parameters: StartupParameters) -> None:
@@ -113,16 +166,18 @@ class Pool:
     def failing(self) -> bool:
         """Whether nothing is open, and the last try has just failed."""
         plan = self.plan
-        return plan.closed or (self._clock.now < plan.failing_until and not plan.size())
+        return plan.closed or (self.clock.now < plan.failing_until and not plan.size())
 
     def give_back(self, server: ServerConnection) -> None:
         """The client is done with a server that is at rest."""
         server.take_back()
         self.plan.lent.discard(server)
         session = server.session
-        if session.uncertain or self.plan.closed or self._outlived(server, self._clock.now):
+        if session.uncertain or self.plan.closed or self.plan.owed or self._outlived(server, self.clock.now):
+            if self.plan.owed:
+                self.plan.owed -= 1
+                server.yields = True
             server.close()
-            self._open_what_is_needed(self._clock.now)
         elif session.dirty:
             self._reset(server)
         elif server.cancels:
@@ -160,22 +215,60 @@ class Pool:
 
     def tick(self, now: float) -> None:
         """Keep the deadlines; called a few times a second."""
+        plan = self.plan
+        # Who still wants it will ask again.
+        plan.owed = 0
         for client in self.plan.overdue(now):
             client.not_lent(
                 TooManyConnections(
                     "query_wait_timeout",
-                    detail=f'No connection to node "{self.node}" became free within '
-                    f"{self._settings.query_wait_timeout_s:g} s.",
+                    detail=f'No connection to node "{self.node}" became free within {client.limits.query_wait_s:g} s.',
                 )
             )
-        for server in self.plan.stale(now, self._settings.server_idle_timeout_s):
+        for server in list(plan.lent):
+            holder = server.client
+            if holder is not None:
+                holder.keep_time(now)
+        for client in plan.to_notify(now):
+            client.still_waiting(f'a connection to node "{self.node}"')
+        for server in [entry[0] for entry in plan.idle if self._outlived(entry[0], now)]:
+            plan.forget(server)
             server.close()
-        for server in [entry[0] for entry in self.plan.idle if self._outlived(entry[0], now)]:
-            self.plan.forget(server)
-            server.close()
-        for server in [server for server in self._on_the_way if server.deadline <= now]:
+        idle_timeout_s = self._settings.server_idle_timeout_s
+        if plan.idle and now - plan.idle[0][1] >= idle_timeout_s:
+            spare = len(plan.idle)
+            if self.policy.min_size:
+                spare = max(0, self._all_limits.total(self) - self.policy.min_size)
+            for server in plan.stale(now, idle_timeout_s, spare):
+                server.close()
+        if self._settings.server_keepalive_s:
+            self._keep_alive(now)
+        late = [server for server in self._on_the_way if server.deadline <= now]
+        late.extend(server for server in self._closing if server.deadline <= now)
+        for server in late:
             server.fail(ConnectionLost(f'node "{self.node}" does not answer'))
-        self._open_what_is_needed(now)
+        self.open_what_is_needed(now)
+        if self.policy.min_size and not plan.closed and now >= plan.failing_until:
+            for _ in range(self.policy.min_size - self._all_limits.total(self)):
+                if not self._begin_opening(now):
+                    break
+
+    def _keep_alive(self, now: float) -> None:
+        """Ask those that have been idle for long for a sign of life, one at a time."""
+        for server, idle_since in self.plan.idle:
+            if now - max(idle_since, server.lent_at) >= self._settings.server_keepalive_s:
+                self.plan.forget(server)
+                server.idle_since = idle_since
+                # As if it had been lent: it is asked again after as long.
+                server.lent_at = now
+                self._check(server, b"")
+                return
+
+    def close_oldest(self) -> None:
+        """Close the server that has been idle for longest, for others to have its place."""
+        server, _ = self.plan.idle.pop(0)
+        server.yields = True
+        server.close()
 
     def close(self, error: PointsmanError) -> None:
         """The node is no longer used: turn away who waits, close what is idle, and what is lent when it comes back."""
@@ -183,9 +276,10 @@ class Pool:
         self._last_error = error
         while (client := self.plan.next_client()) is not None:
             client.not_lent(error)
-        for server, _ in self.plan.idle:
+        self._all_limits.leave(self)
+        idle, self.plan.idle = self.plan.idle, []
+        for server, _ in idle:
             server.close()
-        self.plan.idle.clear()
 
     def empty(self) -> bool:
         """Nothing depends on it any more."""
@@ -195,6 +289,10 @@ class Pool:
 
     def opened(self, server: ServerConnection) -> None:
         """It has logged in."""
+        self.state.logins.end(self.clock.now)
+        if self.plan.opening_succeeded() or self.state.told_failing:
+            self.state.told_failing = False
+            log.info("connections to the node can be opened again", name=self.node)
         self._arrived(server)
 
     def checked(self, server: ServerConnection) -> None:
@@ -213,9 +311,28 @@ class Pool:
         self._arrived(server)
 
     def discarded(self, server: ServerConnection) -> None:
-        """It was closed while it was lent."""
+        """It is about to be closed, while it was lent."""
         self.plan.forget(server)
-        self._open_what_is_needed(self._clock.now)
+
+    def closing(self, server: ServerConnection) -> None:
+        """It was told to go."""
+        self._closing.add(server)
+        self.plan.closing += 1
+        server.deadline = self.clock.now + self._settings.server_connect_timeout_s
+
+    def ended(self, server: ServerConnection) -> None:
+        """It was told to go, and is gone."""
+        self._closing.discard(server)
+        self.plan.closing -= 1
+        self._left(server.yields)
+
+    def _left(self, yielded: bool = False) -> None:
+        """One server less: its place is free."""
+        now = self.clock.now
+        self._all_limits.give(self, self.limits, now)
+        if yielded:
+            self._all_limits.yielded()
+        self.open_what_is_needed(now)
 
     def gone(self, server: ServerConnection, state: int, error: PointsmanError) -> None:
         """Its connection is closed; `state` is what it was before."""
@@ -224,10 +341,14 @@ class Pool:
             self.plan.on_the_way -= 1
         self.plan.forget(server)
         self._trouble(self.node, error.message)
-        if state == LOGGING_IN:
-            self._opening_failed(error)
+        if state != LOGGING_IN:
+            self._left()
+        elif self._dialer.sslmode == "allow" and not self._encrypted and error.sqlstate == NO_ENTRY:
+            self._encrypted = True
+            self.state.logins.end(self.clock.now)
+            self._left()
         else:
-            self._open_what_is_needed(self._clock.now)
+            self._opening_failed(error)
 
     def _arrived(self, server: ServerConnection) -> None:
         self._on_the_way.discard(server)
@@ -244,9 +365,12 @@ class Pool:
         client = self.plan.next_client()
         if client is None:
             server.state = IDLE
-            self.plan.idle.append((server, self._clock.now))
+            idle_since = server.idle_since or self.clock.now
+            server.idle_since = 0.0
+            self.plan.idle.append((server, idle_since))
         else:
             self.plan.lent.add(server)
+            server.idle_since = 0.0
             client.lent(server)
 
     def _hold_back(self, server: ServerConnection) -> None:
@@ -258,7 +382,6 @@ class Pool:
             self._check(server, self._settings.server_reset_query.encode())
         else:
             server.close()
-            self._open_what_is_needed(self._clock.now)
 
     def _check(self, server: ServerConnection, sql: bytes) -> None:
         """Ask it something before it is anybody's; it comes back through checked() or gone()."""
@@ -268,58 +391,98 @@ class Pool:
 
     def _put_on_the_way(self, server: ServerConnection, state: int, timeout_s: float) -> None:
         server.state = state
-        server.deadline = self._clock.now + timeout_s
+        server.deadline = self.clock.now + timeout_s
         self._on_the_way.add(server)
         self.plan.on_the_way += 1
 
     def _outlived(self, server: ServerConnection, now: float) -> bool:
-        lifetime = self._lifetime_s
-        return lifetime > 0 and now - server.opened_at >= lifetime
+        return 0.0 < server.expires_at <= now
 
     # Opening
 
-    def _open_what_is_needed(self, now: float) -> None:
+    def open_what_is_needed(self, now: float) -> None:
+        """Open servers for those who wait, as far as that is allowed."""
         for _ in range(self.plan.openings(now)):
-            self.plan.on_the_way += 1
-            task = self._loop.create_task(self._open(now))
-            self._openings.add(task)
-            task.add_done_callback(self._openings.discard)
+            if not self._begin_opening(now):
+                return
+
+    def open_one(self, now: float) -> None:
+        """It is this pool's turn to open one, if it still needs one."""
+        if self.plan.openings(now) and self._begin_opening(now):
+            # And to stand in line again.
+            self.open_what_is_needed(now)
+
+    def _begin_opening(self, now: float) -> bool:
+        """Begin to open a server; False where a limit, or its turn, forbids it."""
+        logins = self.state.logins
+        if not logins.may_begin(self):
+            return False
+        reserve = self.plan.limit(now) > self.policy.size
+        if not self._all_limits.take(self, self._reserve_limits if reserve else self.limits, now):
+            return False
+        logins.begin()
+        self.plan.on_the_way += 1
+        task = self._loop.create_task(self._open(now))
+        self._openings.add(task)
+        task.add_done_callback(self._openings.discard)
+        return True
 
     async def _open(self, now: float) -> None:
         """Connect; the login goes on in ServerConnection's callbacks."""
         # The clock of ticks may be a little behind: a timeout is no shorter than it says.
         deadline = self._loop.time() + self._settings.server_connect_timeout_s
+        settings = self._settings
+        lifetime_s = settings.server_lifetime_s * (1.0 - settings.server_lifetime_jitter * self._draw())
+        expires_at = now + lifetime_s if lifetime_s else 0.0
 
-        made = False
+        connected: list[ServerConnection] = []
 
         def connection() -> asyncio.Protocol:
-            nonlocal made
-            made = True
-            password = self._settings.users.get(self.user.decode(errors="replace"))
+            password = settings.users.get(self.user.decode(errors="replace"))
             login = ServerLogin(self.user, self.database, password)
-            server = ServerConnection(self, login, self._settings.max_prepared_statements, now, deadline)
-            self._on_the_way.add(server)
+            server = ServerConnection(self, login, settings.max_prepared_statements, expires_at, deadline)
+            connected.append(server)
             return cast(asyncio.Protocol, server)
 
+        error: PointsmanError
         try:
             async with asyncio.timeout_at(deadline):
-                if self.host.startswith("/"):
-                    path = f"{self.host}/.s.PGSQL.{self.port}"
-                    await self._loop.create_unix_connection(connection, path)
-                else:
-                    await self._loop.create_connection(connection, self.host, self.port)
-        except OSError as error:
-            if made:
-                return  # gone() has been told
-            self.plan.on_the_way -= 1
-            reason = error.strerror or str(error) or "timeout"
-            self._opening_failed(ConnectionLost(f'could not connect to node "{self.node}"', detail=f"{reason}."))
+                await self._dialer.open(self.host, self.port, connection, encrypted=self._encrypted or None)
+            return
+        except ConnectionLost as lost:
+            error = ConnectionLost(f'could not connect to node "{self.node}": {lost.message}', detail=lost.detail)
+        except OSError as failure:
+            reason = failure.strerror or str(failure) or "timeout"
+            error = ConnectionLost(f'could not connect to node "{self.node}"', detail=f"{reason}.")
+        if any(server in self._on_the_way or server.state != LOGGING_IN for server in connected):
+            return  # gone() has been told, or will be
+        self.plan.on_the_way -= 1
+        self._opening_failed(error)
+
+    def connected(self, server: ServerConnection) -> None:
+        """It may log in."""
+        self._on_the_way.add(server)
+
+    def moved(self, host: str, addresses: frozenset[str]) -> None:
+        """The addresses of a node's name have changed: servers elsewhere have lived for long enough."""
+        if host == self.host:
+            for server in [*self.plan.lent, *[entry[0] for entry in self.plan.idle], *self._on_the_way]:
+                if server.address not in addresses:
+                    server.expires_at = self.clock.now
 
     def _opening_failed(self, error: PointsmanError) -> None:
         """Try again later; who waits hears of it now, unless other servers of the pool may still serve them."""
         self._last_error = error
-        self.plan.failing_until = self._clock.now + self._settings.server_login_retry_s
+        now = self.clock.now
+        self.plan.opening_failed(now, self._settings.server_login_retry_s)
         self._trouble(self.node, error.message)
+        if not self.state.told_failing:
+            # Once, for all the clients who hear of it.
+            self.state.told_failing = True
+            told = f"{error.message}: {error.detail}" if error.detail else error.message
+            log.warning("no connection to the node could be opened", name=self.node, user=self.user, error=told)
+        self.state.logins.end(now)
+        self._all_limits.give(self, self.limits, now)
         if not self.plan.size():
             while (client := self.plan.next_client()) is not None:
                 client.not_lent(error)

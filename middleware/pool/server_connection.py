@@ -7,6 +7,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, cast
 
+from middleware.config import ClientPolicy
 from middleware.errors import ConnectionLost, LoginRefused, PointsmanError
 from middleware.session.parameters import NONE, Interned, StartupParameters
 from middleware.session.prepared import ClientStatements
@@ -32,7 +33,9 @@ CHECKING: Final = 3
 """Asked for a sign of life, or reset; it is nobody's until it has answered."""
 HELD_BACK: Final = 4
 """Free, but a CancelRequest is under way to it."""
-CLOSED: Final = 5
+CLOSING: Final = 5
+"""It was told to go. Its place is free when the node has closed it: until then its backend may still be there."""
+CLOSED: Final = 6
 
 
 SERVER_FULL: Final = 1
@@ -42,11 +45,17 @@ SERVER_FULL: Final = 1
 class Borrower(ABC):
     """What a server and a pool need of the client that a server is lent to."""
 
-    __slots__ = ("transport", "wrote")
+    __slots__ = ("limits", "transport", "wrote")
 
     transport: asyncio.Transport
+    limits: ClientPolicy
+    """How long it may take for what."""
     wrote: bool
     """It was sent something that may write, and is to be noted before the answer is passed on."""
+
+    @abstractmethod
+    def keep_time(self, now: float) -> None:
+        """It has a server: look at its timeouts. Called a few times a second."""
 
     @abstractmethod
     def note_write(self) -> None:
@@ -59,6 +68,10 @@ class Borrower(ABC):
     @abstractmethod
     def resume_reading(self, reason: int) -> None:
         """`reason` no longer stands in the way of reading."""
+
+    @abstractmethod
+    def still_waiting(self, what: str) -> None:
+        """It has waited for long: for what, in words."""
 
     @abstractmethod
     def lent(self, server: "ServerConnection") -> None:
@@ -84,31 +97,56 @@ class ServerConnection:
         "_login",
         "_parameters_before",
         "_reading_paused",
+        "address",
+        "answered_at",
+        "canceled_at",
         "cancels",
         "client",
         "deadline",
-        "opened_at",
+        "expires_at",
+        "idle_since",
+        "leak_told",
+        "lent_at",
         "pool",
+        "sent_at",
         "session",
         "state",
         "statements_max",
         "transport",
+        "yields",
     )
 
     def __init__(
-        self, pool: "Pool", login: ServerLogin, statements_max: int, opened_at: float, deadline: float
+        self, pool: "Pool", login: ServerLogin, statements_max: int, expires_at: float, deadline: float
     ) -> None:
         self.pool: Final = pool
         self._login: Final = login
         self.statements_max: Final = statements_max
-        self.opened_at: Final = opened_at
+        self.expires_at = expires_at
+        """When it has lived for long enough; 0 for never."""
         self.deadline = deadline
-        """When to give up on its login or on the answer to a check; meaningless in other states."""
+        """When to give up on its login, on the answer to a check, or on its end; meaningless in other states."""
+        self.idle_since = 0.0
+        """Since when it would be idle, but for a check that only keeps it alive; 0 where it is not that."""
+        self.lent_at = 0.0
+        """Since when its client has it; where that is at rest with it, when it last began something."""
+        self.sent_at = 0.0
+        """When that client last sent something to it."""
+        self.answered_at = 0.0
+        """When it last had answered all that, if a transaction was then open."""
+        self.canceled_at = 0.0
+        """When a statement was canceled that had run for too long; 0 for none."""
+        self.leak_told = 0.0
+        """`lent_at` of the client that the log was told of."""
         self.state = LOGGING_IN
         self.client: Borrower | None = None
         self.session: ServerSession = NO_SESSION
         self.cancels = 0
         """CancelRequests under way for it: until they have arrived it must not serve another client."""
+        self.yields = False
+        """It was closed for others to have its place."""
+        self.address = ""
+        """Of its node; "" for a unix socket."""
         self.transport: asyncio.Transport
         self._parameters_before: StartupParameters = NONE
         self._reading_paused = False
@@ -118,14 +156,24 @@ class ServerConnection:
         """The process id and secret of its backend."""
         return self._login.process_id, self._login.secret
 
+    def encrypted(self) -> bool:
+        """Whether it runs over TLS."""
+        return self.transport.get_extra_info("ssl_object") is not None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop has transports of its own kind.
         self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.address = str(peer[0])
+        self.pool.connected(self)
         self.transport.write(self._login.startup())
 
     def data_received(self, data: bytes) -> None:
         if self.state == LOGGING_IN:
             self._log_in(data)
+            return
+        if self.state >= CLOSING:
             return
         session = self.session
         try:
@@ -219,6 +267,7 @@ class ServerConnection:
     def lend(self, client: Borrower, statements: ClientStatements | None) -> None:
         """Give it to `client`; `statements` are those that its answers are about, if it will have any."""
         self.state = LENT
+        self.lent_at = self.pool.clock.now
         self.client = client
         self.session.owner = statements
         if self.session.reported_before:
@@ -242,23 +291,32 @@ class ServerConnection:
         client, self.client = self.client, None
         state, self.state = self.state, CLOSED
         self.transport.abort()
+        if state == CLOSING:
+            self.pool.ended(self)
+            return
         self.pool.gone(self, state, error)
         if client is not None:
             client.server_lost(self, error)
 
     def discard(self) -> None:
         """Close it, through no fault of the node: what its client has left on it cannot be undone."""
-        if self.state != CLOSED:
-            self.state = CLOSED
-            self.client = None
-            self.transport.abort()
+        if self.state < CLOSING:
             self.pool.discarded(self)
+            self.close()
 
     def close(self) -> None:
-        """Close it politely: it is idle and nobody's."""
-        if self.state != CLOSED:
-            self.state = CLOSED
-            self.transport.write(TERMINATE_MESSAGE)
+        """Tell it to go, whatever it is doing; it is nobody's."""
+        if self.state >= CLOSING:
+            return
+        self.state = CLOSING
+        self.client = None
+        self.pool.closing(self)
+        self.resume_reading()
+        self.transport.write(TERMINATE_MESSAGE)
+        if self.transport.can_write_eof():
+            # A backend that is in the middle of a message of its client's would take ours for a part of it.
+            self.transport.write_eof()
+        else:
             self.transport.close()
 
     def eof_received(self) -> bool:

@@ -13,18 +13,20 @@ from typing import Final, cast
 
 import structlog
 
-from middleware.errors import LoginRefused, PointsmanError, ShuttingDown, TooManyConnections
+from middleware.config.tls import ALPN, ClientTls
+from middleware.errors import LoginRefused, PointsmanError, ShuttingDown
+from middleware.pool.ledger import Limit
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import Borrower, ServerConnection
 from middleware.relay.client_connection import ClientConnection
 from middleware.relay.freshness import Marks
 from middleware.relay.own_settings import OwnSettings
 from middleware.relay.relay import NO_PRIMARY, Relay
-from middleware.session.login import ClientLogin
+from middleware.session.login import ClientLogin, Users
 from middleware.session.parameters import NONE, StartupParameters, gucs_of
 from middleware.session.server import SETUP_FAILED
 from middleware.sqlstate import SYNTAX_ERROR
-from middleware.wire.build import READY_IDLE, error_response, message
+from middleware.wire.build import READY_IDLE, error_response, message, notice
 from middleware.wire.codes import BACKEND_KEY_DATA, PARAMETER_STATUS, PROTOCOL_3_2
 
 log: Final = structlog.get_logger("client")
@@ -33,11 +35,33 @@ LOGIN: Final = 0
 WELCOME: Final = 1
 CLOSED: Final = 2
 
+TLS_HANDSHAKE: Final = 0x16
+"""The first byte of a TLS handshake; no startup packet begins with it, being too long."""
+
+UNKNOWN: Final = ClientLogin(Users({}), "trust")
+"""Stands in for the login of a connection that has not been made."""
+
+
+def _feed(transport: asyncio.Transport, data: bytes) -> None:
+    """Give a transport's protocol what was read before it was there."""
+    protocol = transport.get_protocol()
+    if isinstance(protocol, Arrival):
+        return
+    buffered = cast(asyncio.BufferedProtocol, protocol)
+    while data:
+        buffer = memoryview(cast(bytearray, buffered.get_buffer(len(data))))
+        count = min(len(buffer), len(data))
+        buffer[:count] = data[:count]
+        buffered.buffer_updated(count)
+        data = data[count:]
+
 
 class Arrival(Borrower):
     """A connection that has not logged in: an asyncio.Protocol in all but name, so that it can be compiled."""
 
     __slots__ = (
+        "_fresh",
+        "_handshake",
         "_key",
         "_login",
         "_own",
@@ -46,6 +70,9 @@ class Arrival(Borrower):
         "_pool",
         "_relay",
         "_rest",
+        "_server_database",
+        "_server_user",
+        "counted",
         "database",
         "deadline",
         "process_id",
@@ -57,15 +84,19 @@ class Arrival(Borrower):
 
     def __init__(self, relay: Relay) -> None:
         self._relay: Final = relay
-        self._login: Final = ClientLogin(relay.users, relay.settings.auth_type)
+        self._login: ClientLogin = UNKNOWN
         self.state = LOGIN
         self.user = self.database = b""
         self.deadline = relay.loop.time() + relay.settings.client_login_timeout_s
         self.process_id = 0
         self.secret = b""
         """Empty: until it is told its key nobody can cancel it."""
+        self.counted: list[Limit] = []
         self.server: ServerConnection | None = None
         self.wrote = False
+        self._fresh = True
+        """Nothing has come yet."""
+        self._handshake: asyncio.Task[None] | None = None
         self._key = b""
         """The cancel key it will be told."""
         self._parameters: StartupParameters = NONE
@@ -79,6 +110,10 @@ class Arrival(Borrower):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop has transports of its own kind.
         self.transport = cast(asyncio.Transport, transport)
+        relay = self._relay
+        # Whoever may use the socket's file needs no secrecy from it.
+        sslmode = "disable" if relay.client_tls is None or self._address() == "unix" else relay.client_tls.sslmode
+        self._login = ClientLogin(relay.users, relay.settings.auth_type, sslmode)
         if self._relay.may_knock() and not self._relay.draining:
             self._relay.logging_in.add(self)
         else:
@@ -87,6 +122,10 @@ class Arrival(Borrower):
     def data_received(self, data: bytes) -> None:
         try:
             if self.state == LOGIN:
+                if data[0] == TLS_HANDSHAKE and self._fresh and self._relay.client_tls is not None:
+                    self._start_tls(data)
+                    return
+                self._fresh = False
                 self._log_in(data)
             elif self.state == WELCOME:
                 self._rest.append(data)
@@ -123,12 +162,51 @@ class Arrival(Borrower):
         out = login.feed(data)
         if out:
             self.transport.write(out)
+        if login.starting_tls:
+            self._start_tls(b"")
         if login.cancel is not None:
             # Answered by closing, before the cancel is carried out or not: nothing is told.
             self._relay.cancel(*login.cancel)
             self.close()
         elif login.user is not None:
             self._proved(login, login.user)
+
+    # TLS
+
+    def _start_tls(self, hello: bytes) -> None:
+        """Begin a handshake; `hello` is what has come of it already: the client did not ask first."""
+        tls = self._relay.client_tls
+        assert tls is not None
+        self._handshake = self._relay.loop.create_task(self._shake_hands(tls, bool(hello)))
+        if hello:
+            # start_tls() puts a protocol of its own in our place, and has it told of its connection; then it is fed.
+            loop = self._relay.loop
+            loop.call_soon(loop.call_soon, _feed, self.transport, hello)
+
+    async def _shake_hands(self, tls: ClientTls, direct: bool) -> None:
+        relay = self._relay
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                transport = await relay.loop.start_tls(
+                    self.transport, cast(asyncio.Protocol, self), tls.context, server_side=True
+                )
+            assert transport is not None
+        except (OSError, ConnectionError) as error:
+            why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error) or "timeout"
+            log.info("a TLS handshake has failed", address=self._address(), why=why)
+            self.close()
+            return
+        self.transport = transport
+        ssl_object = transport.get_extra_info("ssl_object")
+        if self.state == CLOSED:
+            transport.abort()
+        elif direct and ssl_object.selected_alpn_protocol() != ALPN:
+            log.info("a TLS handshake has failed", address=self._address(), why="no ALPN, which direct TLS needs")
+            self.close()
+        else:
+            self._login.encrypted(tls.encryption(transport))
+
+    # Login
 
     def _proved(self, login: ClientLogin, user: bytes) -> None:
         """The client is who it says. Get from a server what it must be told."""
@@ -140,27 +218,33 @@ class Arrival(Borrower):
         except ValueError as error:
             raise LoginRefused(str(error), sqlstate=SYNTAX_ERROR) from error
         name_given = dict(self._parameters.values).get(b"application_name", b"")
-        self._policy = relay.policies.of(self.database, user, name_given)
+        self._policy = policy = relay.policies.of(self.database, user, name_given, self._address())
+        self._server_database = policy.server_database.encode() or self.database
+        self._server_user = policy.server_user.encode() or user
+        self.limits = self._policy.client
         self._own = OwnSettings(self._policy.consistency)
         for name, value in self._parameters.own:
             wrong = self._own.set(name, value)
             if wrong is not None:
                 raise wrong
-        if not relay.admit(self):
-            raise TooManyConnections("sorry, too many clients already")
+        counted = relay.admission.limits(self.database, user, policy.client)
+        one_too_many = relay.admission.enter(counted, self.database, user)
+        if one_too_many is not None:
+            raise one_too_many
+        self.counted = counted
+        relay.admit(self)
         self._key = relay.secret(long=login.protocol >= PROTOCOL_3_2)
         # Asks for the database's catalog where it is new: it is loaded while the client is welcomed.
-        relay.router(
-            self.database.decode(errors="replace"), user.decode(errors="replace"), self._parameters.path_for(user)
-        )
+        database, role = self._server_database, self._server_user
+        relay.router(database.decode(errors="replace"), role.decode(errors="replace"), self._parameters.path_for(role))
         if login.rest:
             self._rest.append(login.rest)
         self.state = WELCOME
-        known = relay.welcomes.get((self.database, user, self._parameters))
+        known = relay.welcomes.get((database, role, self._parameters))
         if known is not None:
             self._welcome(known)
             return
-        route = relay.route(self.database, user, self._policy)
+        route = relay.route(database, role, policy)
         pool = route.primary or route.standby(Marks())
         if pool is None:
             raise NO_PRIMARY
@@ -169,6 +253,11 @@ class Arrival(Borrower):
             self._pool = pool
         else:
             self._ask(server)
+
+    def _address(self) -> str:
+        """Where it comes from; "unix" for a unix socket."""
+        peer = self.transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else "unix"
 
     def _ask(self, server: ServerConnection) -> None:
         """Learn from `server` its parameters under the client's settings."""
@@ -185,7 +274,7 @@ class Arrival(Borrower):
         told = b"".join(
             message(PARAMETER_STATUS, name + b"\0" + value + b"\0") for name, value in server.session.reported.items()
         )
-        self._relay.welcomes[self.database, self.user, self._parameters] = told
+        self._relay.welcomes[self._server_database, self._server_user, self._parameters] = told
         self.server = None
         server.pool.give_back(server)
         self._welcome(told)
@@ -196,7 +285,14 @@ class Arrival(Borrower):
         self.state = CLOSED
         relay.logging_in.discard(self)
         client = ClientConnection(
-            relay, self.transport, self.user, self.database, self._parameters, self._own, self._policy
+            relay,
+            self.transport,
+            self._server_user,
+            self._server_database,
+            self._parameters,
+            self._own,
+            self._policy,
+            self.counted,
         )
         client.process_id, client.secret = self.process_id, self._key
         relay.clients[self.process_id] = client
@@ -208,6 +304,10 @@ class Arrival(Borrower):
             client.data_received(b"".join(self._rest))
 
     # From the pool, and from the server
+
+    def still_waiting(self, what: str) -> None:
+        """It has waited for long: for what, in words."""
+        self.transport.write(notice(f"still waiting for {what}"))
 
     def lent(self, server: ServerConnection) -> None:
         """A server for what it waits for."""
@@ -239,6 +339,12 @@ class Arrival(Borrower):
         self.server = None
         self.refuse(error)
 
+    def keep_time(self, now: float) -> None:
+        """Its login has a deadline: see Relay.tick()."""
+
+    def idle_too_long(self, now: float) -> None:
+        """It is not idle."""
+
     def note_write(self) -> None:
         """It never writes."""
 
@@ -266,8 +372,7 @@ class Arrival(Borrower):
             return
         self.state = CLOSED
         self._relay.logging_in.discard(self)
-        if self._relay.clients.get(self.process_id) is self:
-            del self._relay.clients[self.process_id]
+        self._relay.gone(self)
         if self._pool is not None:
             self._pool.withdraw(self)
             self._pool = None

@@ -23,7 +23,7 @@ from middleware.relay.intake import Intake
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
 from middleware.relay.policies import NAME_BYTES_MAX
 from middleware.relay.relay import NO_PRIMARY, NO_READER, NO_STANDBY, NONE_SERVED, Relay
-from middleware.relay.session_state import SessionState
+from middleware.relay.session_state import SESSION_MODE, SESSION_POOLING, SessionState
 from middleware.relay.state_warnings import StateWarnings
 from middleware.relay.transaction import ENDED
 from middleware.session.batch import HELD, Batch
@@ -31,7 +31,7 @@ from middleware.session.client import ClientSession
 from middleware.session.inspection import findings
 from middleware.session.parameters import StartupParameters
 from middleware.session.server import IDLE, IN_FAILED_TRANSACTION, SYNC_UNSEEN
-from middleware.wire.build import SYNC_MESSAGE
+from middleware.wire.build import SYNC_MESSAGE, notice
 from routing.router import STANDBY, Target
 
 log: Final = structlog.get_logger("client")
@@ -54,6 +54,7 @@ class Borrowing(Intake):
         "_slow",
         "_wait",
         "database",
+        "idle_since",
         "relay",
         "routing",
         "server",
@@ -72,15 +73,21 @@ class Borrowing(Intake):
         own: OwnSettings,
         policy: RoutePolicy,
     ) -> None:
-        super().__init__(transport)
+        super().__init__(transport, policy.client)
         self.relay: Final = relay
         self.user: Final = user
         self.database: Final = database
-        self.session: Final = ClientSession(relay.facts, relay.statements, relay.settings.statement_size_max)
+        self.session: Final = ClientSession(
+            relay.facts, relay.statements, relay.settings.statement_size_max, relay.settings.max_packet_size
+        )
         self.session.parameters = parameters
         self.server: ServerConnection | None = None
+        self.idle_since = relay.clock.now
+        """Since when it has no server."""
         self.wrote = False
         self.routing: Final = ClientRouting(relay, user, database, parameters, own, policy)
+        if policy.mode == SESSION_MODE:
+            self.routing.settle(parameters, SESSION_POOLING)
         known = dict(parameters.values)
         name = known.get(b"application_name", b"")[:NAME_BYTES_MAX].decode(errors="replace")
         who = (name, user.decode(errors="replace"), database.decode(errors="replace"))
@@ -198,6 +205,10 @@ class Borrowing(Intake):
         self._held, self._held_data, self._pool = batch, data, pool
 
     # From the pool
+
+    def still_waiting(self, what: str) -> None:
+        """It has waited for long: for what, in words."""
+        self.transport.write(notice(f"still waiting for {what}"))
 
     def lent(self, server: ServerConnection) -> None:
         """A server for what it waits for."""
@@ -355,6 +366,7 @@ class Borrowing(Intake):
 
     def _stay(self, server: ServerConnection) -> None:
         """Keep the server, though nothing is under way."""
+        server.answered_at = self.relay.clock.now
         self.routing.left(server.pool, self._on_primary, self.wrote)
         self.wrote = False
         self.session.returned()
@@ -404,6 +416,7 @@ class Borrowing(Intake):
     def _leave_server(self, server: ServerConnection) -> None:
         """Have no server any more, and keep in mind what was seen and done on it."""
         self.server = None
+        self.idle_since = self.relay.clock.now
         self.routing.left(server.pool, self._on_primary, self.wrote)
         self.wrote = False
 

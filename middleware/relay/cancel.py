@@ -1,14 +1,36 @@
 """Passing a CancelRequest on to the node whose statement it is to stop."""
 
 import asyncio
-from typing import Final
+from typing import Final, cast
 
+from middleware.errors import ConnectionLost
 from middleware.pool.server_connection import ServerConnection
 from middleware.relay.relay import Relay
 from middleware.wire.codes import CANCEL_REQUEST
 
+CANCELS_MAX: Final = 1000
+"""Under way at once in one worker; more are dropped: PostgreSQL promises nothing for them."""
+
 _under_way: Final[set[asyncio.Task[None]]] = set()
 """asyncio keeps only weak references to its tasks."""
+
+
+class _Request(asyncio.Protocol):
+    """Sends one, and waits for the node to close the connection, which it does when it has sent the signal."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body: Final = body
+        self.transport: asyncio.Transport | None = None
+        self.done: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop has transports of its own kind.
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write((len(self._body) + 4).to_bytes(4, "big") + self._body)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
 
 
 def send_cancel(relay: Relay, server: ServerConnection) -> None:
@@ -16,6 +38,8 @@ def send_cancel(relay: Relay, server: ServerConnection) -> None:
 
     Until the node has taken the request, the server is lent to nobody else: it must hit no other client's statement.
     """
+    if len(_under_way) >= CANCELS_MAX:
+        return
     server.cancels += 1
     task = relay.loop.create_task(_send(relay, server))
     _under_way.add(task)
@@ -25,20 +49,14 @@ def send_cancel(relay: Relay, server: ServerConnection) -> None:
 async def _send(relay: Relay, server: ServerConnection) -> None:
     pool = server.pool
     process_id, secret = server.cancel_key
-    body = CANCEL_REQUEST.to_bytes(4, "big") + process_id.to_bytes(4, "big") + secret
+    request = _Request(CANCEL_REQUEST.to_bytes(4, "big") + process_id.to_bytes(4, "big") + secret)
     try:
         async with asyncio.timeout(relay.settings.cancel_wait_timeout_s):
-            if pool.host.startswith("/"):
-                reader, writer = await asyncio.open_unix_connection(f"{pool.host}/.s.PGSQL.{pool.port}")
-            else:
-                reader, writer = await asyncio.open_connection(pool.host, pool.port)
-            try:
-                writer.write((len(body) + 4).to_bytes(4, "big") + body)
-                # The node closes the connection when it has sent the signal.
-                await reader.read()
-            finally:
-                writer.close()
-    except OSError as error:
+            await relay.dialer.open(pool.host, pool.port, lambda: request, encrypted=server.encrypted())
+            await request.done
+    except (OSError, ConnectionLost) as error:
         relay.control.node_trouble(pool.node, f"could not send a cancel request: {error}")
     finally:
+        if request.transport is not None:
+            request.transport.abort()
         pool.cancel_arrived(server)

@@ -14,13 +14,26 @@ from typing import Final
 import structlog
 
 from middleware.config import RoutePolicy
-from middleware.errors import Canceled, PointsmanError, ShuttingDown
+from middleware.errors import Canceled, NotSupported, PointsmanError, ShuttingDown
+from middleware.pool.ledger import Limit
 from middleware.pool.server_connection import LENT, ServerConnection
 from middleware.relay.answers import RouteAnswers
 from middleware.relay.borrowing import Borrowing
 from middleware.relay.cancel import send_cancel
 from middleware.relay.own_settings import OwnSettings
 from middleware.relay.relay import Relay
+from middleware.relay.session_state import NO_TRANSACTIONS, SESSION_POOLING, STATEMENT_MODE
+from middleware.relay.timeouts import (
+    IDLE_FOR_TOO_LONG,
+    QUERY_TOO_LONG,
+    TRANSACTION_IDLE_FOR_TOO_LONG,
+    TRANSACTION_TOO_LONG,
+    idle_too_long,
+    passed,
+    query_too_long,
+    transaction_idle_too_long,
+    transaction_too_long,
+)
 from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
 from middleware.session.parameters import StartupParameters
 from middleware.session.server import (
@@ -56,7 +69,7 @@ LEAVING_S: Final = 2.0
 class ClientConnection(Borrowing):
     """A client's connection to us: an asyncio.Protocol in all but name (a base class in Python cannot be compiled)."""
 
-    __slots__ = ("_gathering", "_leaving", "_left", "answers", "deadline", "process_id", "secret")
+    __slots__ = ("_gathering", "_leaving", "_left", "answers", "counted", "deadline", "process_id", "secret")
 
     def __init__(
         self,
@@ -67,8 +80,10 @@ class ClientConnection(Borrowing):
         parameters: StartupParameters,
         own: OwnSettings,
         policy: RoutePolicy,
+        counted: list[Limit],
     ) -> None:
         super().__init__(relay, transport, user, database, parameters, own, policy)
+        self.counted = counted
         self.process_id = 0
         self.secret = b""
         self.deadline = 0.0
@@ -138,6 +153,7 @@ class ClientConnection(Borrowing):
         chunk = data if len(data) <= self._left else data[: self._left]
         self._left -= len(chunk)
         if self.server is not None:
+            self.server.sent_at = self.relay.clock.now
             self.server.transport.write(chunk)
         return data[len(chunk) :]
 
@@ -179,7 +195,10 @@ class ClientConnection(Borrowing):
             prefix = self._take(server, pool is route.primary)
         elif not self._on_primary:
             return False
+        elif not server.session.expected and server.session.status == IDLE:
+            server.lent_at = self.relay.clock.now
         routing.sends_query(facts, decision, server.pool, self._on_primary)
+        server.sent_at = self.relay.clock.now
         if decision.writes:
             self.wrote = True
         session.statements.unnamed = None
@@ -253,6 +272,10 @@ class ClientConnection(Borrowing):
         return True
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
+        server.sent_at = self.relay.clock.now
+        if not server.session.expected and server.session.status == IDLE:
+            # It may have been at rest with its server for long.
+            server.lent_at = server.sent_at
         fresh = not self.routing.saw
         begin = self._begin_again
         if begin:
@@ -317,12 +340,23 @@ class ClientConnection(Borrowing):
         if events & READY and not self._sent_open and not self._left:
             if server.session.at_rest():
                 self._rest(server)
-            elif self._held is not None and not server.session.expected:
-                self._reconsider(server)
+            else:
+                self._answered(server)
         if events & HOLD_OVER and not self.state.asking:
             self.unblock()
         if self._leaving:
             self._leave()
+
+    def _answered(self, server: ServerConnection) -> None:
+        """Something is answered, and it is not at rest."""
+        server.answered_at = self.relay.clock.now
+        if server.session.expected:
+            return
+        if server.session.status != IDLE and self.routing.policy.mode == STATEMENT_MODE:
+            # Its text did not show it: one of several statements, or a part of a string too long to be read.
+            self.refuse(NotSupported(NO_TRANSACTIONS))
+        elif self._held is not None:
+            self._reconsider(server)
 
     def _note(self, server: ServerConnection, events: int) -> None:
         """Act on all that is not a plain ReadyForQuery."""
@@ -354,6 +388,66 @@ class ClientConnection(Borrowing):
                 session.copy_failed()
             elif server.session.skipping:
                 session.failed()
+
+    # Time
+
+    def keep_time(self, now: float) -> None:
+        """It has a server: look at its timeouts."""
+        server = self.server
+        if server is None or self._closed:
+            return
+        limits = self.limits
+        session = server.session
+        awaited = bool(session.expected) or session.copy_in
+        open_ = session.status != IDLE
+        over = passed(limits, now, server.lent_at, server.sent_at, server.answered_at, awaited, open_)
+        if over == QUERY_TOO_LONG:
+            self._query_too_long(server, now)
+        elif over == TRANSACTION_TOO_LONG:
+            self.refuse(transaction_too_long(limits))
+        elif over == TRANSACTION_IDLE_FOR_TOO_LONG:
+            self.refuse(transaction_idle_too_long(limits))
+        elif over == IDLE_FOR_TOO_LONG:
+            self.refuse(idle_too_long(limits))
+        held_s = now - server.lent_at
+        if limits.leak_warning_s and held_s >= limits.leak_warning_s and (awaited or open_):
+            self._tell_of_leak(server, held_s)
+
+    def _query_too_long(self, server: ServerConnection, now: float) -> None:
+        """Cancel it; and if that does not help, end it."""
+        if server.canceled_at < server.sent_at:
+            server.canceled_at = now
+            if not server.session.mid_message():
+                self.transport.write(notice("canceling statement due to query_timeout"))
+            log.info("query_timeout", user=self.user, database=self.database, statement=self._shape())
+            send_cancel(self.relay, server)
+        elif now - server.canceled_at >= self.relay.settings.cancel_wait_timeout_s:
+            self.refuse(query_too_long(self.limits))
+
+    def _tell_of_leak(self, server: ServerConnection, held_s: float) -> None:
+        if server.leak_told != server.lent_at:
+            server.leak_told = server.lent_at
+            log.warning(
+                "a client has held a server for longer than leak_warning",
+                user=self.user,
+                database=self.database,
+                process_id=self.process_id,
+                node=server.pool.node,
+                held_s=round(held_s, 1),
+                in_transaction=server.session.status != IDLE,
+                statement=self._shape(),
+            )
+
+    def _shape(self) -> str:
+        """Its last statement, without constants."""
+        facts = self.routing.last_facts
+        return facts.shape or self.relay.facts.shape_with(facts) or facts.kind
+
+    def idle_too_long(self, now: float) -> None:
+        """See whether it has sent nothing for too long, while it has no server."""
+        idle_s = self.limits.idle_s
+        if idle_s and self.server is None and self._held is None and now - self.idle_since >= idle_s:
+            self.refuse(idle_too_long(self.limits))
 
     def server_lost(self, server: ServerConnection, error: PointsmanError) -> None:
         """The server's connection is gone. Outside a transaction the client is told, and goes on."""
@@ -451,8 +545,7 @@ class ClientConnection(Borrowing):
             return
         self._closed = True
         self.relay.leaving.discard(self)
-        if self.relay.clients.get(self.process_id) is self:
-            del self.relay.clients[self.process_id]
+        self.relay.gone(self)
         if self._pool is not None:
             self._pool.withdraw(self)
             self._pool = None
@@ -478,6 +571,8 @@ class ClientConnection(Borrowing):
                 send_cancel(self.relay, server)
             server.discard()
         elif session.status == IDLE:
+            if SESSION_POOLING in self.state.pinned:
+                session.dirty = session.dirty or SESSION_POOLING
             server.pool.give_back(server)
         else:
             server.pool.roll_back(server)

@@ -33,7 +33,7 @@ class FreshnessWait(Reader):
         self.only_standbys: Final = policy.read_from_primary == "never"
         self._seconds = 0.0
         if self.only_standbys:
-            self._seconds = relay.settings.query_wait_timeout_s
+            self._seconds = policy.client.query_wait_s
         elif policy.read_from_primary == "fallback":
             self._seconds = policy.consistency_wait_s
 

@@ -8,6 +8,7 @@ import asyncio
 from abc import abstractmethod
 from typing import Final
 
+from middleware.config import ClientPolicy
 from middleware.pool.server_connection import Borrower
 
 BLOCKED: Final = 2
@@ -19,8 +20,9 @@ class Intake(Borrower):
 
     __slots__ = ("_backlog", "_blocked", "_need", "_pauses")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, limits: ClientPolicy) -> None:
         self.transport = transport
+        self.limits = limits
         self._backlog: list[bytes] = []
         """What came and was not looked at yet: an unfinished message or batch, or all that came while blocked."""
         self._blocked = False

@@ -1,7 +1,8 @@
-"""Which of the settings' rules holds for a client: the first whose expressions match its database, user and
+"""Which of the settings' rules holds for a client: the first that matches its database, user, address and
 application_name, as they were at its login. Rules are few and clients many, so answers are remembered.
 """
 
+import ipaddress
 import re
 from typing import Final
 
@@ -9,6 +10,7 @@ from middleware.config import RoutePolicy
 
 KNOWN_MAX: Final = 10_000
 """Answers remembered. Clients make up names at will: at the bound all are forgotten."""
+UNIX: Final = "unix"
 NAME_BYTES_MAX: Final = 63
 """What PostgreSQL keeps of an application_name (NAMEDATALEN), and so what an operator sees of it."""
 
@@ -16,44 +18,59 @@ NAME_BYTES_MAX: Final = 63
 class Rule:
     """A policy and whom it is for."""
 
-    __slots__ = ("_application_name", "_database", "_user", "policy")
+    __slots__ = ("_application_name", "_database", "_networks", "_unix", "_user", "policy")
 
     def __init__(self, policy: RoutePolicy) -> None:
         self.policy: Final = policy
         self._database: Final = _compiled(policy.database)
         self._user: Final = _compiled(policy.user)
         self._application_name: Final = _compiled(policy.application_name)
+        self._unix: Final = UNIX in policy.client_addr
+        self._networks: Final = [ipaddress.ip_network(one) for one in policy.client_addr if one != UNIX]
 
-    def matches(self, database: str, user: str, application_name: str) -> bool:
+    def matches(self, database: str, user: str, application_name: str, address: str) -> bool:
         return (
-            _matches(self._database, database)
+            self._matches_address(address)
+            and _matches(self._database, database)
             and _matches(self._user, user)
             and _matches(self._application_name, application_name)
         )
+
+    def _matches_address(self, address: str) -> bool:
+        if not self.policy.client_addr:
+            return True
+        if address == UNIX:
+            return self._unix
+        found = ipaddress.ip_address(address.partition("%")[0])
+        # An IPv4 client of a socket that takes both.
+        mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+        return any((mapped or found) in network for network in self._networks)
 
 
 class Policies:
     """The rules in their order, the last one for everybody."""
 
-    __slots__ = ("_known", "_rules")
+    __slots__ = ("_addresses", "_known", "_rules")
 
     def __init__(self, policies: tuple[RoutePolicy, ...]) -> None:
         self._rules: Final = [Rule(policy) for policy in policies]
-        self._known: dict[tuple[bytes, bytes, bytes], RoutePolicy] = {}
+        self._addresses: Final = any(policy.client_addr for policy in policies)
+        self._known: dict[tuple[bytes, bytes, bytes, str], RoutePolicy] = {}
 
-    def of(self, database: bytes, user: bytes, application_name: bytes) -> RoutePolicy:
-        """What holds for a client."""
-        key = database, user, application_name[:NAME_BYTES_MAX]
+    def of(self, database: bytes, user: bytes, application_name: bytes, address: str) -> RoutePolicy:
+        """What holds for a client; its address is "unix" where it has none."""
+        key = database, user, application_name[:NAME_BYTES_MAX], address if self._addresses else ""
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= KNOWN_MAX:
                 self._known = {}
-            known = self._known[key] = self._first(*[part.decode(errors="replace") for part in key])
+            database_name, user_name, name = [part.decode(errors="replace") for part in key[:3]]
+            known = self._known[key] = self._first(database_name, user_name, name, address)
         return known
 
-    def _first(self, database: str, user: str, application_name: str) -> RoutePolicy:
+    def _first(self, database: str, user: str, application_name: str, address: str) -> RoutePolicy:
         for rule in self._rules:
-            if rule.matches(database, user, application_name):
+            if rule.matches(database, user, application_name, address):
                 return rule.policy
         raise AssertionError("the last rule matches everybody")
 

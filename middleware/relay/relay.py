@@ -13,11 +13,16 @@ from typing import Final, Protocol
 import cachetools
 
 from healthcheck.topology import Node, Topology
-from middleware.config import RoutePolicy, WorkerSettings
+from middleware.config import PoolPolicy, RoutePolicy, WorkerSettings
+from middleware.config.tls import ClientTls, server_context
 from middleware.control import Counters, NodeCounters, StateUse, process_id_of, worker_of
 from middleware.errors import ConnectionLost, NoNode
+from middleware.pool.dial import Dialer
+from middleware.pool.ledger import Ledger, Limit
+from middleware.pool.limits import ServerLimits
 from middleware.pool.plan import Clock
-from middleware.pool.pool import NodeState, Pool
+from middleware.pool.pool import NodeState, Pool, Surroundings
+from middleware.relay.admission import Admission
 from middleware.relay.balance import Route
 from middleware.relay.freshness import NEVER, Commits
 from middleware.relay.policies import Policies
@@ -30,13 +35,13 @@ from parser.shapes import table_for
 from routing.catalog import ANYWHERE, Catalog, SearchPath
 from routing.router import Router
 
+IDLE_LOOK_S: Final = 1.0
+"""How often all clients are looked at for idle ones."""
 WELCOMES_MAX: Final = 1000
 PATHS_MAX: Final = 1000
 """Roles and search paths of one database; beyond them, names are looked up in all schemas."""
 DATABASES_MAX: Final = 1000
 """Databases whose catalogs are kept; the clients of others are served by the primary alone."""
-KNOCKING_MAX: Final = 500
-"""Connections that have not logged in, beyond max_client_conn."""
 
 
 class ControlPlane(Protocol):
@@ -46,6 +51,8 @@ class ControlPlane(Protocol):
     def catalog_suspected(self, database: str) -> None: ...
     def freshness_wanted(self) -> None: ...
     def node_trouble(self, node: str, message: str) -> None: ...
+    def server_wanted(self, key: bytes) -> None: ...
+    def server_freed(self) -> None: ...
     def forward_cancel(self, process_id: int, secret: bytes) -> None: ...
 
 
@@ -55,9 +62,14 @@ class Client(Protocol):
     secret: bytes
     process_id: int
     deadline: float
+    counted: list[Limit]
+    """The limits it counts for."""
 
     def cancel(self) -> None:
         """Stop what it is doing or waiting for."""
+
+    def idle_too_long(self, now: float) -> None:
+        """See whether it has sent nothing for too long, while it has no server."""
 
     def drain(self) -> None:
         """Go when nothing is under way."""
@@ -85,10 +97,12 @@ class Relay:
     def __init__(
         self,
         worker: int,
+        workers: int,
         settings: WorkerSettings,
         loop: asyncio.AbstractEventLoop,
         control: ControlPlane,
         commits: Commits,
+        ledger: Ledger,
     ) -> None:
         self.worker: Final = worker
         self.settings: Final = settings
@@ -129,12 +143,34 @@ class Relay:
         self.shared_reasons = SharedReasons({}, 0)
         self._routes: dict[tuple[bytes, bytes, RoutePolicy], Route] = {}
         self._random: Final = random.Random()  # noqa: S311 - it balances load
-        self._pools: Final[dict[tuple[str, bytes, bytes], Pool]] = {}
+        self.admission: Final = Admission(ledger, settings)
+        self.server_limits: Final = ServerLimits(ledger, workers, settings, control.server_wanted, control.server_freed)
+        self.client_tls: ClientTls | None = None
+        self.dialer: Final = Dialer(loop, settings.network, self._moved)
+        self.reload_tls()
+        self._around: Final = Surroundings(
+            settings, loop, self.clock, self.server_limits, self.dialer, control.node_trouble, self._random.random
+        )
+        self._pools: Final[dict[tuple[str, bytes, bytes, PoolPolicy], Pool]] = {}
         self._retired: list[Pool] = []
         self._nodes: Final[dict[str, NodeState]] = {}
         self._serial = 0
+        self._someone_may_idle: Final = any(policy.client.idle_s > 0 for policy in settings.policies)
+        self._idle_looked_at = 0.0
 
     # Snapshots
+
+    def reload_tls(self) -> None:
+        """Read the files of certificates and keys: for the connections that come from now on. Raises TlsError."""
+        settings = self.settings
+        client_tls = None if settings.client_tls.sslmode == "disable" else ClientTls(settings.client_tls)
+        self.dialer.use(settings.server_tls.sslmode, settings.server_tls.direct, server_context(settings.server_tls))
+        self.client_tls = client_tls
+
+    def _moved(self, host: str, addresses: frozenset[str]) -> None:
+        """The addresses of a node's name have changed."""
+        for pool in [*self._pools.values(), *self._retired]:
+            pool.moved(host, addresses)
 
     def set_topology(self, topology: Topology) -> None:
         """Use a new topology: pools of nodes that are gone, moved or down are closed."""
@@ -181,7 +217,10 @@ class Relay:
 
     def node_state(self, name: str) -> NodeState:
         """What is known of a node."""
-        return self._nodes.setdefault(name, NodeState())
+        state = self._nodes.get(name)
+        if state is None:
+            state = self._nodes[name] = NodeState(self.settings.max_server_logins)
+        return state
 
     def want_freshness(self) -> None:
         """A read could not go to a standby for want of a newer sample."""
@@ -214,33 +253,29 @@ class Relay:
             primary = self.topology.primary()
             route = self._routes[database, user, policy] = Route(
                 self.routes_version,
-                None if primary is None else self._pool(primary, database, user),
-                tuple(self._pool(node, database, user) for node in self.topology.standbys()),
+                None if primary is None else self._pool(primary, database, user, policy.pool),
+                tuple(self._pool(node, database, user, policy.pool) for node in self.topology.standbys()),
                 policy,
                 self.settings,
                 self._random.random,
             )
         return route
 
-    def _pool(self, node: Node, database: bytes, user: bytes) -> Pool:
-        key = node.name, database, user
+    def _pool(self, node: Node, database: bytes, user: bytes, policy: PoolPolicy) -> Pool:
+        key = node.name, database, user, policy
         pool = self._pools.get(key)
         if pool is None:
-            state = self.node_state(node.name)
-            pool = Pool(node, database, user, self.settings, self.loop, self.clock, self.control.node_trouble, state)
-            self._pools[key] = pool
+            pool = self._pools[key] = Pool(node, database, user, policy, self.node_state(node.name), self._around)
         return pool
 
     # Clients
 
     def may_knock(self) -> bool:
         """Whether one more connection may begin to log in; beyond the clients there is room for CancelRequests."""
-        return len(self.clients) + len(self.logging_in) < self.settings.max_client_conn + KNOCKING_MAX
+        return len(self.logging_in) < self.settings.max_client_logins
 
-    def admit(self, client: Client) -> bool:
-        """Give a client that has logged in its process id; False when there are too many clients."""
-        if len(self.clients) >= self.settings.max_client_conn:
-            return False
+    def admit(self, client: Client) -> None:
+        """Give a client that has logged in, and was counted, its process id."""
         while True:
             self._serial += 1
             process_id = process_id_of(self.worker, self._serial)
@@ -249,7 +284,12 @@ class Relay:
                 break
         client.process_id = process_id
         self.clients[process_id] = client
-        return True
+
+    def gone(self, client: Client) -> None:
+        """A client's connection is over. Safe to call again."""
+        if self.clients.get(client.process_id) is client:
+            del self.clients[client.process_id]
+            self.admission.leave(client.counted)
 
     def secret(self, long: bool) -> bytes:
         """A cancel key for a client of protocol 3.2 (long) or 3.0."""
@@ -280,6 +320,12 @@ class Relay:
     def tick(self, now: float) -> None:
         """Keep the deadlines of pools and logins; called a few times a second."""
         self.clock.now = now
+        if self._someone_may_idle and now >= self._idle_looked_at + IDLE_LOOK_S:
+            self._idle_looked_at = now
+            for client in list(self.clients.values()):
+                client.idle_too_long(now)
+        for node in self.topology.nodes:
+            self.dialer.refresh(node.host)
         for pool in list(self._pools.values()):
             pool.tick(now)
         for pool in self._retired:

@@ -16,7 +16,7 @@ ClientConnection asks before it sends a batch, tells what it sends, and asks aga
 from typing import Final
 
 from middleware.config import RoutePolicy
-from middleware.errors import PointsmanError
+from middleware.errors import NotSupported, PointsmanError
 from middleware.relay.state_warnings import ALLOW, PIN, REJECT, StateRejected, StateWarnings
 from middleware.session.batch import Batch, encoded
 from middleware.session.inspection import ASKED, Findings, question
@@ -27,7 +27,7 @@ from middleware.session.prepared import ClientStatements
 from middleware.session.server import HIDDEN_TRY, IDLE, IN_FAILED_TRANSACTION, ServerSession
 from middleware.wire.build import message
 from middleware.wire.codes import QUERY
-from parser.facts import SET_TRANSACTION, StatementFacts
+from parser.facts import BEGIN, SET_TRANSACTION, StatementFacts
 from parser.session_state import (
     LEAVES,
     LIBRARIES,
@@ -45,8 +45,15 @@ from parser.session_state import (
 FOR_GOOD: Final = frozenset({LIBRARIES, SEED})
 """What nothing takes back: its server is closed in the end."""
 
+SESSION_MODE: Final = "session"
+STATEMENT_MODE: Final = "statement"
+SESSION_POOLING: Final = "session pooling"
+"""What keeps a client on its server that has it to the end."""
+
 CALLED: Final = StateEffect(UNKNOWN, LEAVES, "a function", any_name=True)
 """One whose body says so: see routing/state_functions.py."""
+
+NO_TRANSACTIONS: Final = "transaction blocks are not allowed in statement pooling"
 
 NOT_SET: Final = frozenset({b"is_superuser", b"in_hot_standby", b"server_version", b"server_encoding"})
 """Parameters that are reported, and that no client changes by itself."""
@@ -69,6 +76,7 @@ class SessionState:
         "_own_names",
         "_put_back",
         "_several",
+        "_statement_mode",
         "_touched",
         "_unrepaired",
         "_unseen",
@@ -100,6 +108,9 @@ class SessionState:
         """The settings that a server must have to serve it."""
         self.pinned: Final[set[str]] = set()
         """The classes that keep it on its server."""
+        if policy.mode == SESSION_MODE:
+            self.pinned.add(SESSION_POOLING)
+        self._statement_mode: Final = policy.mode == STATEMENT_MODE
         self.asking = False
         """PostgreSQL has been asked, and has not answered yet."""
         self._is_set: Final[set[bytes]] = set()
@@ -131,6 +142,8 @@ class SessionState:
     def refuses(self, batch: Batch) -> PointsmanError | None:
         """What the settings have against it, if anything."""
         for facts in batch.facts:
+            if self._statement_mode and facts.transaction is not None and facts.transaction.kind == BEGIN:
+                return NotSupported(NO_TRANSACTIONS)
             for effect in facts.effects:
                 if effect.action != UNDOES and self._actions[effect.state] == REJECT:
                     if effect.state == PREPARED and effect.action == USES:

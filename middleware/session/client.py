@@ -97,6 +97,7 @@ class ClientSession:
         "_changed",
         "_copying_portal",
         "_facts_table",
+        "_packet_size_max",
         "_registry",
         "_statement_size_max",
         "_unnamed_parse",
@@ -111,10 +112,13 @@ class ClientSession:
         "unsettled",
     )
 
-    def __init__(self, facts_table: FactsTable, registry: StatementRegistry, statement_size_max: int) -> None:
+    def __init__(
+        self, facts_table: FactsTable, registry: StatementRegistry, statement_size_max: int, packet_size_max: int
+    ) -> None:
         self._facts_table: Final = facts_table
         self._registry: Final = registry
         self._statement_size_max: Final = statement_size_max
+        self._packet_size_max: Final = packet_size_max
         self.parameters: StartupParameters = NONE
         self.statements: Final = ClientStatements()
         self._unnamed_parse: Final = Expect(None, owner=self.statements)
@@ -186,6 +190,10 @@ class ClientSession:
             length = data[position + 1] << 24 | data[position + 2] << 16 | data[position + 3] << 8 | data[position + 4]
             if length < 4 or length > LENGTH_MAX.get(code, 0):
                 raise violation(code)
+            if length > self._packet_size_max:
+                raise ProtocolViolation(
+                    "message is too long", detail=f"It has {length} bytes; max_packet_size is {self._packet_size_max}."
+                )
             end = position + 1 + length
             if end > size and code != COPY_DATA:
                 whole = code not in LARGE or length <= self._statement_size_max

@@ -1,10 +1,10 @@
 """A client's way in: startup packets, then proof of who it is.
 
-The manual's "Start-up" and "SASL Authentication": the client may ask for TLS or GSSAPI encryption first (answered `N`
-at this stage), may instead send a CancelRequest, or sends its startup message. What it asks beyond protocol 3.2, and
-options `_pq_.*` that we do not know, are answered with NegotiateProtocolVersion, and the login goes on. Then trust, or
-SCRAM-SHA-256 with scramp. What follows (ParameterStatus, BackendKeyData, ReadyForQuery) is the caller's: it needs a
-server.
+The manual's "Start-up" and "SASL Authentication": the client may ask for TLS first (`S`, and the handshake is the
+caller's) or for GSSAPI encryption (`N`), may instead send a CancelRequest, or sends its startup message. What it asks
+beyond protocol 3.2, and options `_pq_.*` that we do not know, are answered with NegotiateProtocolVersion, and the login
+goes on. Then trust, or SCRAM-SHA-256 with scramp. What follows (ParameterStatus, BackendKeyData, ReadyForQuery) is the
+caller's: it needs a server.
 
 Everything is bounded before anyone is known: a startup packet as PostgreSQL bounds it, a password message likewise.
 """
@@ -14,6 +14,7 @@ from typing import Final
 
 import scramp
 
+from middleware.config.tls import ENFORCING, Encryption
 from middleware.errors import LoginRefused, NotSupported, ProtocolViolation
 from middleware.wire.build import message
 from middleware.wire.codes import (
@@ -73,9 +74,13 @@ class Users:
 class ClientLogin:
     """One login. feed() what the client sends and send what it returns, until `user` or `cancel` is set."""
 
-    def __init__(self, users: Users, auth_type: str) -> None:
+    def __init__(self, users: Users, auth_type: str, sslmode: str = "disable") -> None:
         self._users: Final = users
         self._auth_type: Final = auth_type
+        self._sslmode: Final = sslmode
+        self.starting_tls = False
+        """The client has been told to begin a TLS handshake; encrypted() ends that."""
+        self.encryption: Encryption | None = None
         self._pending = b""
         self._scram: scramp.core.ScramServer | None = None
         self._name = ""
@@ -102,12 +107,17 @@ class ClientLogin:
         """Take what came; returns the answer to send. Raises PointsmanError to be sent before closing."""
         self._pending += data
         out = b""
-        while self.user is None and self.cancel is None:
+        while self.user is None and self.cancel is None and not self.starting_tls:
             packet = self._next_proof() if self.startup else self._next_startup()
             if packet is None:
                 break
             out += self._take_proof(packet) if self.startup else self._take_startup(packet)
         return out
+
+    def encrypted(self, encryption: Encryption) -> None:
+        """The handshake is done: what comes now comes over TLS."""
+        self.starting_tls = False
+        self.encryption = encryption
 
     def _next_startup(self) -> bytes | None:
         if len(self._pending) < 4:
@@ -135,7 +145,12 @@ class ClientLogin:
                 # It did not wait for the answer: whoever sits in between could put words into its mouth.
                 kind = "SSL" if code == SSL_REQUEST else "GSSAPI encryption"
                 raise ProtocolViolation(f"received unencrypted data after {kind} request")
-            return b"N"
+            if code == GSSENC_REQUEST or self._sslmode == "disable":
+                return b"N"
+            if self.encryption is not None:
+                raise ProtocolViolation("received an SSL request over TLS")
+            self.starting_tls = True
+            return b"S"
         major, minor = code >> 16, code & 0xFFFF
         if major != 3:
             raise NotSupported(f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2")
@@ -154,6 +169,11 @@ class ClientLogin:
         user = self.startup.get(b"user", b"")
         if not user:
             raise LoginRefused("no PostgreSQL user name specified in startup packet")
+        if self._sslmode in ENFORCING and self.encryption is None:
+            raise LoginRefused(
+                "connection requires TLS",
+                hint=f'client_tls_sslmode is "{self._sslmode}": connect with sslmode=require.',
+            )
         if self.startup.get(b"replication", b"false").lower() not in (b"false", b"off", b"no", b"0", b"f", b"n"):
             raise NotSupported("replication connections are not supported in transaction pooling")
         self._name = user.decode(errors="replace")

@@ -193,6 +193,8 @@ async def read_catalog(
         user=credentials.user,
         password=credentials.password,
         database=database,
+        ssl=credentials.tls(),
+        direct_tls=credentials.direct_tls,
         # One timeout, the caller's, covers connecting and reading.
         timeout=CONNECT_TIMEOUT_S,
         statement_cache_size=0,

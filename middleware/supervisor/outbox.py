@@ -1,7 +1,9 @@
-"""What waits to be sent to a worker: the newest of each snapshot, and a bounded number of cancels.
+"""What waits to be sent to a worker: the newest of each snapshot, and a bounded number of what other workers
+say.
 
 A worker that does not read (stopped, or deep in work) must not make the supervisor wait nor grow: a snapshot replaces
-the older one of its kind, and cancels beyond the bound are dropped, as PostgreSQL promises nothing for them.
+the older one of its kind, and of the rest the oldest is dropped beyond the bound: PostgreSQL promises nothing for
+cancels, and a server that is wanted is asked for again.
 """
 
 from collections import deque
@@ -11,7 +13,8 @@ from middleware.control import (
     Configure,
     Down,
     Drain,
-    ForwardCancel,
+    Passed,
+    ReloadTls,
     SetCatalog,
     SetChanges,
     SetFreshness,
@@ -19,21 +22,23 @@ from middleware.control import (
     SetTopology,
 )
 
-CANCELS_MAX: Final = 1000
+PASSED_MAX: Final = 1000
 
 
 class Outbox:
     """The messages for one worker. Configure goes first, then Topology, so that both are known before the rest."""
 
     def __init__(self) -> None:
-        self._snapshots: dict[str, Configure | SetTopology | SetChanges | SetFreshness | SetReasons | Drain] = {}
+        self._snapshots: dict[
+            str, Configure | SetTopology | SetChanges | SetFreshness | SetReasons | ReloadTls | Drain
+        ] = {}
         self._catalogs: dict[str, SetCatalog] = {}
-        self._cancels: deque[ForwardCancel] = deque(maxlen=CANCELS_MAX)
+        self._passed: deque[Passed] = deque(maxlen=PASSED_MAX)
 
     def put(self, message: Down) -> None:
         """Have `message` sent, in place of what it makes obsolete."""
-        if isinstance(message, ForwardCancel):
-            self._cancels.append(message)
+        if isinstance(message, Passed):
+            self._passed.append(message)
         elif isinstance(message, SetCatalog):
             self._catalogs[message.catalog.database] = message
         else:
@@ -44,10 +49,10 @@ class Outbox:
         first = [self._snapshots.pop(kind) for kind in _ORDER if kind in self._snapshots]
         # Changes of catalogs are told of when the catalogs themselves were.
         last = [self._snapshots.pop(kind) for kind in (SetChanges.__name__,) if kind in self._snapshots]
-        taken: list[Down] = [*first, *self._catalogs.values(), *last, *self._cancels]
+        taken: list[Down] = [*first, *self._catalogs.values(), *last, *self._passed]
         self._catalogs.clear()
-        self._cancels.clear()
+        self._passed.clear()
         return taken
 
 
-_ORDER: Final = tuple(kind.__name__ for kind in (Configure, SetTopology, SetFreshness, SetReasons, Drain))
+_ORDER: Final = tuple(kind.__name__ for kind in (Configure, ReloadTls, SetTopology, SetFreshness, SetReasons, Drain))

@@ -5,6 +5,7 @@ In: Settings. Out: a proxy that serves, and what there is to know of it: address
 
 import contextlib
 import signal
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from healthcheck.monitor import Monitor, Target
 from healthcheck.state import Rhythm
 from healthcheck.topology import Topology
 from middleware.config import Settings
+from middleware.config.tls import asyncpg_tls, mistakes
 from middleware.control import (
     CatalogWanted,
     Configure,
@@ -28,6 +30,9 @@ from middleware.control import (
     FreshnessWanted,
     NodeTrouble,
     Ready,
+    ReloadTls,
+    ServerFreed,
+    ServerWanted,
     SetChanges,
     SetFreshness,
     SetReasons,
@@ -35,7 +40,8 @@ from middleware.control import (
     Up,
     worker_of,
 )
-from middleware.relay.freshness import BYTES_PER_WORKER
+from middleware.pool.dial import set_options
+from middleware.relay.shared import shared_bytes
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.counters import CountersSnapshot, Totals
 from middleware.supervisor.listeners import Listeners, open_listeners
@@ -59,7 +65,10 @@ class Supervisor:
         self._published: Topology | None = None
         checks = settings.health_check
         password = checks.password.get_secret_value() if checks.password else None
-        credentials = Credentials(checks.user, password, checks.database)
+        self._tls = asyncpg_tls(settings.server_tls())
+        credentials = Credentials(
+            checks.user, password, checks.database, lambda: self._tls, settings.server_tls_negotiation == "direct"
+        )
         self._monitor = Monitor(
             [Target(name, node.host, node.port) for name, node in settings.nodes.items()],
             credentials,
@@ -87,7 +96,7 @@ class Supervisor:
         self._workers_scope = anyio.CancelScope()
         self._shared = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of run()
         """Memory that the workers share, as a file without a name."""
-        self._shared.truncate(settings.workers * BYTES_PER_WORKER)
+        self._shared.truncate(shared_bytes(settings.workers))
         self._reported = [0.0] * settings.workers
         """When each worker last reported that a catalog has changed."""
         self._reasons = SetReasons({}, 0)
@@ -126,12 +135,31 @@ class Supervisor:
             settings.unix_socket_path(),
             int(settings.unix_socket_mode, 8),
         )
+        for one in self._listeners.sockets:
+            if one.family != socket.AF_UNIX:
+                # What is accepted there has the same.
+                set_options(one, settings.network())
         self.addresses = tuple(self._listeners.addresses)
         self.unix_path = self._listeners.unix_path
         for host, port in self.addresses:
             log.info("listening", host=host, port=port)
         if self.unix_path is not None:
             log.info("listening", path=str(self.unix_path))
+
+    def reload(self) -> None:
+        """Read again the files that the settings name. One that cannot be used changes nothing."""
+        settings = self._settings
+        wrong = [
+            f"{side}_tls_{key}: {why}"
+            for side, tls in (("client", settings.client_tls()), ("server", settings.server_tls()))
+            for key, why in mistakes(tls, server_side=side == "client")
+        ]
+        for line in wrong:
+            log.error("not reloaded", why=line)
+        if not wrong:
+            self._tls = asyncpg_tls(settings.server_tls())
+            self._tell_all(ReloadTls())
+            log.info("certificates and keys were read again")
 
     def stop(self) -> None:
         """Take no new clients and let open transactions end within shutdown_timeout. Called again, end at once."""
@@ -184,7 +212,7 @@ class Supervisor:
             Configure(
                 index,
                 self._settings.workers,
-                self._settings.worker_settings(index),
+                self._settings.worker_settings(),
                 self._listeners.filenos(),
                 self._shared.fileno(),
             )
@@ -243,6 +271,10 @@ class Supervisor:
                 # A made-up key may name no worker; PostgreSQL does not answer those either.
                 if 0 <= worker_of(process_id) < len(self._workers):
                     self._workers[worker_of(process_id)].send(message)
+            case ServerWanted() | ServerFreed():
+                for worker in self._workers:
+                    if worker.index != index:
+                        worker.send(message)
             case _:
                 log.error("worker said what only the supervisor says", worker=index, message=type(message).__name__)
 
@@ -286,7 +318,7 @@ async def serve(settings: Settings, *, worker_command: Sequence[str] = WORKER_CO
         async def obey() -> None:
             async for number in signals:
                 if number == signal.SIGHUP:
-                    log.warning("SIGHUP ignored: settings are read at the start only")
+                    supervisor.reload()
                 else:
                     log.info("received signal", signal=signal.Signals(number).name)
                     supervisor.stop()

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from middleware.config import ConfigError, NodeShare, RoutePolicy, Settings, build_settings, load_settings
-from middleware.config.settings import POLICIES
+from middleware.config import ConfigError, NodeShare, PoolPolicy, RoutePolicy, Settings, build_settings, load_settings
+from middleware.config.tables import POLICIES
 from middleware.control import Configure
 
 SECRET = "hunter2-is-a-secret"
@@ -73,10 +73,19 @@ MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
         {},
         ['p.toml: nodes."a b": the name is not allowed: letters, digits, _ and -, at most 63'],
     ),
-    # Modes that PgBouncer has and we do not yet, and one that nobody has.
-    ('pool_mode = "session"', {}, ['p.toml: pool_mode: "session" is not supported yet: "transaction"']),
-    ('pool_mode = "statement"', {}, ['p.toml: pool_mode: "statement" is not supported yet: "transaction"']),
-    ('pool_mode = "sesion"', {}, ['p.toml: pool_mode: "sesion" is not allowed: "transaction"']),
+    (
+        'pool_mode = "sesion"',
+        {},
+        ['p.toml: pool_mode: "sesion" is not allowed: "session", "transaction" or "statement"'],
+    ),
+    (
+        '[[routes]]\nclient_addr = ["10.0.0.1/8"]\n[[routes]]\nclient_addr = ["unix", "::1", "10.0.0.0/8"]',
+        {},
+        [
+            "p.toml: routes[0].client_addr: not allowed: a list of addresses or networks "
+            "(10.0.0.1/8 has host bits set)",
+        ],
+    ),
     # Unknown keys, at any depth, with the nearest known one.
     ("listen_prt = 1", {}, ["p.toml: listen_prt: unknown, did you mean listen_port?"]),
     ('[log]\nlevle = "info"', {}, ["p.toml: log.levle: unknown, did you mean level?"]),
@@ -150,15 +159,7 @@ MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
     ("[users.app]\npassword = 5", {}, ["p.toml: users.app.password: the value is not allowed: a string"]),
     (f'[users]\napp = "{SECRET}"', {}, ["p.toml: users.app: the value is not allowed: a table"]),
     (f'users = "{SECRET}"', {}, ["p.toml: users: the value is not allowed: tables [users.NAME]"]),
-    # Limits that several settings make together.
-    (
-        "workers = 3\ndefault_pool_size = 2\nmax_client_conn = 1",
-        {},
-        [
-            "p.toml: default_pool_size: 2 is not allowed: at least 1 for each of the 3 workers",
-            "p.toml: max_client_conn: 1 is not allowed: at least 1 for each of the 3 workers",
-        ],
-    ),
+    # What several settings make together.
     ("[users.app]", {}, ['p.toml: users.app.password: missing: auth_type "scram-sha-256" needs one']),
     (
         'listen_addr = ""',
@@ -246,20 +247,13 @@ def test_the_environment_lies_over_the_file(monkeypatch: pytest.MonkeyPatch) -> 
     settings = build_settings(tomllib.loads("workers = 1" + GOOD))
     assert settings.workers == 2
     assert {name: node.host for name, node in settings.nodes.items()} == {"db1": "127.0.0.1", "db2": "10.0.0.2"}
-    assert settings.worker_settings(0).users == {"app": "12345"}
+    assert settings.worker_settings().users == {"app": "12345"}
 
 
 def test_variables_that_kubernetes_sets_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_6432_TCP", "SERVICE_PORT_PG", "PG_BIN", "SANDBOX"):
         monkeypatch.setenv(f"POINTSMAN_{name}", "tcp://10.0.0.1:6432")
     assert build_settings(tomllib.loads(GOOD)).workers == 1
-
-
-def test_limits_are_shared_out_over_the_workers() -> None:
-    settings = build_settings(tomllib.loads("workers = 3\ndefault_pool_size = 20\nmax_client_conn = 100" + GOOD))
-    shares = [settings.worker_settings(index) for index in range(3)]
-    assert [one.pool_size for one in shares] == [7, 7, 6]
-    assert [one.max_client_conn for one in shares] == [34, 33, 33]
 
 
 def test_a_rule_lies_over_the_top_level_and_the_top_level_is_the_last_rule() -> None:
@@ -276,26 +270,49 @@ def test_a_rule_lies_over_the_top_level_and_the_top_level_is_the_last_rule() -> 
         prefer = ["db1"]
         """
     text += GOOD + '[nodes.db2]\nhost = "h"\nweight = 0\nzone = "b"'
-    settings = build_settings(tomllib.loads(text)).worker_settings(0)
+    settings = build_settings(tomllib.loads(text)).worker_settings()
     state = tuple(POLICIES.items())
     assert settings.policies == (
         RoutePolicy(
-            None, "report.*", None, "eventual", 0.0, 10.0, "random", "fallback", False, "primary", ("db1",), state
+            *(None, "report.*", None, "eventual", 0.0, 10.0, "random", "fallback", False, "primary", ("db1",), state),
+            name="routes[0]",
         ),
         RoutePolicy(None, None, None, "global", 0.0, 10.0, "random", "fallback", True, "primary", (), state),
     )
     assert (settings.zone, settings.nodes) == ("a", {"db1": NodeShare(), "db2": NodeShare(0, "b")})
 
 
+def test_a_rule_that_says_something_of_pools_has_pools_of_its_own() -> None:
+    text = """
+        default_pool_size = 7
+        query_timeout = 5
+        [[routes]]
+        name = "tenants"
+        client_addr = ["10.0.0.0/8"]
+        pool_size = 3
+        pool_mode = "session"
+        server_database = "db"
+        query_timeout = 0
+        [[routes]]
+        user = "x"
+        max_db_connections = 9
+        """
+    tenants, x, rest = build_settings(tomllib.loads(text + GOOD)).worker_settings().policies
+    assert (tenants.mode, tenants.server_database, tenants.client_addr) == ("session", "db", ("10.0.0.0/8",))
+    assert (tenants.pool, tenants.client.query_s) == (PoolPolicy("tenants", 3), 0.0)
+    assert (x.pool, x.mode, x.client.query_s) == (PoolPolicy("", 7, max_db_connections=9), "transaction", 5.0)
+    assert (rest.pool, rest.name) == (PoolPolicy("", 7), "")
+
+
 def test_trust_needs_no_password() -> None:
     text = GOOD.replace(f'[users.app]\npassword = "{SECRET}"', "[users.app]")
     settings = build_settings(tomllib.loads('auth_type = "trust"' + text))
-    assert settings.worker_settings(0).users == {"app": None}
+    assert settings.worker_settings().users == {"app": None}
 
 
 def test_secrets_are_in_no_representation() -> None:
     settings = build_settings(tomllib.loads(GOOD))
-    worker = settings.worker_settings(0)
+    worker = settings.worker_settings()
     shown = (
         f"{settings} {settings!r} {worker} {worker!r} {Configure(0, 1, worker, (), 3)!r} {settings.model_dump_json()}"
     )

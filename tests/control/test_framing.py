@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from healthcheck.topology import Node, Role, Topology
 from middleware import control
-from middleware.config import NodeShare, RoutePolicy, WorkerSettings
+from middleware.config import NetworkSettings, NodeShare, RoutePolicy, TlsSettings, WorkerSettings
 from middleware.control import (
     FRAME_BYTES_MAX,
     CatalogWanted,
@@ -22,6 +22,9 @@ from middleware.control import (
     NodeCounters,
     NodeTrouble,
     Ready,
+    ReloadTls,
+    ServerFreed,
+    ServerWanted,
     SetCatalog,
     SetChanges,
     SetFreshness,
@@ -35,22 +38,29 @@ from middleware.control import (
 from routing.catalog import Catalog, Overload, Thing
 
 SETTINGS = WorkerSettings(
-    pool_mode="transaction",
     auth_type="trust",
     users={"app": None, "b": "x"},
-    pool_size=1,
     max_client_conn=2,
+    admin_reserved_conn=1,
+    admin_users=("root",),
+    max_client_logins=3,
+    max_server_logins=4,
     max_prepared_statements=3,
+    max_packet_size=5,
     statement_size_max=4,
     client_login_timeout_s=1.0,
-    query_wait_timeout_s=1.0,
+    cancel_wait_timeout_s=1.0,
     server_connect_timeout_s=1.0,
     server_login_retry_s=1.0,
     server_check_delay_s=1.0,
+    server_keepalive_s=1.0,
     server_idle_timeout_s=1.0,
     server_lifetime_s=1.0,
-    cancel_wait_timeout_s=1.0,
+    server_lifetime_jitter=0.5,
     server_reset_query="",
+    network=NetworkSettings(False, 1, 2, 3, 4.0),
+    client_tls=TlsSettings("require", "cert", "key", "ca", "TLSv1.3"),
+    server_tls=TlsSettings(direct=True),
     max_replica_lag_bytes=5,
     primary_queries=("a",),
     state_quiet=("b",),
@@ -75,6 +85,9 @@ EVERY_MESSAGE: list[Down | Up] = [
     SetReasons({"it is": 3}, 4),
     Drain(1.5),
     ForwardCancel(1 << 20 | 5, b"\x00\xff"),
+    ServerWanted(b"k" * 16),
+    ServerFreed(),
+    ReloadTls(),
     Ready(0),
     CatalogWanted("d", 1.5),
     NodeTrouble("db1", "text"),

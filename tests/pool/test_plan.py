@@ -2,7 +2,11 @@
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from middleware.pool.plan import Plan
+from middleware.pool.plan import BACK_OFF_MAX, Plan, Waiter
+
+
+def waiter(name: str, since: float = 0.0, deadline: float = 10.0, notify_at: float = 0.0) -> Waiter[str]:
+    return Waiter(name, since, deadline, notify_at)
 
 
 def test_the_server_given_back_last_is_lent_first() -> None:
@@ -13,7 +17,7 @@ def test_the_server_given_back_last_is_lent_first() -> None:
 
 def test_nobody_overtakes_those_who_wait() -> None:
     plan: Plan[str, str] = Plan(1)
-    plan.waiting.append(("first", 10.0))
+    plan.waiting.append(waiter("first"))
     plan.idle = [("server", 0.0)]
     assert plan.take() is None
     assert plan.next_client() == "first"
@@ -23,7 +27,7 @@ def test_nobody_overtakes_those_who_wait() -> None:
 def test_one_server_is_opened_for_each_who_waits_up_to_the_size() -> None:
     plan: Plan[str, str] = Plan(3)
     for name in "abcde":
-        plan.waiting.append((name, 10.0))
+        plan.waiting.append(waiter(name))
     assert plan.openings(0.0) == 3
     plan.on_the_way = 1
     assert plan.openings(0.0) == 2
@@ -34,7 +38,7 @@ def test_one_server_is_opened_for_each_who_waits_up_to_the_size() -> None:
 
 def test_no_opening_while_the_last_has_just_failed_or_when_closed() -> None:
     plan: Plan[str, str] = Plan(1)
-    plan.waiting.append(("a", 10.0))
+    plan.waiting.append(waiter("a"))
     plan.failing_until = 5.0
     assert plan.openings(4.9) == 0
     assert plan.openings(5.0) == 1
@@ -44,7 +48,7 @@ def test_no_opening_while_the_last_has_just_failed_or_when_closed() -> None:
 
 def test_those_who_waited_too_long_leave_in_order() -> None:
     plan: Plan[str, str] = Plan(1)
-    plan.waiting.extend([("a", 1.0), ("b", 2.0), ("c", 3.0)])
+    plan.waiting.extend([waiter("a", deadline=1.0), waiter("c", deadline=3.0), waiter("b", deadline=2.0)])
     assert plan.overdue(2.0) == ["a", "b"]
     assert plan.give_up("c")
     assert not plan.give_up("c")
@@ -52,9 +56,41 @@ def test_those_who_waited_too_long_leave_in_order() -> None:
 
 def test_servers_idle_for_too_long_are_named() -> None:
     plan: Plan[str, str] = Plan(3)
-    plan.idle = [("a", 0.0), ("b", 5.0)]
-    assert plan.stale(6.0, 5.0) == ["a"]
-    assert plan.idle == [("b", 5.0)]
+    plan.idle = [("a", 0.0), ("b", 0.5), ("c", 5.0)]
+    assert plan.stale(6.0, 5.0, 1) == ["a"]
+    assert plan.stale(6.0, 5.0, 9) == ["b"]
+    assert plan.idle == [("c", 5.0)]
+
+
+def test_the_reserve_is_for_those_who_have_waited_for_long() -> None:
+    plan: Plan[str, str] = Plan(1, 2, 5.0)
+    plan.lent = {"x"}
+    plan.waiting.extend([waiter("a", since=1.0), waiter("b", since=2.0), waiter("c", since=3.0)])
+    assert [plan.openings(now) for now in (1.0, 5.9, 6.0)] == [0, 0, 2]
+
+
+def test_openings_that_go_on_failing_are_tried_more_and_more_seldom() -> None:
+    plan: Plan[str, str] = Plan(1)
+    firsts, delays = [], []
+    for _ in range(7):
+        firsts.append(plan.opening_failed(100.0, 2.0))
+        delays.append(plan.failing_until - 100.0)
+    assert firsts == [True] + [False] * 6
+    assert delays == [2.0, 4.0, 8.0, 16.0, 2.0 * BACK_OFF_MAX, 2.0 * BACK_OFF_MAX, 2.0 * BACK_OFF_MAX]
+    assert [plan.opening_succeeded(), plan.opening_succeeded(), plan.failing_until] == [True, False, 0.0]
+
+
+def test_who_waits_for_long_is_told_once() -> None:
+    plan: Plan[str, str] = Plan(1)
+    plan.waiting.extend([waiter("a", notify_at=3.0), waiter("b"), waiter("c", notify_at=4.0)])
+    assert [plan.to_notify(now) for now in (2.9, 3.0, 5.0, 6.0)] == [[], ["a"], ["c"], []]
+
+
+def test_servers_that_are_closing_hold_their_places() -> None:
+    plan: Plan[str, str] = Plan(2)
+    plan.waiting.extend([waiter("a"), waiter("b")])
+    plan.closing = 1
+    assert plan.openings(0.0) == 1
 
 
 class Lending(RuleBasedStateMachine):
@@ -73,7 +109,7 @@ class Lending(RuleBasedStateMachine):
         if taken is not None:
             self.plan.lent.add(taken[0])
             return
-        self.plan.waiting.append((self.serial, 10.0))
+        self.plan.waiting.append(Waiter(self.serial, 0.0, 10.0, 0.0))
         self.order.append(self.serial)
         self.plan.on_the_way += self.plan.openings(0.0)
 
@@ -98,7 +134,7 @@ class Lending(RuleBasedStateMachine):
     @precondition(lambda self: self.plan.waiting)
     @rule()
     def client_leaves(self) -> None:
-        client = self.plan.waiting[-1][0]
+        client = self.plan.waiting[-1].client
         assert self.plan.give_up(client)
         self.order.remove(client)
 

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from healthcheck.topology import Node
 from middleware.config import Settings, build_settings
 from middleware.errors import ConnectionLost
-from middleware.pool.plan import Clock
-from middleware.pool.pool import NodeState, Pool
+from middleware.pool.pool import Pool
 from middleware.pool.server_connection import ServerConnection
 from middleware.relay.balance import Route
 from middleware.relay.freshness import NEVER, Marks
 from middleware.session.server_login import ServerLogin
+from tests.pool.made import pool_of
 
 NAMES = ("db1", "db2", "db3", "db4")
 SETTINGS = "".join(f'[nodes.{name}]\nhost = "127.0.0.1"\n' for name in NAMES)
@@ -41,12 +40,9 @@ def weighing(*weights: int, **settings: object) -> Settings:
 @pytest.fixture
 def pools() -> Iterator[tuple[Pool, ...]]:
     """One per node, at rest, none known to be fresh."""
-    settings = settled().worker_settings(0)
+    settings = settled().worker_settings()
     loop = asyncio.new_event_loop()
-    yield tuple(
-        Pool(Node(name, "127.0.0.1", 1), b"d", b"u", settings, loop, Clock(0.0), lambda _node, _text: None, NodeState())
-        for name in NAMES
-    )
+    yield tuple(pool_of(name, settings, loop) for name in NAMES)
     loop.close()
 
 
@@ -59,7 +55,7 @@ def made(
     settings: Settings, standbys: tuple[Pool, ...], primary: Pool | None = None, draw: Callable[[], float] | None = None
 ) -> Route:
     """The route of the first rule, or of the top level where there is none."""
-    worker = settings.worker_settings(0)
+    worker = settings.worker_settings()
     return Route(1, primary, standbys, worker.policies[0], worker, draw or random.Random(1).random)
 
 
@@ -117,7 +113,7 @@ def test_only_a_standby_that_is_fresh_enough_serves(
 @pytest.mark.parametrize("weights", [(1, 1, 1), (3, 2, 1)])
 def test_a_standby_that_takes_no_connections_is_passed_over(pools: tuple[Pool, ...], weights: tuple[int, ...]) -> None:
     route = made(weighing(*weights), pools[:3])
-    pools[0]._opening_failed(ConnectionLost("refused"))
+    pools[0].plan.opening_failed(0.0, 1.0)
     assert set(chosen(route, 10)) == {"db2", "db3"}
     # One that is connected already can still be lent.
     lend(pools[0])

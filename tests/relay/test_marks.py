@@ -10,11 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from healthcheck.topology import Node
 from middleware.config import build_settings
-from middleware.pool.plan import Clock
-from middleware.pool.pool import NodeState, Pool
+from middleware.pool.pool import Pool
 from middleware.relay.freshness import BYTES_PER_WORKER, Commits, Marks
+from tests.pool.made import pool_of
 
 SETTINGS = """
 [health_check]
@@ -28,10 +27,9 @@ password = "app"
 
 @pytest.fixture
 def standbys() -> Iterator[Pool]:
-    settings = build_settings(tomllib.loads(SETTINGS)).worker_settings(0)
+    settings = build_settings(tomllib.loads(SETTINGS)).worker_settings()
     loop = asyncio.new_event_loop()
-    node = Node("db2", "127.0.0.1", 1)
-    yield Pool(node, b"d", b"u", settings, loop, Clock(0.0), lambda _node, _text: None, NodeState())
+    yield pool_of("db2", settings, loop)
     loop.close()
 
 

@@ -1,5 +1,6 @@
 """Which rule holds for a client."""
 
+import msgspec
 import pytest
 
 from middleware.config import RoutePolicy
@@ -39,17 +40,36 @@ RULES = Policies(
 )
 def test_the_first_rule_that_matches_holds(database: bytes, user: bytes, name: bytes, expected: str) -> None:
     # The second time it is remembered.
-    assert [RULES.of(database, user, name).balance for _ in range(2)] == [expected] * 2
+    assert [RULES.of(database, user, name, "unix").balance for _ in range(2)] == [expected] * 2
 
 
 def test_a_name_counts_as_far_as_postgresql_keeps_it() -> None:
     policies = Policies((rule("long", name="a{63}"), rule("rest")))
-    assert policies.of(b"", b"", b"a" * 64).balance == "long"
-    assert policies.of(b"", b"", b"a" * 62).balance == "rest"
+    assert policies.of(b"", b"", b"a" * 64, "unix").balance == "long"
+    assert policies.of(b"", b"", b"a" * 62, "unix").balance == "rest"
 
 
 def test_names_that_clients_make_up_are_forgotten_in_time() -> None:
     policies = Policies((rule("odd", name=".*[13579]"), rule("even")))
     for number in range(2 * KNOWN_MAX + 10):
-        assert policies.of(b"", b"", str(number).encode()).balance == ("odd" if number % 2 else "even")
+        assert policies.of(b"", b"", str(number).encode(), "unix").balance == ("odd" if number % 2 else "even")
     assert len(policies._known) <= KNOWN_MAX
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("10.1.2.3", "private"),
+        ("::ffff:10.1.2.3", "private"),  # an IPv4 client of a socket for both
+        ("11.1.2.3", "rest"),
+        ("fd00::1%eth0", "local"),
+        ("fe00::1", "rest"),
+        ("unix", "local"),
+    ],
+)
+def test_a_rule_may_be_for_addresses(address: str, expected: str) -> None:
+    def at(balance: str, *networks: str) -> RoutePolicy:
+        return msgspec.structs.replace(rule(balance), client_addr=networks)
+
+    policies = Policies((at("private", "10.0.0.0/8"), at("local", "unix", "fd00::/8"), rule("rest")))
+    assert [policies.of(b"d", b"u", b"", address).balance for _ in range(2)] == [expected] * 2

@@ -15,6 +15,7 @@ from parser.shapes import FactsTable
 from tests.session.model import Backend
 
 STATEMENT_SIZE_MAX: Final = 100_000
+PACKET_SIZE_MAX: Final = 2**30 - 1
 FACTS: Final = FactsTable()
 
 Choose = Callable[[int], int]
@@ -31,7 +32,7 @@ class Server:
 
 class Proxy:
     def __init__(self, servers: int, statements_max: int, choose: Choose) -> None:
-        self.session = ClientSession(FACTS, StatementRegistry(), STATEMENT_SIZE_MAX)
+        self.session = ClientSession(FACTS, StatementRegistry(), STATEMENT_SIZE_MAX, PACKET_SIZE_MAX)
         self.servers = [Server(statements_max) for _ in range(servers)]
         self.out = b""
         """What the client has got."""

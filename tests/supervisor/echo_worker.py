@@ -62,7 +62,7 @@ class EchoWorker:
             case Configure():
                 assert self.index == -1
                 self.index, self.users = message.worker, message.settings.users
-                self.pool_size = message.settings.pool_size
+                self.pool_size = message.settings.policies[-1].pool.size
                 self.listeners = [socket.socket(fileno=fd) for fd in message.listeners]
             case SetTopology(topology=topology):
                 if not self.topologies:

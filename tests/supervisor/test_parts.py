@@ -14,7 +14,7 @@ from middleware.supervisor import ListenError, catalogs
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.counters import Totals
 from middleware.supervisor.listeners import open_listeners
-from middleware.supervisor.outbox import CANCELS_MAX, Outbox
+from middleware.supervisor.outbox import PASSED_MAX, Outbox
 from middleware.supervisor.workers import STEADY_S, RestartDelay
 from routing.catalog import Catalog
 
@@ -43,11 +43,11 @@ def test_the_outbox_keeps_the_newest_of_each_snapshot() -> None:
 def test_the_outbox_is_bounded_and_the_drain_is_not_lost_in_it() -> None:
     outbox = Outbox()
     outbox.put(Drain(1.0))
-    for serial in range(CANCELS_MAX + 5):
+    for serial in range(PASSED_MAX + 5):
         outbox.put(ForwardCancel(serial, b""))
     taken = outbox.take()
     assert taken[0] == Drain(1.0)
-    assert taken[1:] == [ForwardCancel(serial, b"") for serial in range(5, CANCELS_MAX + 5)]
+    assert taken[1:] == [ForwardCancel(serial, b"") for serial in range(5, PASSED_MAX + 5)]
 
 
 def test_totals_start_at_nothing_and_a_worker_that_never_reported_changes_nothing() -> None:

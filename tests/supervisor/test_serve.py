@@ -108,9 +108,9 @@ def test_workers_do_not_outlive_a_killed_supervisor(serving: Serving) -> None:
     serving.wait(serving.workers_gone, "workers to end")
 
 
-def test_a_hangup_is_ignored_and_said_so(serving: Serving) -> None:
+def test_a_hangup_reads_files_again_and_says_so(serving: Serving) -> None:
     serving.process.send_signal(signal.SIGHUP)
-    serving.wait(lambda: "SIGHUP ignored" in serving.text(), "a word about SIGHUP")
+    serving.wait(lambda: "certificates and keys were read again" in serving.text(), "a word about SIGHUP")
     assert serving.process.poll() is None
 
 

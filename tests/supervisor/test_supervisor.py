@@ -39,7 +39,7 @@ async def test_a_worker_gets_its_settings_and_the_nodes() -> None:
     async with running(settings(workers=2, default_pool_size=5), worker_command=ECHO_WORKER) as supervisor:
         known = [await ask(supervisor, index) for index in range(2)]
         assert [one["worker"] for one in known] == [0, 1]
-        assert [one["pool_size"] for one in known] == [3, 2]
+        assert [one["pool_size"] for one in known] == [5, 5]
         assert [one["pid"] for one in known] == list(supervisor.worker_pids)
         assert known[0]["users"] == {"app": SECRET}
         assert known[0]["topologies"] == [1]

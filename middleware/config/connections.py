@@ -1,0 +1,346 @@
+"""The settings of connections, by groups: listening, who may come in, encryption, pools, limits, timeouts.
+
+Each group is a part of Settings and a chapter of the reference. Names are PgBouncer's where it has the setting.
+"""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel
+
+from middleware.config.fields import Switch, one_of, path, seconds, setting, whole
+from middleware.config.tables import LIMIT_MAX, PoolMode
+
+WORKERS_MAX: Final = 256
+"""More than any machine has use for, and well inside the eleven bits a cancel key has for the worker."""
+
+AuthType = Literal["scram-sha-256", "trust"]
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
+
+
+class Listening(BaseModel):
+    """Where clients connect"""
+
+    listen_addr: str = setting(
+        "127.0.0.1",
+        'names or addresses with commas between, or "*"',
+        'Where to listen: "*" for all addresses, "" for none.',
+        peers="pgbouncer: listen_addr; pgpool: listen_addresses",
+    )
+    listen_port: int = whole(6432, 0, 65535, "0 takes a free port.", peers="pgbouncer: listen_port; pgpool: port")
+    unix_socket_dir: str = setting(
+        "",
+        "a directory, or nothing for no unix socket",
+        "Where to make .s.PGSQL.<port>.",
+        peers="pgbouncer: unix_socket_dir; pgpool: unix_socket_directories",
+    )
+    unix_socket_mode: str = setting(
+        "0777",
+        'an octal mode such as "0770"',
+        "Who may connect by it.",
+        pattern=r"^0?[0-7]{3}$",
+        peers="pgbouncer: unix_socket_mode; pgpool: unix_socket_permissions",
+    )
+
+
+class Processes(BaseModel):
+    """Processes"""
+
+    workers: int = whole(
+        1,
+        1,
+        WORKERS_MAX,
+        "Worker processes, at most one per core.",
+        peers="pgbouncer: so_reuseport; pgpool: num_init_children",
+    )
+    shutdown_timeout: float = seconds(
+        30.0,
+        "Open transactions have this long to end after SIGTERM.",
+        zero=True,
+        peers="pgbouncer: SHUTDOWN WAIT_FOR_CLIENTS",
+    )
+
+
+class Authentication(BaseModel):
+    """How clients prove who they are"""
+
+    auth_type: AuthType = one_of(
+        "scram-sha-256",
+        AuthType,
+        'How clients log in; "trust" believes them.',
+        peers="pgbouncer: auth_type; pgpool: enable_pool_hba",
+    )
+    admin_users: tuple[str, ...] = setting(
+        (),
+        "a list of names of users",
+        "Users for whom admin_reserved_conn is kept free.",
+        peers="pgbouncer: admin_users",
+    )
+
+
+class ClientEncryption(BaseModel):
+    """TLS with clients"""
+
+    client_tls_sslmode: SslMode = one_of(
+        "disable",
+        SslMode,
+        'Whether clients get TLS ("allow", "prefer"), must use it ("require"), and must show a certificate that '
+        "client_tls_ca_file has signed (verify-ca, verify-full).",
+        peers="pgbouncer: client_tls_sslmode; pgpool: ssl",
+    )
+    client_tls_cert_file: str = path(
+        "Our certificate, with those between it and the root.",
+        peers="pgbouncer: client_tls_cert_file; pgpool: ssl_cert",
+    )
+    client_tls_key_file: str = path("Its key.", peers="pgbouncer: client_tls_key_file; pgpool: ssl_key")
+    client_tls_ca_file: str = path(
+        "Who signs clients' certificates.", peers="pgbouncer: client_tls_ca_file; pgpool: ssl_ca_cert"
+    )
+    client_tls_min_protocol: TlsVersion = one_of(
+        "TLSv1.2", TlsVersion, "The oldest version spoken.", peers="pgbouncer: client_tls_protocols"
+    )
+
+
+class ServerEncryption(BaseModel):
+    """TLS with the nodes"""
+
+    server_tls_sslmode: SslMode = one_of(
+        "prefer", SslMode, "As libpq's sslmode.", peers="pgbouncer: server_tls_sslmode"
+    )
+    server_tls_negotiation: Literal["postgres", "direct"] = one_of(
+        "postgres",
+        Literal["postgres", "direct"],
+        'As libpq\'s sslnegotiation; "direct" saves a round trip, and needs PostgreSQL 17.',
+    )
+    server_tls_cert_file: str = path("Our certificate towards the nodes.", peers="pgbouncer: server_tls_cert_file")
+    server_tls_key_file: str = path("Its key.", peers="pgbouncer: server_tls_key_file")
+    server_tls_ca_file: str = path(
+        "Who signs the nodes' certificates; by default those the system trusts.", peers="pgbouncer: server_tls_ca_file"
+    )
+    server_tls_min_protocol: TlsVersion = one_of(
+        "TLSv1.2", TlsVersion, "The oldest version spoken.", peers="pgbouncer: server_tls_protocols"
+    )
+
+
+class Pools(BaseModel):
+    """Pools
+
+    A pool is for one node, database and user, and where a rule has pools of its own, for that rule. All numbers are
+    over all workers: a worker that needs more gets what others leave idle."""
+
+    pool_mode: PoolMode = one_of(
+        "transaction",
+        PoolMode,
+        "When a client gives its server back: at its end, at that of each transaction, or of each statement.",
+        peers="pgbouncer: pool_mode",
+    )
+    default_pool_size: int = whole(
+        20,
+        1,
+        LIMIT_MAX,
+        "Servers of a pool.",
+        peers="pgbouncer: default_pool_size; pgpool: num_init_children; hikaricp: maximumPoolSize",
+    )
+    min_pool_size: int = whole(
+        0,
+        0,
+        LIMIT_MAX,
+        "Servers that are kept open in a pool that has been used.",
+        peers="pgbouncer: min_pool_size; hikaricp: minimumIdle",
+    )
+    reserve_pool_size: int = whole(
+        0, 0, LIMIT_MAX, "Servers beyond that, when a client has waited for long.", peers="pgbouncer: reserve_pool_size"
+    )
+    reserve_pool_timeout: float = seconds(5.0, "How long is long.", zero=True, peers="pgbouncer: reserve_pool_timeout")
+    max_db_connections: int = whole(
+        0, 0, LIMIT_MAX, "Servers of a database on one node; 0 for no limit.", peers="pgbouncer: max_db_connections"
+    )
+    max_user_connections: int = whole(
+        0, 0, LIMIT_MAX, "Servers of a user on one node; 0 for no limit.", peers="pgbouncer: max_user_connections"
+    )
+    max_server_logins: int = whole(
+        8, 1, LIMIT_MAX, "Connections to a node that are being opened at once, in each worker; pools take turns."
+    )
+    max_prepared_statements: int = whole(
+        200, 1, 100_000, "Named statements kept on each server.", peers="pgbouncer: max_prepared_statements"
+    )
+
+
+class Clients(BaseModel):
+    """Limits for clients"""
+
+    max_client_conn: int = whole(
+        1000,
+        1,
+        LIMIT_MAX,
+        "Clients. At the bound: FATAL 53300.",
+        peers="pgbouncer: max_client_conn; pgpool: num_init_children",
+    )
+    admin_reserved_conn: int = whole(
+        3,
+        0,
+        LIMIT_MAX,
+        "Connections beyond max_client_conn, and beyond a pool's size, that only admin_users get.",
+        peers="pgpool: reserved_connections",
+    )
+    max_db_client_connections: int = whole(
+        0,
+        0,
+        LIMIT_MAX,
+        "Clients of a database; 0 for no limit. At the bound: FATAL 53300.",
+        peers="pgbouncer: max_db_client_connections",
+    )
+    max_user_client_connections: int = whole(
+        0,
+        0,
+        LIMIT_MAX,
+        "Clients of a user; 0 for no limit. At the bound: FATAL 53300.",
+        peers="pgbouncer: max_user_client_connections",
+    )
+    max_client_logins: int = whole(
+        500, 1, LIMIT_MAX, "Connections that have not logged in yet, in each worker. More are closed."
+    )
+    # A message cannot be longer than PostgreSQL takes (1 GiB).
+    max_packet_size: int = whole(
+        2**30 - 1,
+        # What one read from a socket may hold: a Query that came whole is not measured.
+        262_144,
+        2**30 - 1,
+        "Bytes of a message from a client. At the bound: FATAL 08P01.",
+        peers="pgbouncer: max_packet_size",
+    )
+    statement_size_max: int = whole(
+        1_048_576,
+        1024,
+        2**30 - 1,
+        "Bytes of a message that is gathered and read. A longer Query goes to the primary; a longer named statement is "
+        "refused with 54000.",
+    )
+
+
+class ClientTimeouts(BaseModel):
+    """Timeouts of clients"""
+
+    client_login_timeout: float = seconds(
+        60.0,
+        "For logging in; then the connection is closed.",
+        peers="pgbouncer: client_login_timeout; pgpool: authentication_timeout",
+    )
+    client_idle_timeout: float = seconds(
+        0.0,
+        "A client that sends nothing for longer, outside a transaction, is sent away: FATAL 57P05. 0 for never.",
+        zero=True,
+        peers="pgbouncer: client_idle_timeout; pgpool: client_idle_limit",
+    )
+    query_timeout: float = seconds(
+        0.0,
+        "A statement that runs for longer is canceled: ERROR 57014. 0 for never.",
+        zero=True,
+        peers="pgbouncer: query_timeout",
+    )
+    query_wait_timeout: float = seconds(
+        120.0,
+        "How long a statement waits for a server: ERROR 53300.",
+        peers="pgbouncer: query_wait_timeout; hikaricp: connectionTimeout; sqlalchemy: pool_timeout",
+    )
+    query_wait_notify: float = seconds(
+        5.0,
+        "A client that waits for longer gets a NOTICE. 0 for none.",
+        zero=True,
+        peers="pgbouncer: query_wait_notify",
+    )
+    transaction_timeout: float = seconds(
+        0.0,
+        "A transaction that lasts longer ends, and its client is sent away: FATAL 25P04. 0 for never.",
+        zero=True,
+        peers="pgbouncer: transaction_timeout",
+    )
+    idle_transaction_timeout: float = seconds(
+        0.0,
+        "The same for one in which the client sends nothing for longer: FATAL 25P03. 0 for never.",
+        zero=True,
+        peers="pgbouncer: idle_transaction_timeout",
+    )
+    leak_warning: float = seconds(
+        0.0,
+        "A client that holds a server for longer is named in the log, with its last statement's shape. 0 for never.",
+        zero=True,
+        peers="hikaricp: leakDetectionThreshold",
+    )
+    cancel_wait_timeout: float = seconds(
+        10.0, "For passing a cancel request on.", peers="pgbouncer: cancel_wait_timeout"
+    )
+
+
+class ServerTimeouts(BaseModel):
+    """Servers' lives"""
+
+    server_connect_timeout: float = seconds(
+        15.0,
+        "For opening a server, and for its answer to a check.",
+        peers="pgbouncer: server_connect_timeout; pgpool: connect_timeout",
+    )
+    server_login_retry: float = seconds(
+        1.0,
+        "No server is opened for so long after one could not be; twice as long each time, up to 15 times.",
+        zero=True,
+        peers="pgbouncer: server_login_retry",
+    )
+    server_check_delay: float = seconds(
+        30.0,
+        "A server idle for longer is asked for a sign of life before use. 0 for always.",
+        zero=True,
+        peers="pgbouncer: server_check_delay; sqlalchemy: pool_pre_ping",
+    )
+    server_keepalive: float = seconds(
+        0.0,
+        "A server idle for longer is asked for a sign of life, so that firewalls do not forget it. 0 for never.",
+        zero=True,
+        peers="hikaricp: keepaliveTime",
+    )
+    server_idle_timeout: float = seconds(
+        600.0,
+        "A server idle for longer is closed, down to min_pool_size.",
+        peers="pgbouncer: server_idle_timeout; pgpool: connection_life_time; hikaricp: idleTimeout",
+    )
+    server_lifetime: float = seconds(
+        3600.0,
+        "A server older than this is closed once it is idle.",
+        peers="pgbouncer: server_lifetime; pgpool: child_life_time; hikaricp: maxLifetime; sqlalchemy: pool_recycle",
+    )
+    server_lifetime_jitter: float = setting(
+        0.1,
+        "a share from 0 to 1",
+        "A server's lifetime is shorter by up to this share of it, so that those opened together do not end together.",
+        ge=0,
+        le=1,
+        peers="hikaricp: maxLifetime",
+    )
+    # What else a statement of one's own leaves on the server, its books could not tell.
+    server_reset_query: Literal["DISCARD ALL", ""] = setting(
+        "DISCARD ALL",
+        '"DISCARD ALL", or "" to close the connection instead',
+        'Behind a client that has left something behind; "" closes the connection instead.',
+        peers="pgbouncer: server_reset_query; pgpool: reset_query_list",
+    )
+
+
+class Network(BaseModel):
+    """Network"""
+
+    tcp_keepalive: Switch = one_of("on", Switch, "TCP keepalive on both sides.", peers="pgbouncer: tcp_keepalive")
+    tcp_keepidle: int = whole(0, 0, 32_767, "Seconds; 0 as the system has it.", peers="pgbouncer: tcp_keepidle")
+    tcp_keepintvl: int = whole(0, 0, 32_767, "Seconds; 0 as the system has it.", peers="pgbouncer: tcp_keepintvl")
+    tcp_keepcnt: int = whole(0, 0, 127, "0 as the system has it.", peers="pgbouncer: tcp_keepcnt")
+    tcp_user_timeout: float = seconds(
+        0.0,
+        "How long sent data may stay unacknowledged; 0 as the system has it.",
+        zero=True,
+        peers="pgbouncer: tcp_user_timeout",
+    )
+    dns_max_ttl: float = seconds(
+        15.0,
+        "How long the addresses of a node's name are used before it is resolved again.",
+        zero=True,
+        peers="pgbouncer: dns_max_ttl",
+    )

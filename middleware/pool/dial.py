@@ -1,0 +1,164 @@
+"""Opening connections to nodes: names to addresses, sockets, TLS.
+
+Addresses of a name are kept for dns_max_ttl, for all pools and cancel requests of a worker; when they change, whoever
+is connected to one that is gone is told by `moved`. Addresses are tried in turn. TLS is negotiated as libpq does it:
+asked for by an SSLRequest ("SSL Session Encryption"), or direct.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final, cast
+
+from middleware.config import NetworkSettings
+from middleware.errors import ConnectionLost
+
+SSL_REQUEST: Final = b"\0\0\0\x08\x04\xd2\x16\x2f"
+
+Made = Callable[[], asyncio.Protocol]
+"""Makes the protocol of a connection that is ready for a startup message."""
+
+
+class Dialer:
+    """One worker's."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        network: NetworkSettings,
+        moved: Callable[[str, frozenset[str]], None],
+    ) -> None:
+        self._loop: Final = loop
+        self._network: Final = network
+        self._moved: Final = moved
+        self._known: Final[dict[str, tuple[list[tuple[int, str]], float]]] = {}
+        """The addresses of a name, and until when they are used without asking again."""
+        self._resolving: Final[dict[str, asyncio.Task[None]]] = {}
+        self.sslmode = "disable"
+        self.direct = False
+        self.context: ssl.SSLContext | None = None
+
+    def use(self, sslmode: str, direct: bool, context: ssl.SSLContext | None) -> None:
+        """Open connections like this from now on."""
+        self.sslmode, self.direct, self.context = sslmode, direct, context
+
+    async def open(self, host: str, port: int, made: Made, *, encrypted: bool | None = None) -> None:
+        """Connect. `encrypted` says so where sslmode "allow" leaves it open. Raises OSError, ConnectionLost."""
+        if host.startswith("/"):
+            await self._loop.create_unix_connection(made, f"{host}/.s.PGSQL.{port}")
+            return
+        failure: OSError | ConnectionLost | None = None
+        for family, address in await self._addresses(host):
+            try:
+                await self._open_at(family, address, port, host, made, encrypted)
+            except OSError as error:
+                failure = failure or error
+            else:
+                return
+        assert failure is not None
+        raise failure
+
+    async def _open_at(
+        self, family: int, address: str, port: int, host: str, made: Made, encrypted: bool | None
+    ) -> None:
+        one = self._socket(family)
+        try:
+            await self._loop.sock_connect(one, (address, port))
+            context = self.context
+            if context is None or encrypted is False or (self.sslmode == "allow" and not encrypted):
+                await self._loop.create_connection(made, sock=one)
+            elif self.direct:
+                await self._loop.create_connection(made, sock=one, ssl=context, server_hostname=host)
+            else:
+                await self._negotiate(one, host, made, context)
+        except ssl.SSLCertVerificationError as error:
+            one.close()
+            raise ConnectionLost("certificate verification failed", detail=f"{error.verify_message}.") from None
+        except ssl.SSLError as error:
+            one.close()
+            raise ConnectionLost("TLS handshake failed", detail=f"{error.reason or error}.") from None
+        except BaseException:
+            one.close()
+            raise
+
+    async def _negotiate(self, one: socket.socket, host: str, made: Made, context: ssl.SSLContext) -> None:
+        """Ask for TLS, and go on as the answer allows."""
+        await self._loop.sock_sendall(one, SSL_REQUEST)
+        answer = await self._loop.sock_recv(one, 1)
+        if answer == b"S":
+            await self._loop.create_connection(made, sock=one, ssl=context, server_hostname=host)
+        elif answer == b"N" and self.sslmode in ("allow", "prefer"):
+            await self._loop.create_connection(made, sock=one)
+        elif answer == b"N":
+            raise ConnectionLost("server does not support TLS", detail=f'server_tls_sslmode is "{self.sslmode}".')
+        else:
+            raise ConnectionResetError("server closed the connection when asked for TLS")
+
+    def _socket(self, family: int) -> socket.socket:
+        one = socket.socket(family, socket.SOCK_STREAM)
+        one.setblocking(False)
+        set_options(one, self._network)
+        return one
+
+    # Names
+
+    async def _addresses(self, host: str) -> list[tuple[int, str]]:
+        literal = _literal(host)
+        if literal is not None:
+            return [literal]
+        known = self._known.get(host)
+        if known is None:
+            await self._resolve(host)
+            return self._known[host][0]
+        self.refresh(host)
+        return known[0]
+
+    def refresh(self, host: str) -> None:
+        """Have a name resolved again, if it is time for that."""
+        known = self._known.get(host)
+        if known is not None and known[1] <= self._loop.time() and host not in self._resolving:
+            task = self._loop.create_task(self._resolve_again(host))
+            self._resolving[host] = task
+            task.add_done_callback(lambda _done: self._resolving.pop(host, None))
+
+    async def _resolve_again(self, host: str) -> None:
+        before = self._known[host][0]
+        try:
+            await self._resolve(host)
+        except OSError:
+            # The old addresses may be good for long.
+            self._known[host] = before, self._loop.time() + self._network.dns_max_ttl_s
+            return
+        now = self._known[host][0]
+        if set(now) != set(before):
+            self._moved(host, frozenset(address for _, address in now))
+
+    async def _resolve(self, host: str) -> None:
+        found = await self._loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        # dict: a name may resolve to one address more than once.
+        addresses = list(dict.fromkeys((int(family), str(sockaddr[0])) for family, _, _, _, sockaddr in found))
+        self._known[host] = addresses, self._loop.time() + self._network.dns_max_ttl_s
+
+
+def set_options(one: socket.socket, network: NetworkSettings) -> None:
+    """What the settings say of TCP. On a listening socket, for all that are accepted there (Linux)."""
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, network.keepalive)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, network.keepalive_idle_s),
+        (socket.TCP_KEEPINTVL, network.keepalive_interval_s),
+        (socket.TCP_KEEPCNT, network.keepalive_count),
+        (socket.TCP_USER_TIMEOUT, int(network.user_timeout_s * 1000)),
+    ):
+        if value:
+            one.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _literal(host: str) -> tuple[int, str] | None:
+    """An address that is one already."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return int(cast(int, socket.AF_INET if address.version == 4 else socket.AF_INET6)), host

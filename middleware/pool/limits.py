@@ -1,0 +1,129 @@
+"""How many servers a pool may open: its own size, and the limits of its database and its user on its node.
+
+All are over all workers (see ledger.py). A pool that may not open one for a client that waits *starves*: idle servers
+that stand in its way are closed, here and by the other workers, who are told; one that has none idle gives up the next
+that comes back, if it has more than its share. When a server has gone, those who starve are the first to try again.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from middleware.config import PoolPolicy, WorkerSettings
+from middleware.pool.ledger import Ledger, Limit, key_of
+
+if TYPE_CHECKING:
+    from middleware.pool.pool import Pool
+
+WantedReport = Callable[[bytes], None]
+"""Told the key of a limit that keeps a pool of this worker from opening a server."""
+
+FreedReport = Callable[[], None]
+"""Told that a server was closed for another worker's sake."""
+
+ASK_AGAIN_S: Final = 0.05
+"""How often one pool asks the other workers for servers."""
+
+
+class ServerLimits:
+    """Those of one worker's pools."""
+
+    __slots__ = ("_by_key", "_freed", "_ledger", "_settings", "_starving", "_wanted", "_workers")
+
+    def __init__(
+        self, ledger: Ledger, workers: int, settings: WorkerSettings, wanted: WantedReport, freed: FreedReport
+    ) -> None:
+        self._ledger: Final = ledger
+        self._workers: Final = workers
+        self._settings: Final = settings
+        self._wanted: Final = wanted
+        self._freed: Final = freed
+        self._by_key: Final[dict[bytes, list[Pool]]] = {}
+        self._starving: dict[Pool, float] = {}
+        """Pools that may not open a server they need, and when they last asked the other workers for one."""
+
+    def of(self, node: str, database: bytes, user: bytes, policy: PoolPolicy, size: int) -> list[Limit]:
+        """The limits of a pool that may have `size` servers."""
+        name = node.encode()
+        # What a user of [admin_users] is given beyond the limits for others.
+        more = self._settings.admin_reserved_conn if user.decode(errors="replace") in self._settings.admin_users else 0
+        limits = [(key_of(b"pool", name, database, user, policy.name.encode()), size)]
+        for kind, part, limit in (
+            (b"database", database, policy.max_db_connections),
+            (b"user", user, policy.max_user_connections),
+        ):
+            limits.append((key_of(kind, name, part), limit + more if limit else 0))
+        return limits
+
+    def join(self, pool: "Pool") -> None:
+        """There is a new pool."""
+        for key, _ in pool.limits:
+            self._by_key.setdefault(key, []).append(pool)
+
+    def leave(self, pool: "Pool") -> None:
+        """It will open no more."""
+        self._starving.pop(pool, None)
+        for key, _ in pool.limits:
+            others = self._by_key.get(key, [])
+            if pool in others:
+                others.remove(pool)
+            if not others:
+                self._by_key.pop(key, None)
+
+    def total(self, pool: "Pool") -> int:
+        """How many servers the pool has, over all workers."""
+        return self._ledger.total(pool.limits[0][0])
+
+    def take(self, pool: "Pool", limits: list[Limit], now: float) -> bool:
+        """Count one more server of a pool; False where a limit forbids it."""
+        in_the_way = self._ledger.take(limits)
+        if in_the_way < 0:
+            self._starving.pop(pool, None)
+            return True
+        key = limits[in_the_way][0]
+        asked = self._starving.setdefault(pool, 0.0)
+        # Not of its own: if it had one idle it would need none.
+        if in_the_way > 0 and self._close_an_idle_one(key):
+            return False
+        if self._workers > 1 and now - asked >= ASK_AGAIN_S:
+            self._starving[pool] = now
+            self._wanted(key)
+        return False
+
+    def give(self, pool: "Pool", limits: list[Limit], now: float) -> None:
+        """A server that take() has counted is gone: its place is free for who starves."""
+        self._ledger.give(limits)
+        self.try_again(now)
+
+    def try_again(self, now: float) -> None:
+        """There may be room: those who have starved longest first."""
+        for pool in list(self._starving):
+            if not pool.plan.openings(now):
+                del self._starving[pool]
+            else:
+                pool.open_what_is_needed(now)
+
+    def give_way(self, key: bytes) -> None:
+        """Another worker wants a server, and the limit of this key is reached."""
+        if self._close_an_idle_one(key):
+            return
+        for pool in self._by_key.get(key, []):
+            limit = next(limit for own, limit in pool.limits if own == key)
+            if pool.plan.lent and self._ledger.mine(key) - pool.plan.owed > limit // self._workers:
+                pool.plan.owed += 1
+                return
+
+    def yielded(self) -> None:
+        """A server that another worker wants is gone."""
+        self._freed()
+
+    def _close_an_idle_one(self, key: bytes) -> bool:
+        """Close the server that has been idle for longest, of the pools that a limit is over."""
+        oldest: Pool | None = None
+        for pool in self._by_key.get(key, []):
+            idle = pool.plan.idle
+            if idle and (oldest is None or idle[0][1] < oldest.plan.idle[0][1]):
+                oldest = pool
+        if oldest is None:
+            return False
+        oldest.close_oldest()
+        return True

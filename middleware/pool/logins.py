@@ -1,0 +1,43 @@
+"""Connections to one node that are being opened by a worker: a bounded number at once, and pools take turns.
+
+Without a bound a node that comes back after a failure gets as many logins at once as there are places in all pools, and
+they all time out. Without turns the pool that asks first would have all of them.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from middleware.pool.pool import Pool
+
+
+class Logins:
+    """One node's."""
+
+    __slots__ = ("_in_flight", "_max", "_turns")
+
+    def __init__(self, count_max: int) -> None:
+        self._max: Final = count_max
+        self._in_flight = 0
+        self._turns: Final[deque[Pool]] = deque()
+        """Pools that have more to open, each once."""
+
+    def may_begin(self, pool: "Pool") -> bool:
+        """Whether `pool` may begin to open a server now; if not, it is asked again when it is its turn."""
+        if self._in_flight < self._max:
+            return True
+        if pool not in self._turns:
+            self._turns.append(pool)
+        return False
+
+    def begin(self) -> None:
+        """An opening has begun."""
+        self._in_flight += 1
+
+    def end(self, now: float) -> None:
+        """An opening is over, whatever came of it."""
+        self._in_flight -= 1
+        for _ in range(len(self._turns)):
+            if self._in_flight >= self._max:
+                return
+            self._turns.popleft().open_one(now)

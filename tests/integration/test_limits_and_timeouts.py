@@ -1,0 +1,246 @@
+"""Each limit and timeout by its name: what happens at its bound, and that nothing is left behind."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from middleware.sandbox import Sandbox
+from tests.conftest import Endpoint, pointsman
+from tests.waiting import eventually
+
+SERVERS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'"
+
+
+class Running:
+    """An endpoint with settings of its own, and its log."""
+
+    def __init__(self, cluster: Sandbox, endpoint: Endpoint, log: pointsman) -> None:
+        self.cluster = cluster
+        self.endpoint = endpoint
+        self.log = log.log
+        self.clients = contextlib.ExitStack()
+        """Closed in the end."""
+
+    def connect(self, **keys: Any) -> psycopg.Connection[Any]:
+        conninfo = psycopg.conninfo.make_conninfo(self.endpoint.conninfo(), **keys)
+        return self.clients.enter_context(contextlib.closing(psycopg.connect(conninfo, autocommit=True)))
+
+    def servers(self, database: str = "app") -> int:
+        """Connections to the primary for the user."""
+        return int(self.cluster.query(f"{SERVERS} AND datname = '{database}'")[0][0])
+
+
+@contextlib.contextmanager
+def running(cluster: Sandbox, directory: Path, **settings: Any) -> Iterator[Running]:
+    eventually(lambda: cluster.query(SERVERS) == [["0"]])
+    instance = pointsman(cluster, directory, consistency="primary", **settings)
+    with instance as endpoint:
+        it = Running(cluster, endpoint, instance)
+        with it.clients:
+            yield it
+
+
+def test_query_timeout(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, query_timeout=0.5) as it, it.connect() as client:
+        notices: list[str] = []
+        client.add_notice_handler(lambda one: notices.append(one.message_primary or ""))
+        with pytest.raises(errors.QueryCanceled):
+            client.execute("SELECT pg_sleep(30)")
+        assert notices == ["canceling statement due to query_timeout"]
+        assert client.execute("SELECT 1").fetchone() == (1,)
+        assert "pg_sleep" in it.log()
+        assert "30" not in it.log().split("query_timeout")[1].splitlines()[0]
+
+
+def test_transaction_timeout(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, transaction_timeout=0.7, default_pool_size=1) as it:
+        client = it.connect()
+        client.execute("BEGIN")
+        client.execute("SELECT 1")
+        with pytest.raises(errors.TransactionTimeout, match="transaction_timeout") as caught:
+            client.execute("SELECT pg_sleep(10)")
+        assert caught.value.sqlstate == "25P04"
+        with it.connect() as other:
+            other.execute("SELECT 1")
+
+
+def test_idle_transaction_timeout(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, idle_transaction_timeout=0.5, default_pool_size=1) as it:
+        with it.connect() as idle:
+            idle.execute("SELECT 1")
+            client = it.connect()
+            client.execute("BEGIN")
+            for _ in range(8):
+                client.execute("SELECT pg_sleep(0.1)")
+            time.sleep(1.0)
+            with pytest.raises(errors.IdleInTransactionSessionTimeout, match="idle_transaction_timeout") as caught:
+                client.execute("SELECT 1")
+            assert caught.value.sqlstate == "25P03"
+            # Not in a transaction, it may be as idle as it likes.
+            idle.execute("SELECT 1")
+        assert it.cluster.query(f"{SERVERS} AND state LIKE '%transaction%'") == [["0"]]
+
+
+@pytest.mark.parametrize("pool_mode", ["transaction", "session"])
+def test_client_idle_timeout(cluster: Sandbox, tmp_path: Path, pool_mode: str) -> None:
+    with running(cluster, tmp_path, client_idle_timeout=0.5, pool_mode=pool_mode) as it:
+        idle, busy = it.connect(), it.connect()
+        idle.execute("SELECT 1")
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            busy.execute("SELECT pg_sleep(0.1)")
+        with pytest.raises(psycopg.OperationalError, match="client_idle_timeout") as caught:
+            idle.execute("SELECT 1")
+        assert caught.value.sqlstate == "57P05"
+
+
+def test_query_wait_timeout_and_query_wait_notify(cluster: Sandbox, tmp_path: Path) -> None:
+    limits = {"query_wait_timeout": 1.5, "query_wait_notify": 0.5}
+    with (
+        running(cluster, tmp_path, default_pool_size=1, **limits) as it,
+        it.connect() as holder,
+        it.connect() as client,
+    ):
+        notices: list[str] = []
+        client.add_notice_handler(lambda one: notices.append(one.message_primary or ""))
+        holder.execute("BEGIN")
+        began = time.monotonic()
+        with pytest.raises(errors.TooManyConnections, match="query_wait_timeout"):
+            client.execute("SELECT 1")
+        assert 1.2 < time.monotonic() - began < 10
+        assert notices == ['still waiting for a connection to node "db1"']
+        holder.execute("COMMIT")
+        client.execute("SELECT 1")
+
+
+def test_leak_warning(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, leak_warning=0.3) as it, it.connect() as client:
+        client.execute("BEGIN")
+        client.execute("SELECT 'secret', 4711")
+        eventually(lambda: "leak_warning" in it.log())
+        client.execute("COMMIT")
+        line = next(line for line in it.log().splitlines() if "leak_warning" in line)
+        assert "SELECT" in line
+        assert "secret" not in line
+        assert "4711" not in line
+
+
+def test_max_client_conn_is_over_all_workers_and_admins_have_room(cluster: Sandbox, tmp_path: Path) -> None:
+    limits = {"max_client_conn": 5, "admin_users": ["postgres"], "admin_reserved_conn": 1}
+    with running(cluster, tmp_path, workers=2, **limits) as it, contextlib.ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(it.connect())
+        with pytest.raises(psycopg.OperationalError, match="sorry, too many clients already"):
+            it.connect()
+        admin = (
+            {"user": "postgres", "password": cluster.passwords["postgres"]} if "postgres" in cluster.passwords else {}
+        )
+        if admin:
+            with it.connect(**admin):
+                pass
+    eventually(lambda: cluster.query(SERVERS) == [["0"]])
+
+
+def test_max_db_client_connections_and_max_user_client_connections(cluster: Sandbox, tmp_path: Path) -> None:
+    rules = [{"application_name": "few", "max_user_client_connections": 2}, {"max_db_client_connections": 3}]
+    with running(cluster, tmp_path, workers=2, routes=rules) as it, contextlib.ExitStack() as stack:
+        few = [stack.enter_context(it.connect(application_name="few")) for _ in range(2)]
+        with pytest.raises(psycopg.OperationalError, match='too many connections for role "app"'):
+            it.connect(application_name="few")
+        stack.enter_context(it.connect())
+        with pytest.raises(psycopg.OperationalError, match='too many connections for database "app"'):
+            it.connect()
+        few[0].close()
+        eventually(lambda: _comes_in(it))
+
+
+def _comes_in(it: Running) -> bool:
+    try:
+        it.connect().close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("limit", ["default_pool_size", "max_db_connections", "max_user_connections"])
+def test_limits_of_servers_hold_over_all_workers_and_idle_ones_are_moved(
+    cluster: Sandbox, tmp_path: Path, limit: str
+) -> None:
+    with running(cluster, tmp_path, workers=3, **{limit: 2}) as it:
+        clients = [it.connect() for _ in range(9)]
+        # One after the other: whatever worker has the idle servers, the next one may be another.
+        for client in clients * 3:
+            client.execute("SELECT pg_sleep(0.01)")
+            assert it.servers() <= 2
+        # And all at once.
+        for client in clients:
+            client.pgconn.send_query(b"SELECT pg_sleep(0.1)")
+        seen = 0
+        while any(client.pgconn.is_busy() for client in clients):
+            seen = max(seen, it.servers())
+            for client in clients:
+                client.pgconn.consume_input()
+        assert seen <= 2
+
+
+def test_min_pool_size_is_kept_and_server_idle_timeout_closes_the_rest(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, min_pool_size=2, server_idle_timeout=0.5) as it:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(it.connect()) for _ in range(5)]
+            for client in clients:
+                client.execute("BEGIN")
+            assert it.servers() == 5
+        eventually(lambda: it.servers() == 2)
+        cluster.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+        eventually(lambda: it.servers() == 2)
+
+
+def test_reserve_pool_size_is_for_those_who_waited_for_reserve_pool_timeout(cluster: Sandbox, tmp_path: Path) -> None:
+    with (
+        running(cluster, tmp_path, default_pool_size=1, reserve_pool_size=1, reserve_pool_timeout=0.7) as it,
+        it.connect() as holder,
+        it.connect() as client,
+    ):
+        holder.execute("BEGIN")
+        began = time.monotonic()
+        client.execute("SELECT 1")
+        assert time.monotonic() - began > 0.4
+        assert it.servers() == 2
+
+
+def test_server_lifetime(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, server_lifetime=0.5) as it, it.connect() as client:
+        first = client.execute("SELECT pg_backend_pid()").fetchone()
+        eventually(lambda: client.execute("SELECT pg_backend_pid()").fetchone() != first)
+
+
+def test_server_check_delay_finds_what_has_died(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, server_check_delay=0) as it, it.connect() as client:
+        for _ in range(3):
+            client.execute("SELECT 1")
+            cluster.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+            client.execute("SELECT 1")
+
+
+def test_server_keepalive_asks_idle_servers(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, server_keepalive=0.3) as it, it.connect() as client:
+        client.execute("SELECT 1")
+        changed = "SELECT state_change FROM pg_stat_activity WHERE usename = 'app'"
+        before = cluster.query(changed)
+        eventually(lambda: cluster.query(changed) != before)
+        assert it.servers() == 1
+
+
+def test_max_packet_size(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, max_packet_size=300_000) as it:
+        with it.connect() as client:
+            assert client.execute("SELECT length(%s)", ["x" * 290_000]).fetchone() == (290_000,)
+        with it.connect() as client, pytest.raises(psycopg.OperationalError, match="max_packet_size") as caught:
+            client.execute("SELECT length(%s)", ["x" * 400_000])
+        assert caught.value.sqlstate == "08P01"

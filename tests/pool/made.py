@@ -1,0 +1,27 @@
+"""Pools that open nothing: for tests of what looks at them."""
+
+import asyncio
+import tempfile
+
+from healthcheck.topology import Node
+from middleware.config import PoolPolicy, WorkerSettings
+from middleware.pool.dial import Dialer
+from middleware.pool.ledger import Ledger, bytes_for
+from middleware.pool.limits import ServerLimits
+from middleware.pool.plan import Clock
+from middleware.pool.pool import NodeState, Pool, Surroundings
+
+
+def ledger(workers: int = 1, mine: int = 0) -> Ledger:
+    """One that no other process sees."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(bytes_for(workers))
+        return Ledger(file.fileno(), 0, workers, mine)
+
+
+def pool_of(node: str, settings: WorkerSettings, loop: asyncio.AbstractEventLoop) -> Pool:
+    """A pool of database "d" and user "u", at rest."""
+    limits = ServerLimits(ledger(), 1, settings, lambda _key: None, lambda: None)
+    dialer = Dialer(loop, settings.network, lambda _host, _addresses: None)
+    around = Surroundings(settings, loop, Clock(0.0), limits, dialer, lambda _node, _text: None, lambda: 0.0)
+    return Pool(Node(node, "127.0.0.1", 1), b"d", b"u", PoolPolicy(), NodeState(8), around)
