@@ -18,14 +18,14 @@ NAME_BYTES_MAX: Final = 63
 class Rule:
     """A policy and whom it is for."""
 
-    __slots__ = ("_application_name", "_database", "_networks", "_unix", "_user", "policy")
+    __slots__ = ("_application_name", "_database", "_networks", "_unix_sockets", "_user", "policy")
 
     def __init__(self, policy: RoutePolicy) -> None:
         self.policy: Final = policy
         self._database: Final = _compiled(policy.database)
         self._user: Final = _compiled(policy.user)
         self._application_name: Final = _compiled(policy.application_name)
-        self._unix: Final = UNIX in policy.client_addr
+        self._unix_sockets: Final = UNIX in policy.client_addr
         self._networks: Final = [ipaddress.ip_network(one) for one in policy.client_addr if one != UNIX]
 
     def matches(self, database: str, user: str, application_name: str, address: str) -> bool:
@@ -40,7 +40,7 @@ class Rule:
         if not self.policy.client_addr:
             return True
         if address == UNIX:
-            return self._unix
+            return self._unix_sockets
         found = ipaddress.ip_address(address.partition("%")[0])
         # An IPv4 client of a socket that takes both.
         mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None

@@ -1,6 +1,7 @@
 """Each limit and timeout by its name: what happens at its bound, and that nothing is left behind."""
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,13 @@ from tests.conftest import Endpoint, pointsman
 from tests.waiting import eventually
 
 SERVERS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Sandbox]:
+    """A primary to which nobody but the endpoint of the test connects."""
+    with Sandbox(standbys=0, version=int(os.environ.get("POINTSMAN_TEST_PG_VERSION", "18"))) as alone:
+        yield alone
 
 
 class Running:
