@@ -41,13 +41,16 @@ class Line:
         self._timeout_s = timeout_s
         self._connection: Any = None
 
-    async def ask(self, query: str) -> Any:
-        """The first row of the answer. Raises ProbeError; the connection is then dropped, and opened anew next time."""
+    async def ask(self, query: str, *arguments: str) -> Any:
+        """The first row of the answer, None where it has none.
+
+        Raises ProbeError; the connection is then dropped, and opened anew next time.
+        """
         try:
             with anyio.fail_after(self._timeout_s):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._open()
-                return await self._connection.fetchrow(query)
+                return await self._connection.fetchrow(query, *arguments)
         except TimeoutError:
             self.close()
             raise ProbeError(f"no answer within {self._timeout_s:g} s") from None

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from healthcheck.topology import Topology
+from middleware.auth import Access
 from middleware.config import WorkerSettings
 from routing.catalog import Catalog
 
@@ -35,6 +36,26 @@ class SetTopology(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Down: the nodes have changed. The first one makes the worker accept clients."""
 
     topology: Topology
+
+
+class SetAccess(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down, before the first SetTopology and when it has changed: who may come in."""
+
+    access: Access
+
+
+class SetSecret(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down, in answer to SecretWanted."""
+
+    user: str
+    exists: bool
+    secret: str | None
+    """As in Access; None where there is none."""
+    failed: bool = False
+    """The nodes could not be asked: nothing is known."""
+
+    def __repr__(self) -> str:
+        return f"SetSecret({self.user!r})"
 
 
 class SetCatalog(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -101,6 +122,12 @@ class CatalogWanted(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """When its client was told of the DDL (time.monotonic()); 0 where there was none."""
     suspected: bool = False
     """Something ran of which nobody can see whether it changed it."""
+
+
+class SecretWanted(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up: a client says it is a user whom only auth_query knows."""
+
+    user: str
 
 
 class FreshnessWanted(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -170,8 +197,20 @@ class Drained(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 Passed = ForwardCancel | ServerWanted | ServerFreed
 """From worker to worker."""
-Down = Configure | SetTopology | SetCatalog | SetChanges | SetFreshness | SetReasons | ReloadTls | Drain | Passed
-Up = Ready | CatalogWanted | FreshnessWanted | NodeTrouble | Counters | Drained | Passed
+Down = (
+    Configure
+    | SetAccess
+    | SetSecret
+    | SetTopology
+    | SetCatalog
+    | SetChanges
+    | SetFreshness
+    | SetReasons
+    | ReloadTls
+    | Drain
+    | Passed
+)
+Up = Ready | CatalogWanted | SecretWanted | FreshnessWanted | NodeTrouble | Counters | Drained | Passed
 
 
 def worker_of(process_id: int) -> int:

@@ -28,12 +28,15 @@ from middleware.control import (
     NodeTrouble,
     Ready,
     ReloadTls,
+    SecretWanted,
     ServerFreed,
     ServerWanted,
+    SetAccess,
     SetCatalog,
     SetChanges,
     SetFreshness,
     SetReasons,
+    SetSecret,
     SetTopology,
 )
 from middleware.logs import set_up_logs
@@ -93,6 +96,10 @@ class Worker(asyncio.Protocol):
             relay.set_topology(message.topology)
             if self._accepting is None:
                 self._accepting = self._loop.create_task(self._accept(relay))
+        elif isinstance(message, SetAccess):
+            relay.authority.use(message.access)
+        elif isinstance(message, SetSecret):
+            relay.set_secret(message.user, message.exists, message.secret, message.failed)
         elif isinstance(message, SetCatalog):
             relay.set_catalog(message.catalog, message.read_at, message.changed_at)
         elif isinstance(message, SetFreshness):
@@ -126,6 +133,9 @@ class Worker(asyncio.Protocol):
 
     def catalog_suspected(self, database: str) -> None:
         self._tell(CatalogWanted(database, suspected=True))
+
+    def secret_wanted(self, user: str) -> None:
+        self._tell(SecretWanted(user))
 
     def freshness_wanted(self) -> None:
         self._tell(FreshnessWanted())

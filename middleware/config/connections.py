@@ -13,7 +13,7 @@ from middleware.config.tables import LIMIT_MAX, PoolMode
 WORKERS_MAX: Final = 256
 """More than any machine has use for, and well inside the eleven bits a cancel key has for the worker."""
 
-AuthType = Literal["scram-sha-256", "trust"]
+AuthType = Literal["scram-sha-256", "scram-sha-256-plus", "md5", "password", "cert", "trust", "hba"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 
@@ -67,8 +67,42 @@ class Authentication(BaseModel):
     auth_type: AuthType = one_of(
         "scram-sha-256",
         AuthType,
-        'How clients log in; "trust" believes them.',
+        'How clients log in: by PostgreSQL\'s methods; with "scram-sha-256-plus" only bound to their TLS, with "trust" '
+        'they are believed, with "hba" auth_hba_file says how.',
         peers="pgbouncer: auth_type; pgpool: enable_pool_hba",
+    )
+    auth_hba_file: str = path(
+        "Who may come in from where, and how: in the format of pg_hba.conf.",
+        peers="pgbouncer: auth_hba_file; pgpool: pool_hba.conf",
+    )
+    auth_ident_file: str = path(
+        "Which names in certificates may be which users: in the format of pg_ident.conf.",
+        peers="pgbouncer: auth_ident_file",
+    )
+    auth_file: str = path(
+        'Users and their secrets, a line each: "user" "password", or "md5...", or "SCRAM-SHA-256$..." for it. '
+        "What [users] says counts before it.",
+        peers="pgbouncer: auth_file; pgpool: pool_passwd",
+    )
+    auth_user: str = setting(
+        "",
+        "the name of a user whose password is known, or nothing",
+        'Who asks the primary for users that are in neither [users] nor auth_file; "" for nobody.',
+        peers="pgbouncer: auth_user",
+    )
+    auth_query: str = setting(
+        "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END "
+        "FROM pg_authid WHERE rolname = $1 AND rolcanlogin",
+        "a query with $1, of two columns: user and secret",
+        "What auth_user asks. Give it a SECURITY DEFINER function to call, and auth_user need not be a superuser.",
+        min_length=1,
+        peers="pgbouncer: auth_query",
+    )
+    auth_dbname: str = setting(
+        "postgres", "the name of a database", "Where it asks.", min_length=1, peers="pgbouncer: auth_dbname"
+    )
+    auth_query_ttl: float = seconds(
+        60.0, "How long an answer is used. One by which a login has failed is asked for again at the next.", zero=True
     )
     admin_users: tuple[str, ...] = setting(
         (),
@@ -223,7 +257,7 @@ class ClientTimeouts(BaseModel):
 
     client_login_timeout: float = seconds(
         60.0,
-        "For logging in; then the connection is closed.",
+        "For logging in. At the bound: FATAL 57014; a connection that has said nothing is closed.",
         peers="pgbouncer: client_login_timeout; pgpool: authentication_timeout",
     )
     client_idle_timeout: float = seconds(

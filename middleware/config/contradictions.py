@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from middleware.auth import FileMistake
+from middleware.config.access import access_of
 from middleware.config.fields import plain
 from middleware.config.settings import Settings
 from middleware.config.tls import mistakes
@@ -10,6 +12,8 @@ from middleware.config.tls import mistakes
 # A node's name is an operator's word for it, in logs, in SHOW and in variables' names.
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
+
+BY_PASSWORD = ("scram-sha-256", "scram-sha-256-plus", "md5", "password")
 
 Mistake = tuple[tuple[int | str, ...], str]
 """A key path, and what is wrong with what stands there."""
@@ -31,14 +35,37 @@ def contradictions(settings: Settings) -> list[Mistake]:
     for name, user in settings.users.items():
         if not 1 <= len(name.encode()) <= 63 or "\0" in name:
             found.append((("users", name), "the name is not allowed: 1 to 63 bytes"))
-        if settings.auth_type == "scram-sha-256" and not plain(user.password):
-            found.append((("users", name, "password"), 'missing: auth_type "scram-sha-256" needs one'))
-    if settings.auth_type == "scram-sha-256" and not settings.users:
-        found.append((("users",), 'missing: auth_type "scram-sha-256" needs at least one table [users.NAME]'))
+        if settings.auth_type in BY_PASSWORD and not plain(user.password):
+            found.append((("users", name, "password"), f'missing: auth_type "{settings.auth_type}" needs one'))
+    found.extend(_access_mistakes(settings))
     found.extend(_rule_mistakes(settings))
     for side, tls in (("client", settings.client_tls()), ("server", settings.server_tls())):
         found.extend(((f"{side}_tls_{key}",), why) for key, why in mistakes(tls, server_side=side == "client"))
     return found
+
+
+def _access_mistakes(settings: Settings) -> Iterator[Mistake]:
+    if settings.auth_type == "hba" and not settings.auth_hba_file:
+        yield ("auth_hba_file",), 'missing: auth_type "hba" needs one'
+        return
+    if settings.auth_type == "cert" and not settings.client_tls_ca_file:
+        yield ("client_tls_ca_file",), 'missing: auth_type "cert" needs one'
+    if settings.auth_type == "scram-sha-256-plus" and settings.client_tls_sslmode == "disable":
+        yield ("client_tls_sslmode",), '"disable" is not allowed with auth_type "scram-sha-256-plus"'
+    if settings.auth_type in BY_PASSWORD and not (settings.users or settings.auth_file or settings.auth_user):
+        yield ("users",), f'missing: auth_type "{settings.auth_type}" needs tables [users.NAME], auth_file or auth_user'
+    try:
+        access = access_of(settings, b"")
+    except FileMistake as mistake:
+        yield ("auth_type" if settings.auth_type == "hba" else "auth_file",), f"cannot be used: {mistake}"
+        return
+    if settings.auth_user and not access.secrets.get(settings.auth_user):
+        yield ("auth_user",), f'"{settings.auth_user}" is not allowed: a user whose password is in [users] or auth_file'
+    for rule in access.rules:
+        if (rule.method == "cert" or rule.client_cert) and not settings.client_tls_ca_file:
+            if settings.auth_type == "hba":
+                yield ("client_tls_ca_file",), f"missing: {rule.where} wants certificates"
+            return
 
 
 def _rule_mistakes(settings: Settings) -> Iterator[Mistake]:

@@ -23,7 +23,7 @@ from middleware.config.connections import (
     ServerEncryption,
     ServerTimeouts,
 )
-from middleware.config.fields import plain, setting
+from middleware.config.fields import setting
 from middleware.config.reads import Reads, States
 from middleware.config.tables import (
     POLICIES,
@@ -129,8 +129,6 @@ class Settings(
     def worker_settings(self) -> WorkerSettings:
         """What a worker needs to know."""
         return WorkerSettings(
-            auth_type=self.auth_type,
-            users={name: plain(user.password) for name, user in self.users.items()},
             max_client_conn=self.max_client_conn,
             admin_reserved_conn=self.admin_reserved_conn,
             admin_users=self.admin_users,

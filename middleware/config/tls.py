@@ -69,7 +69,7 @@ class ClientTls:
         elif settings.ca_file:
             context.verify_mode = ssl.CERT_OPTIONAL
         self.context: Final = context
-        self._end_point: Final = end_point_of(settings.cert_file)
+        self._end_point: Final = end_point_of(_certificate(settings.cert_file))
 
     def encryption(self, transport: Any) -> Encryption:
         """What is known of a connection after its handshake."""
@@ -104,16 +104,21 @@ def asyncpg_tls(settings: TlsSettings) -> ssl.SSLContext | str | bool:
     return server_context(settings) or False
 
 
-def end_point_of(cert_file: str) -> bytes:
+def end_point_of(der: bytes) -> bytes:
     """The hash for tls-server-end-point: by the hash of the certificate's signature, SHA-256 where that is weak."""
-    with open(cert_file, "rb") as file:
-        der = next(content for _, _, content in pem.unarmor(file.read(), multiple=True))
     try:
         name = x509.Certificate.load(der)["signature_algorithm"].hash_algo
     except ValueError:
         # Ed25519 and its like have no hash of their own: RFC 5929 leaves them undefined, OpenSSL's users take SHA-256.
         name = "sha256"
     return hashlib.new("sha256" if name in ("md5", "sha1") else name, der).digest()
+
+
+def _certificate(file: str) -> bytes:
+    """The first one of a file."""
+    with open(file, "rb") as opened:
+        _, _, der = next(iter(pem.unarmor(opened.read(), multiple=True)))
+    return bytes(der)
 
 
 def mistakes(settings: TlsSettings, *, server_side: bool) -> Iterator[tuple[str, str]]:

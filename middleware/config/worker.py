@@ -104,10 +104,6 @@ class RoutePolicy(msgspec.Struct, frozen=True):
 class WorkerSettings(msgspec.Struct, frozen=True):
     """What a worker needs of the settings: plain values. Limits are over all workers, unless they say otherwise."""
 
-    auth_type: str
-    """How clients prove who they are."""
-    users: dict[str, str | None]
-    """Users who may log in, with the password used towards clients and servers; None where there is none."""
     max_client_conn: int
     admin_reserved_conn: int
     """Beyond max_client_conn and a pool's size, for `admin_users`."""
@@ -149,7 +145,3 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """The first that matches a client holds for it; the last one matches all."""
     log_level: str
     log_format: str
-
-    def __repr__(self) -> str:
-        # The generated one would print the passwords, into whatever log or traceback shows this value.
-        return f"{type(self).__name__}(auth_type={self.auth_type!r}, ...)"

@@ -11,6 +11,7 @@ from typing import Final, cast
 import structlog
 
 from healthcheck.topology import Node
+from middleware.auth import Authority
 from middleware.config import PoolPolicy, WorkerSettings
 from middleware.errors import ConnectionLost, PointsmanError, TooManyConnections
 from middleware.pool.dial import Dialer
@@ -54,7 +55,7 @@ class NodeState:
 class Surroundings:
     """What all pools of a worker share."""
 
-    __slots__ = ("clock", "dialer", "draw", "limits", "loop", "settings", "trouble")
+    __slots__ = ("authority", "clock", "dialer", "draw", "limits", "loop", "settings", "trouble")
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Surroundings:
         clock: Clock,
         limits: ServerLimits,
         dialer: Dialer,
+        authority: Authority,
         trouble: TroubleReport,
         draw: Callable[[], float],
     ) -> None:
@@ -71,6 +73,7 @@ class Surroundings:
         self.clock: Final = clock
         self.limits: Final = limits
         self.dialer: Final = dialer
+        self.authority: Final = authority
         self.trouble: Final = trouble
         self.draw: Final = draw
         """A number from 0 to 1, another each time."""
@@ -108,6 +111,7 @@ class Pool:
         self._loop: Final = around.loop
         self.clock: Final = around.clock
         self._dialer: Final = around.dialer
+        self._authority: Final = around.authority
         self._encrypted = False
         """With sslmode "allow", the node wants TLS."""
         self._trouble: Final = around.trouble
@@ -438,8 +442,8 @@ class Pool:
         connected: list[ServerConnection] = []
 
         def connection() -> asyncio.Protocol:
-            password = settings.users.get(self.user.decode(errors="replace"))
-            login = ServerLogin(self.user, self.database, password)
+            credentials = self._authority.credentials(self.user.decode(errors="replace"))
+            login = ServerLogin(self.user, self.database, credentials)
             server = ServerConnection(self, login, settings.max_prepared_statements, expires_at, deadline)
             connected.append(server)
             return cast(asyncio.Protocol, server)

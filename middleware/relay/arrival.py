@@ -13,8 +13,9 @@ from typing import Final, cast
 
 import structlog
 
+from middleware.auth import Access, Authority
 from middleware.config.tls import ALPN, ClientTls
-from middleware.errors import LoginRefused, PointsmanError, ShuttingDown
+from middleware.errors import LoginRefused, NoNode, PointsmanError, ShuttingDown
 from middleware.pool.ledger import Limit
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import Borrower, ServerConnection
@@ -22,10 +23,10 @@ from middleware.relay.client_connection import ClientConnection
 from middleware.relay.freshness import Marks
 from middleware.relay.own_settings import OwnSettings
 from middleware.relay.relay import NO_PRIMARY, Relay
-from middleware.session.login import ClientLogin, Users
+from middleware.session.login import ClientLogin
 from middleware.session.parameters import NONE, StartupParameters, gucs_of
 from middleware.session.server import SETUP_FAILED
-from middleware.sqlstate import SYNTAX_ERROR
+from middleware.sqlstate import QUERY_CANCELED, SYNTAX_ERROR
 from middleware.wire.build import READY_IDLE, error_response, message, notice
 from middleware.wire.codes import BACKEND_KEY_DATA, PARAMETER_STATUS, PROTOCOL_3_2
 
@@ -38,7 +39,7 @@ CLOSED: Final = 2
 TLS_HANDSHAKE: Final = 0x16
 """The first byte of a TLS handshake; no startup packet begins with it, being too long."""
 
-UNKNOWN: Final = ClientLogin(Users({}), "trust")
+UNKNOWN: Final = ClientLogin(Authority(Access()), "unix")
 """Stands in for the login of a connection that has not been made."""
 
 
@@ -60,6 +61,7 @@ class Arrival(Borrower):
     """A connection that has not logged in: an asyncio.Protocol in all but name, so that it can be compiled."""
 
     __slots__ = (
+        "_asked",
         "_fresh",
         "_handshake",
         "_key",
@@ -94,6 +96,8 @@ class Arrival(Borrower):
         self.counted: list[Limit] = []
         self.server: ServerConnection | None = None
         self.wrote = False
+        self._asked = False
+        """auth_query was asked for its user."""
         self._fresh = True
         """Nothing has come yet."""
         self._handshake: asyncio.Task[None] | None = None
@@ -112,8 +116,9 @@ class Arrival(Borrower):
         self.transport = cast(asyncio.Transport, transport)
         relay = self._relay
         # Whoever may use the socket's file needs no secrecy from it.
-        sslmode = "disable" if relay.client_tls is None or self._address() == "unix" else relay.client_tls.sslmode
-        self._login = ClientLogin(relay.users, relay.settings.auth_type, sslmode)
+        address = self._address()
+        sslmode = "disable" if relay.client_tls is None or address == "unix" else relay.client_tls.sslmode
+        self._login = ClientLogin(relay.authority, address, sslmode)
         if self._relay.may_knock() and not self._relay.draining:
             self._relay.logging_in.add(self)
         else:
@@ -164,12 +169,33 @@ class Arrival(Borrower):
             self.transport.write(out)
         if login.starting_tls:
             self._start_tls(b"")
+        if login.asks_for is not None and not self._asked:
+            self._asked = True
+            self._relay.ask_for(login.asks_for, self)
+            self.transport.pause_reading()
         if login.cancel is not None:
             # Answered by closing, before the cancel is carried out or not: nothing is told.
             self._relay.cancel(*login.cancel)
             self.close()
         elif login.user is not None:
             self._proved(login, login.user)
+
+    def secret_arrived(self, failed: bool) -> None:
+        """The authority knows of its user; or nobody could be asked."""
+        if self.state == CLOSED:
+            return
+        self.transport.resume_reading()
+        try:
+            if failed:
+                raise NoNode("no node could be asked whether the user may log in", hint="Try again later.")
+            self.transport.write(self._login.go_on())
+            self._log_in(b"")
+        except PointsmanError as error:
+            self.refuse(error)
+        except Exception:
+            # Called for all that wait for the same user.
+            log.exception("a bug has ended a login", user=self.user, database=self.database)
+            self.close()
 
     # TLS
 
@@ -352,6 +378,14 @@ class Arrival(Borrower):
 
     def cancel(self) -> None:
         """Never asked for: see `secret`."""
+
+    def late(self) -> None:
+        """Its deadline has passed."""
+        if self._login.starting_tls or self._fresh:
+            # It could not read what we say, or has said nothing itself.
+            self.close()
+        else:
+            self.refuse(LoginRefused("canceling authentication due to timeout", sqlstate=QUERY_CANCELED))
 
     def drain(self) -> None:
         self.terminate()

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import cachetools
 
 from healthcheck.topology import Node, Topology
+from middleware.auth import Access, Authority
 from middleware.config import PoolPolicy, RoutePolicy, WorkerSettings
 from middleware.config.tls import ClientTls, server_context
 from middleware.control import Counters, NodeCounters, StateUse, process_id_of, worker_of
@@ -28,7 +29,7 @@ from middleware.relay.freshness import NEVER, Commits
 from middleware.relay.policies import Policies
 from middleware.relay.reasons import Reasons, SharedReasons
 from middleware.relay.state_warnings import StateCounts
-from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2, Users
+from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2
 from middleware.session.parameters import Interned, StartupParameters
 from middleware.session.prepared import StatementRegistry
 from parser.shapes import table_for
@@ -49,6 +50,7 @@ class ControlPlane(Protocol):
 
     def catalog_wanted(self, database: str, changed_at: float) -> None: ...
     def catalog_suspected(self, database: str) -> None: ...
+    def secret_wanted(self, user: str) -> None: ...
     def freshness_wanted(self) -> None: ...
     def node_trouble(self, node: str, message: str) -> None: ...
     def server_wanted(self, key: bytes) -> None: ...
@@ -91,6 +93,21 @@ class Reader(ABC):
         """There is a new sample."""
 
 
+class Newcomer(Protocol):
+    """What the relay needs of a connection that has not logged in."""
+
+    deadline: float
+
+    def secret_arrived(self, failed: bool) -> None:
+        """The authority knows of its user; or nobody could be asked."""
+
+    def late(self) -> None:
+        """Its deadline has passed."""
+
+    def terminate(self) -> None:
+        """Go now, and say why."""
+
+
 class Relay:
     """The data plane of one worker."""
 
@@ -109,7 +126,10 @@ class Relay:
         self.loop: Final = loop
         self.clock: Final = Clock(loop.time())
         self.control: Final = control
-        self.users: Final = Users(settings.users)
+        self.authority: Final = Authority(Access())
+        """Nobody may come in until the control plane has said who."""
+        self._asked_for: Final[dict[str, list[Newcomer]]] = {}
+        """Logins that wait for what auth_query says of a user."""
         self.policies: Final = Policies(settings.policies)
         self.facts: Final = table_for(settings.primary_queries)
         self.statements: Final = StatementRegistry()
@@ -120,7 +140,7 @@ class Relay:
         self.draining = False
         self.clients: Final[dict[int, Client]] = {}
         """Clients that are logged in, by process id."""
-        self.logging_in: Final[set[Client]] = set()
+        self.logging_in: Final[set[Newcomer]] = set()
         self.leaving: Final[set[Client]] = set()
         """Clients that send no more, and are owed answers until their deadlines."""
         self.welcomes: Final[cachetools.LRUCache[tuple[bytes, bytes, StartupParameters], bytes]] = cachetools.LRUCache(
@@ -149,7 +169,14 @@ class Relay:
         self.dialer: Final = Dialer(loop, settings.network, self._moved)
         self.reload_tls()
         self._around: Final = Surroundings(
-            settings, loop, self.clock, self.server_limits, self.dialer, control.node_trouble, self._random.random
+            settings,
+            loop,
+            self.clock,
+            self.server_limits,
+            self.dialer,
+            self.authority,
+            control.node_trouble,
+            self._random.random,
         )
         self._pools: Final[dict[tuple[str, bytes, bytes, PoolPolicy], Pool]] = {}
         self._retired: list[Pool] = []
@@ -171,6 +198,22 @@ class Relay:
         """The addresses of a node's name have changed."""
         for pool in [*self._pools.values(), *self._retired]:
             pool.moved(host, addresses)
+
+    def ask_for(self, user: str, login: Newcomer) -> None:
+        """Have auth_query say who the user is, and tell the login."""
+        waiting = self._asked_for.get(user)
+        if waiting is None:
+            self._asked_for[user] = [login]
+            self.control.secret_wanted(user)
+        else:
+            waiting.append(login)
+
+    def set_secret(self, user: str, exists: bool, secret: str | None, failed: bool) -> None:
+        """What auth_query has said of a user, or that it could not be asked."""
+        if not failed:
+            self.authority.answered(user, exists, secret)
+        for login in self._asked_for.pop(user, []):
+            login.secret_arrived(failed)
 
     def set_topology(self, topology: Topology) -> None:
         """Use a new topology: pools of nodes that are gone, moved or down are closed."""
@@ -334,7 +377,9 @@ class Relay:
             self.control.catalog_suspected(database)
         self._suspected.clear()
         self._retired = [pool for pool in self._retired if not pool.empty()]
-        for client in [client for client in self.logging_in | self.leaving if client.deadline <= now]:
+        for newcomer in [newcomer for newcomer in self.logging_in if newcomer.deadline <= now]:
+            newcomer.late()
+        for client in [client for client in self.leaving if client.deadline <= now]:
             client.close()
 
     def counters(self) -> Counters:

@@ -3,8 +3,8 @@
 The manual's "Start-up" and "SASL Authentication": the client may ask for TLS first (`S`, and the handshake is the
 caller's) or for GSSAPI encryption (`N`), may instead send a CancelRequest, or sends its startup message. What it asks
 beyond protocol 3.2, and options `_pq_.*` that we do not know, are answered with NegotiateProtocolVersion, and the login
-goes on. Then trust, or SCRAM-SHA-256 with scramp. What follows (ParameterStatus, BackendKeyData, ReadyForQuery) is the
-caller's: it needs a server.
+goes on. Then the first rule that matches (auth.rules) says how the client proves who it is. What follows
+(ParameterStatus, BackendKeyData, ReadyForQuery) is the caller's: it needs a server.
 
 Everything is bounded before anyone is known: a startup packet as PostgreSQL bounds it, a password message likewise.
 """
@@ -12,8 +12,9 @@ Everything is bounded before anyone is known: a startup packet as PostgreSQL bou
 import secrets
 from typing import Final
 
-import scramp
-
+from middleware.auth import Authority, HbaRule
+from middleware.auth.rules import Visitor
+from middleware.auth.scram import PLAIN, PLUS, ServerExchange
 from middleware.config.tls import ENFORCING, Encryption
 from middleware.errors import LoginRefused, NotSupported, ProtocolViolation
 from middleware.wire.build import message
@@ -35,55 +36,35 @@ PROOF_BYTES_MAX: Final = 65_535
 SECRET_BYTES_3_0: Final = 4
 SECRET_BYTES_3_2: Final = 32
 SECRET_BYTES_MAX: Final = 256
+MD5_SALT_BYTES: Final = 4
 
-SCRAM: Final = "SCRAM-SHA-256"
 AUTHENTICATION_OK: Final = message(AUTHENTICATION, b"\0\0\0\0")
-
-Proof = tuple[bytes, bytes, bytes, int]
-"""What SCRAM keeps of a password: salt, stored key, server key, iterations."""
-
-
-class Users:
-    """Who may log in, and what SCRAM needs to check it."""
-
-    def __init__(self, passwords: dict[str, str | None]) -> None:
-        self._passwords: Final = passwords
-        self._mechanism: Final = scramp.ScramMechanism(SCRAM)
-        self._proofs: Final[dict[str, Proof]] = {}
-        self._nobody: Final = self._derive(secrets.token_hex())
-
-    def __contains__(self, user: str) -> bool:
-        return user in self._passwords
-
-    def proof(self, user: str) -> Proof:
-        """What to check `user` against; for one who may not log in, something that no password fits."""
-        known = self._proofs.get(user)
-        if known is not None:
-            return known
-        password = self._passwords.get(user)
-        if password is None:
-            return self._nobody
-        derived = self._proofs[user] = self._derive(password)
-        return derived
-
-    def _derive(self, password: str) -> Proof:
-        salt, stored_key, server_key, iterations = self._mechanism.make_auth_info(password)
-        return salt, stored_key, server_key, iterations
 
 
 class ClientLogin:
-    """One login. feed() what the client sends and send what it returns, until `user` or `cancel` is set."""
+    """One login. feed() what the client sends and send what it returns, until `user` or `cancel` is set.
 
-    def __init__(self, users: Users, auth_type: str, sslmode: str = "disable") -> None:
-        self._users: Final = users
-        self._auth_type: Final = auth_type
+    Where `asks_for` is set, only auth_query can say who that is: go_on() when the authority knows.
+    """
+
+    def __init__(self, authority: Authority, address: str, sslmode: str = "disable") -> None:
+        """`address`: where it comes from, "unix" for a unix socket."""
+        self._authority: Final = authority
+        self._address: Final = address
         self._sslmode: Final = sslmode
         self.starting_tls = False
         """The client has been told to begin a TLS handshake; encrypted() ends that."""
         self.encryption: Encryption | None = None
         self._pending = b""
-        self._scram: scramp.core.ScramServer | None = None
         self._name = ""
+        self._method = ""
+        """How the client is to prove who it is; "" until a rule has said it."""
+        self._salt = b""
+        self._scram: ServerExchange | None = None
+        self._verifier_salt = b""
+        self._iterations = 0
+        self.asks_for: str | None = None
+        self._rule: HbaRule | None = None
         self._encryption_requests = 0
         self.protocol = 0
         self.startup: dict[bytes, bytes] = {}
@@ -107,7 +88,7 @@ class ClientLogin:
         """Take what came; returns the answer to send. Raises PointsmanError to be sent before closing."""
         self._pending += data
         out = b""
-        while self.user is None and self.cancel is None and not self.starting_tls:
+        while self.user is None and self.cancel is None and not self.starting_tls and self.asks_for is None:
             packet = self._next_proof() if self.startup else self._next_startup()
             if packet is None:
                 break
@@ -177,22 +158,72 @@ class ClientLogin:
         if self.startup.get(b"replication", b"false").lower() not in (b"false", b"off", b"no", b"0", b"f", b"n"):
             raise NotSupported("replication connections are not supported in transaction pooling")
         self._name = user.decode(errors="replace")
-        if self._auth_type == "trust":
-            if self._name not in self._users:
-                raise LoginRefused(f'role "{self._name}" does not exist')
-            self.user = user
-            return AUTHENTICATION_OK
-        proof = self._users.proof(self._name)
-        # The name inside the SCRAM exchange does not count, as in PostgreSQL: libpq leaves it empty.
-        self._scram = scramp.ScramMechanism(SCRAM).make_server(lambda _name: proof)
-        return message(AUTHENTICATION, b"\0\0\0\x0a" + SCRAM.encode() + b"\0\0")
+        self._rule = rule = self._find_rule()
+        if rule.client_cert or rule.method == "cert":
+            self._check_certificate(rule)
+        if self._authority.must_ask(self._name):
+            self.asks_for = self._name
+            return b""
+        return self.go_on()
+
+    def go_on(self) -> bytes:
+        """The authority knows the user, or knows that there is none."""
+        rule = self._rule
+        assert rule is not None
+        self.asks_for = None
+        method = rule.method
+        if method in ("trust", "cert"):
+            return self._believe()
+        if method == "md5" and self._authority.kind(self._name) == "scram":
+            # As PostgreSQL: nothing else can be done with such a secret, and it is better.
+            method = "scram-sha-256"
+        self._method = method
+        if method == "password":
+            return message(AUTHENTICATION, b"\0\0\0\x03")
+        if method == "md5":
+            self._salt = secrets.token_bytes(MD5_SALT_BYTES)
+            return message(AUTHENTICATION, b"\0\0\0\x05" + self._salt)
+        mechanisms = [PLUS] if self.encryption is not None else []
+        if method == "scram-sha-256":
+            mechanisms.append(PLAIN)
+        elif not mechanisms:
+            raise LoginRefused(
+                "channel binding requires TLS", hint='The method is "scram-sha-256-plus": connect with sslmode=require.'
+            )
+        return message(AUTHENTICATION, b"\0\0\0\x0a" + b"\0".join(mechanisms) + b"\0\0")
+
+    def _find_rule(self) -> HbaRule:
+        database = self.database.decode(errors="replace")
+        visitor = Visitor(self._address, self.encryption is not None, database, self._name)
+        rule = self._authority.rule(visitor)
+        if rule is None:
+            raise LoginRefused(f"no pg_hba.conf entry for {visitor.described()}")
+        if rule.method == "reject":
+            raise LoginRefused(f"pg_hba.conf rejects connection for {visitor.described()}")
+        return rule
+
+    def _check_certificate(self, rule: HbaRule) -> None:
+        """Whether the client's certificate, which was verified in the handshake, says what the rule wants of it."""
+        encryption = self.encryption
+        if encryption is None or not encryption.distinguished_name:
+            raise LoginRefused("connection requires a valid client certificate")
+        name = encryption.distinguished_name if rule.client_name == "DN" else encryption.common_name
+        wanted = rule.method == "cert" or rule.client_cert == "verify-full"
+        if wanted and not self._authority.is_mapped(rule, name, self._name):
+            raise LoginRefused(f'certificate authentication failed for user "{self._name}"')
+
+    def _believe(self) -> bytes:
+        if self._name not in self._authority:
+            raise LoginRefused(f'role "{self._name}" does not exist')
+        self.user = self.startup[b"user"]
+        return AUTHENTICATION_OK
 
     def _next_proof(self) -> bytes | None:
         if len(self._pending) < 5:
             return None
         length = int.from_bytes(self._pending[1:5], "big")
         if self._pending[0] != PASSWORD:
-            raise ProtocolViolation(f"expected SASL response, got message type {self._pending[0]}")
+            raise ProtocolViolation(f"expected password response, got message type {self._pending[0]}")
         if length < 4 or length > PROOF_BYTES_MAX:
             raise ProtocolViolation("invalid message length")
         if len(self._pending) <= length:
@@ -201,28 +232,52 @@ class ClientLogin:
         return body
 
     def _take_proof(self, body: bytes) -> bytes:
-        scram = self._scram
-        assert scram is not None
         try:
-            if scram.stage is None:
-                scram.set_client_first(_initial_response(body))
-                return message(AUTHENTICATION, b"\0\0\0\x0b" + scram.get_server_first().encode())
-            scram.set_client_final(body.decode())
-            final = scram.get_server_final()
-        except (scramp.ScramException, UnicodeDecodeError, ValueError) as error:
-            raise LoginRefused(f'password authentication failed for user "{self._name}"', sqlstate="28P01") from error
-        self.user = self.startup[b"user"]
-        return message(AUTHENTICATION, b"\0\0\0\x0c" + final.encode()) + AUTHENTICATION_OK
+            return self._check(body)
+        except LoginRefused:
+            self._authority.failed(self._name)
+            raise
 
+    def _check(self, body: bytes) -> bytes:
+        authority, name = self._authority, self._name
+        if self._method in ("password", "md5"):
+            shown, zero, rest = body.partition(b"\0")
+            if not zero or rest:
+                raise ProtocolViolation("invalid password packet size")
+            if not shown:
+                raise LoginRefused("empty password returned by client", sqlstate="28P01")
+            if self._method == "md5":
+                right = authority.is_md5(name, self._salt, shown)
+            else:
+                password = shown.decode(errors="replace")
+                right = authority.is_password(name, password)
+                if right:
+                    authority.credentials(name).shown_password(password)
+            if not right:
+                raise LoginRefused(f'password authentication failed for user "{name}"', sqlstate="28P01")
+            return self._believe()
+        if self._scram is None:
+            return self._first(body)
+        final = self._scram.final(body)
+        assert self._scram.keys is not None
+        authority.credentials(name).shown_keys(self._scram.keys, self._verifier_salt, self._iterations)
+        return message(AUTHENTICATION, b"\0\0\0\x0c" + final) + self._believe()
 
-def _initial_response(body: bytes) -> str:
-    """The client's first SCRAM message, out of a SASLInitialResponse."""
-    mechanism, zero, rest = body.partition(b"\0")
-    if zero and mechanism != SCRAM.encode():
-        raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
-    if not zero or len(rest) < 4 or int.from_bytes(rest[:4], "big") != len(rest) - 4:
-        raise ProtocolViolation("malformed SASL initial response")
-    return rest[4:].decode()
+    def _first(self, body: bytes) -> bytes:
+        """Take SASLInitialResponse."""
+        mechanism, zero, rest = body.partition(b"\0")
+        if zero and mechanism not in (PLAIN, PLUS):
+            raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
+        if not zero or len(rest) < 4 or int.from_bytes(rest[:4], "big") != len(rest) - 4:
+            raise ProtocolViolation("malformed SASL initial response")
+        end_point = b"" if self.encryption is None else self.encryption.server_end_point
+        wrong = mechanism == PLUS and self.encryption is None
+        if wrong or (mechanism == PLAIN and self._method == "scram-sha-256-plus"):
+            raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
+        verifier, real = self._authority.verifier(self._name)
+        self._verifier_salt, self._iterations = verifier.salt, verifier.iterations
+        self._scram = ServerExchange(verifier, not real, self._name, end_point, self.encryption is not None)
+        return message(AUTHENTICATION, b"\0\0\0\x0b" + self._scram.first(mechanism, rest[4:]))
 
 
 def _parameters(body: bytes) -> dict[bytes, bytes]:

@@ -2,15 +2,15 @@
 
 The manual's "Start-up": after the startup message the server asks for a proof (or none), tells its parameters and the
 key for CancelRequests, and says ReadyForQuery. No parameters beyond user and database are sent: a client's settings
-come with its lease (session.parameters). SCRAM is scramp's.
+come with its lease (session.parameters). A server that begins SCRAM must end it: by its proof it shows who it is.
 """
 
-import hashlib
 from struct import Struct
 from typing import Final
 
-import scramp
-
+from middleware.auth import ServerCredentials
+from middleware.auth.authority import md5_hex
+from middleware.auth.scram import PLAIN, PLUS, ClientExchange
 from middleware.errors import ConnectionLost, LoginRefused, PointsmanError
 from middleware.session.server import error_fields
 from middleware.wire.build import message
@@ -44,11 +44,13 @@ class ServerLogin:
     startup(), then feed() what the server sends and send what it returns, until `done`.
     """
 
-    def __init__(self, user: bytes, database: bytes, password: str | None) -> None:
+    def __init__(self, user: bytes, database: bytes, credentials: ServerCredentials) -> None:
         self._user: Final = user
         self._database: Final = database
-        self._password: Final = password
-        self._scram: scramp.ScramClient | None = None
+        self._credentials: Final = credentials
+        self._scram: ClientExchange | None = None
+        self.end_point = b""
+        """The hash of the server's certificate, for channel binding; b"" without TLS."""
         self._pending = b""
         self.reported: dict[bytes, bytes] = {}
         self.process_id = 0
@@ -92,42 +94,51 @@ class ServerLogin:
         return b""
 
     def _authenticate(self, request: int, data: bytes) -> bytes:
+        scram, credentials = self._scram, self._credentials
         if request == AUTHENTICATION_OK:
+            if scram is not None and not scram.verified:
+                raise LoginRefused("server ended SCRAM authentication without its proof", sqlstate="28P01")
             return b""
-        if self._password is None:
-            raise LoginRefused("server asks for a password, and none is known", sqlstate="28P01")
-        password = self._password.encode()
         if request == AUTHENTICATION_CLEARTEXT_PASSWORD:
-            return message(PASSWORD, password + b"\0")
-        if request == AUTHENTICATION_MD5_PASSWORD:
-            inner = _md5(password + self._user)
-            return message(PASSWORD, b"md5" + _md5(inner + data[:4]) + b"\0")
-        answer = self._sasl(request, data)
-        return message(PASSWORD, answer) if answer else b""
-
-    def _sasl(self, request: int, data: bytes) -> bytes:
-        try:
-            if request == AUTHENTICATION_SASL:
-                mechanisms = [name.decode() for name in data.split(b"\0") if name]
-                self._scram = scramp.ScramClient(mechanisms, self._user.decode(), self._password)
-                first: bytes = self._scram.get_client_first().encode()
-                mechanism: bytes = self._scram.mechanism_name.encode()
-                return mechanism + b"\0" + len(first).to_bytes(4, "big") + first
-            if request == AUTHENTICATION_SASL_CONTINUE and self._scram is not None:
-                self._scram.set_server_first(data.decode())
-                final: bytes = self._scram.get_client_final().encode()
-                return final
-            if request == AUTHENTICATION_SASL_FINAL and self._scram is not None:
-                self._scram.set_server_final(data.decode())
-                return b""
-        except (scramp.ScramException, UnicodeDecodeError) as error:
-            raise LoginRefused("SCRAM authentication with the server failed", sqlstate="28P01") from error
+            password = credentials.password()
+            return message(PASSWORD, _known(password).encode() + b"\0")
+        if request == AUTHENTICATION_MD5_PASSWORD and len(data) == 4:
+            inner = _known(credentials.md5()).encode()
+            return message(PASSWORD, b"md5" + md5_hex(inner + data).encode() + b"\0")
+        if request == AUTHENTICATION_SASL and scram is None:
+            return self._begin_scram(data.split(b"\0"))
+        if request == AUTHENTICATION_SASL_CONTINUE and scram is not None:
+            keys = credentials.keys(*scram.challenge(data))
+            if keys is None:
+                raise _nothing_known()
+            return message(PASSWORD, scram.final(data, keys))
+        if request == AUTHENTICATION_SASL_FINAL and scram is not None:
+            scram.verify(data)
+            return b""
         raise LoginRefused("server asks for an authentication method that is not supported", sqlstate="28000")
 
+    def _begin_scram(self, offered: list[bytes]) -> bytes:
+        mechanism = PLUS if PLUS in offered and self.end_point else PLAIN
+        if mechanism not in offered:
+            raise LoginRefused("server asks for an authentication method that is not supported", sqlstate="28000")
+        self._scram = ClientExchange(self.end_point if mechanism == PLUS else b"")
+        first = self._scram.first()
+        return message(PASSWORD, mechanism + b"\0" + len(first).to_bytes(4, "big") + first)
 
-def _md5(data: bytes) -> bytes:
-    # The protocol's own use of MD5; the server chose it.
-    return hashlib.md5(data, usedforsecurity=False).hexdigest().encode()
+
+def _nothing_known() -> LoginRefused:
+    return LoginRefused(
+        "server asks for a password, and none is known",
+        hint="Give it in [users] or auth_file, or give the server's own SCRAM secret there (auth_query does) and let "
+        "the client log in by scram-sha-256.",
+        sqlstate="28P01",
+    )
+
+
+def _known(password: str | None) -> str:
+    if password is None:
+        raise _nothing_known()
+    return password
 
 
 def _refusal(body: bytes) -> PointsmanError:

@@ -15,10 +15,12 @@ from middleware.control import (
     Drain,
     Passed,
     ReloadTls,
+    SetAccess,
     SetCatalog,
     SetChanges,
     SetFreshness,
     SetReasons,
+    SetSecret,
     SetTopology,
 )
 
@@ -26,18 +28,19 @@ PASSED_MAX: Final = 1000
 
 
 class Outbox:
-    """The messages for one worker. Configure goes first, then Topology, so that both are known before the rest."""
+    """The messages for one worker. Configure goes first, then who may come in, then the topology, by which the worker
+    begins to listen."""
 
     def __init__(self) -> None:
         self._snapshots: dict[
-            str, Configure | SetTopology | SetChanges | SetFreshness | SetReasons | ReloadTls | Drain
+            str, Configure | SetAccess | SetTopology | SetChanges | SetFreshness | SetReasons | ReloadTls | Drain
         ] = {}
         self._catalogs: dict[str, SetCatalog] = {}
-        self._passed: deque[Passed] = deque(maxlen=PASSED_MAX)
+        self._passed: deque[Passed | SetSecret] = deque(maxlen=PASSED_MAX)
 
     def put(self, message: Down) -> None:
         """Have `message` sent, in place of what it makes obsolete."""
-        if isinstance(message, Passed):
+        if isinstance(message, Passed | SetSecret):
             self._passed.append(message)
         elif isinstance(message, SetCatalog):
             self._catalogs[message.catalog.database] = message
@@ -55,4 +58,6 @@ class Outbox:
         return taken
 
 
-_ORDER: Final = tuple(kind.__name__ for kind in (Configure, ReloadTls, SetTopology, SetFreshness, SetReasons, Drain))
+_ORDER: Final = tuple(
+    kind.__name__ for kind in (Configure, SetAccess, ReloadTls, SetTopology, SetFreshness, SetReasons, Drain)
+)

@@ -4,6 +4,7 @@ In: Settings. Out: a proxy that serves, and what there is to know of it: address
 """
 
 import contextlib
+import secrets
 import signal
 import socket
 import tempfile
@@ -18,7 +19,9 @@ from healthcheck.line import Credentials
 from healthcheck.monitor import Monitor, Target
 from healthcheck.state import Rhythm
 from healthcheck.topology import Topology
+from middleware.auth import FileMistake
 from middleware.config import Settings
+from middleware.config.access import access_of
 from middleware.config.tls import asyncpg_tls, mistakes
 from middleware.control import (
     CatalogWanted,
@@ -31,8 +34,10 @@ from middleware.control import (
     NodeTrouble,
     Ready,
     ReloadTls,
+    SecretWanted,
     ServerFreed,
     ServerWanted,
+    SetAccess,
     SetChanges,
     SetFreshness,
     SetReasons,
@@ -42,6 +47,7 @@ from middleware.control import (
 )
 from middleware.pool.dial import set_options
 from middleware.relay.shared import shared_bytes
+from middleware.supervisor.auth_query import AuthQuery
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.counters import CountersSnapshot, Totals
 from middleware.supervisor.listeners import Listeners, open_listeners
@@ -87,6 +93,15 @@ class Supervisor:
             credentials,
             lambda freshness: self._tell_all(SetFreshness(freshness)),
             period_s=settings.freshness_period,
+            timeout_s=checks.timeout,
+        )
+        self._seed = secrets.token_bytes(32)
+        self._access = access_of(settings, self._seed)
+        self._auth_query = AuthQuery(
+            self._asking,
+            settings.auth_query,
+            lambda: self.topology,
+            lambda answer: self._tell_all(answer),
             timeout_s=checks.timeout,
         )
         self._workers = [
@@ -146,6 +161,13 @@ class Supervisor:
         if self.unix_path is not None:
             log.info("listening", path=str(self.unix_path))
 
+    def _asking(self) -> Credentials:
+        """Who runs auth_query."""
+        settings = self._settings
+        password = self._access.secrets.get(settings.auth_user)
+        direct = settings.server_tls_negotiation == "direct"
+        return Credentials(settings.auth_user, password, settings.auth_dbname, lambda: self._tls, direct)
+
     def reload(self) -> None:
         """Read again the files that the settings name. One that cannot be used changes nothing."""
         settings = self._settings
@@ -154,12 +176,18 @@ class Supervisor:
             for side, tls in (("client", settings.client_tls()), ("server", settings.server_tls()))
             for key, why in mistakes(tls, server_side=side == "client")
         ]
+        access = self._access
+        try:
+            access = access_of(settings, self._seed)
+        except FileMistake as mistake:
+            wrong.append(str(mistake))
         for line in wrong:
             log.error("not reloaded", why=line)
         if not wrong:
-            self._tls = asyncpg_tls(settings.server_tls())
+            self._access, self._tls = access, asyncpg_tls(settings.server_tls())
             self._tell_all(ReloadTls())
-            log.info("certificates and keys were read again")
+            self._tell_all(SetAccess(access))
+            log.info("certificates and keys, users and rules were read again", users=len(access.secrets))
 
     def stop(self) -> None:
         """Take no new clients and let open transactions end within shutdown_timeout. Called again, end at once."""
@@ -174,6 +202,7 @@ class Supervisor:
                 tasks.start_soon(self._monitor.run)
                 tasks.start_soon(self._catalogs.run)
                 tasks.start_soon(self._sampler.run)
+                tasks.start_soon(self._auth_query.run)
                 tasks.start_soon(self._tell_ready)
                 tasks.start_soon(self._drain_when_stopped)
                 with self._workers_scope:
@@ -215,7 +244,8 @@ class Supervisor:
                 self._settings.worker_settings(),
                 self._listeners.filenos(),
                 self._shared.fileno(),
-            )
+            ),
+            SetAccess(self._access),
         ]
         if self._published is not None:
             messages.append(SetTopology(self._published))
@@ -262,6 +292,8 @@ class Supervisor:
                     self._tell_all(SetChanges(tuple(self._reported)))
                 elif snapshot is not None:
                     self._workers[index].send(snapshot)
+            case SecretWanted(user=user):
+                self._auth_query.wanted(user)
             case FreshnessWanted():
                 self._sampler.wanted()
             case NodeTrouble(node=node, message=text):

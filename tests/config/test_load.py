@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from middleware.config import ConfigError, NodeShare, PoolPolicy, RoutePolicy, Settings, build_settings, load_settings
+from middleware.config.access import access_of
 from middleware.config.tables import POLICIES
-from middleware.control import Configure
+from middleware.control import SetAccess
 
 SECRET = "hunter2-is-a-secret"
 GOOD = f"""
@@ -247,7 +248,7 @@ def test_the_environment_lies_over_the_file(monkeypatch: pytest.MonkeyPatch) -> 
     settings = build_settings(tomllib.loads("workers = 1" + GOOD))
     assert settings.workers == 2
     assert {name: node.host for name, node in settings.nodes.items()} == {"db1": "127.0.0.1", "db2": "10.0.0.2"}
-    assert settings.worker_settings().users == {"app": "12345"}
+    assert access_of(settings, b"").secrets == {"app": "12345"}
 
 
 def test_variables_that_kubernetes_sets_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,17 +308,15 @@ def test_a_rule_that_says_something_of_pools_has_pools_of_its_own() -> None:
 def test_trust_needs_no_password() -> None:
     text = GOOD.replace(f'[users.app]\npassword = "{SECRET}"', "[users.app]")
     settings = build_settings(tomllib.loads('auth_type = "trust"' + text))
-    assert settings.worker_settings().users == {"app": None}
+    assert access_of(settings, b"").secrets == {"app": None}
 
 
 def test_secrets_are_in_no_representation() -> None:
     settings = build_settings(tomllib.loads(GOOD))
-    worker = settings.worker_settings()
-    shown = (
-        f"{settings} {settings!r} {worker} {worker!r} {Configure(0, 1, worker, (), 3)!r} {settings.model_dump_json()}"
-    )
+    worker, access = settings.worker_settings(), access_of(settings, b"seed")
+    shown = f"{settings} {settings!r} {worker} {worker!r} {SetAccess(access)!r} {settings.model_dump_json()}"
     assert SECRET not in shown
-    assert SECRET in msgspec.json.encode(worker).decode()
+    assert SECRET in msgspec.json.encode(access).decode()
 
 
 def test_secrets_are_in_no_traceback() -> None:

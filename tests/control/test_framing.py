@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from healthcheck.topology import Node, Role, Topology
 from middleware import control
+from middleware.auth import Access, HbaRule, UserMapping
 from middleware.config import NetworkSettings, NodeShare, RoutePolicy, TlsSettings, WorkerSettings
 from middleware.control import (
     FRAME_BYTES_MAX,
@@ -23,12 +24,15 @@ from middleware.control import (
     NodeTrouble,
     Ready,
     ReloadTls,
+    SecretWanted,
     ServerFreed,
     ServerWanted,
+    SetAccess,
     SetCatalog,
     SetChanges,
     SetFreshness,
     SetReasons,
+    SetSecret,
     SetTopology,
     Up,
     encode,
@@ -38,8 +42,6 @@ from middleware.control import (
 from routing.catalog import Catalog, Overload, Thing
 
 SETTINGS = WorkerSettings(
-    auth_type="trust",
-    users={"app": None, "b": "x"},
     max_client_conn=2,
     admin_reserved_conn=1,
     admin_users=("root",),
@@ -88,6 +90,18 @@ EVERY_MESSAGE: list[Down | Up] = [
     ServerWanted(b"k" * 16),
     ServerFreed(),
     ReloadTls(),
+    SetAccess(
+        Access(
+            (HbaRule("host", ("=all",), ("a", "/b"), ("10.0.0.0/8",), "cert", "m", "verify-ca", "DN", "f:1"),),
+            (UserMapping("m", "/(.*)", "\\1"),),
+            {"app": None, "b": "x"},
+            b"seed",
+            True,
+            1.5,
+        )
+    ),
+    SecretWanted("b"),
+    SetSecret("b", True, "x"),
     Ready(0),
     CatalogWanted("d", 1.5),
     NodeTrouble("db1", "text"),

@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 
 from healthcheck.topology import Node
+from middleware.auth import Access, Authority
 from middleware.config import PoolPolicy, WorkerSettings
 from middleware.pool.dial import Dialer
 from middleware.pool.ledger import Ledger, bytes_for
@@ -23,5 +24,7 @@ def pool_of(node: str, settings: WorkerSettings, loop: asyncio.AbstractEventLoop
     """A pool of database "d" and user "u", at rest."""
     limits = ServerLimits(ledger(), 1, settings, lambda _key: None, lambda: None)
     dialer = Dialer(loop, settings.network, lambda _host, _addresses: None)
-    around = Surroundings(settings, loop, Clock(0.0), limits, dialer, lambda _node, _text: None, lambda: 0.0)
+    around = Surroundings(
+        settings, loop, Clock(0.0), limits, dialer, Authority(Access()), lambda _node, _text: None, lambda: 0.0
+    )
     return Pool(Node(node, "127.0.0.1", 1), b"d", b"u", PoolPolicy(), NodeState(8), around)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from middleware.auth import ServerCredentials
 from middleware.config import Settings, build_settings
 from middleware.errors import ConnectionLost
 from middleware.pool.pool import Pool
@@ -48,7 +49,7 @@ def pools() -> Iterator[tuple[Pool, ...]]:
 
 def lend(pool: Pool, times: int = 1) -> None:
     for _ in range(times):
-        pool.plan.lent.add(ServerConnection(pool, ServerLogin(b"u", b"d", None), 0, 0.0, 0.0))
+        pool.plan.lent.add(ServerConnection(pool, ServerLogin(b"u", b"d", ServerCredentials("u", None)), 0, 0.0, 0.0))
 
 
 def made(

@@ -5,8 +5,9 @@ import scramp
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from middleware.auth import Access, Authority, HbaRule
 from middleware.errors import LoginRefused, NotSupported, PointsmanError, ProtocolViolation
-from middleware.session.login import ClientLogin, Users
+from middleware.session.login import ClientLogin
 from middleware.wire.backend import (
     AuthenticationOk,
     AuthenticationSASL,
@@ -30,19 +31,24 @@ from middleware.wire.frontend import (
 from tests.chunks import CUTS, cut
 from tests.wire.cases import STARTUP
 
-USERS = Users({"ann": "secret", "bob": None})
+SECRETS: dict[str, str | None] = {"ann": "secret", "bob": None}
 OK = AuthenticationOk().encode()
 SASL = AuthenticationSASL((b"SCRAM-SHA-256",)).encode()
 ANN = ((b"user", b"ann"),)
 STARTUP_ANN = StartupMessage(ANN).encode()
 
 
+def login_by(method: str) -> ClientLogin:
+    rule = HbaRule("any", ("=all",), ("=all",), (), method)
+    return ClientLogin(Authority(Access((rule,), (), SECRETS, b"seed")), "127.0.0.1")
+
+
 def trust() -> ClientLogin:
-    return ClientLogin(USERS, "trust")
+    return login_by("trust")
 
 
 def scram() -> ClientLogin:
-    return ClientLogin(USERS, "scram-sha-256")
+    return login_by("scram-sha-256")
 
 
 def told(data: bytes) -> list[Message]:

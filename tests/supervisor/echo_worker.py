@@ -25,6 +25,7 @@ from middleware.control import (
     NodeCounters,
     NodeTrouble,
     Ready,
+    SetAccess,
     SetCatalog,
     SetChanges,
     SetFreshness,
@@ -61,9 +62,11 @@ class EchoWorker:
         match message:
             case Configure():
                 assert self.index == -1
-                self.index, self.users = message.worker, message.settings.users
+                self.index = message.worker
                 self.pool_size = message.settings.policies[-1].pool.size
                 self.listeners = [socket.socket(fileno=fd) for fd in message.listeners]
+            case SetAccess(access=access):
+                self.users = access.secrets
             case SetTopology(topology=topology):
                 if not self.topologies:
                     for listener in self.listeners:

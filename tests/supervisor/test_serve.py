@@ -110,7 +110,7 @@ def test_workers_do_not_outlive_a_killed_supervisor(serving: Serving) -> None:
 
 def test_a_hangup_reads_files_again_and_says_so(serving: Serving) -> None:
     serving.process.send_signal(signal.SIGHUP)
-    serving.wait(lambda: "certificates and keys were read again" in serving.text(), "a word about SIGHUP")
+    serving.wait(lambda: "users and rules were read again" in serving.text(), "a word about SIGHUP")
     assert serving.process.poll() is None
 
 

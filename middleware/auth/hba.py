@@ -1,0 +1,149 @@
+"""pg_hba.conf and pg_ident.conf, read into rules. Raises FileMistake for what PostgreSQL or Pointsman has no sense of.
+
+What PostgreSQL knows and this does not is refused when the file is read, never passed over: a rule that is left out
+could let somebody in by the next one.
+"""
+
+import ipaddress
+import re
+from typing import Final
+
+from middleware.auth.lines import Line, Word, lines_of
+from middleware.auth.rules import METHODS, HbaRule, UserMapping
+
+_KINDS: Final = ("local", "host", "hostssl", "hostnossl", "hostnogssenc")
+
+
+def hba_rules(file: str) -> tuple[HbaRule, ...]:
+    """The file's rules, in its order. Raises FileMistake."""
+    return tuple(rule for line in lines_of(file) if (rule := _rule(line)) is not None)
+
+
+def user_mappings(file: str) -> tuple[UserMapping, ...]:
+    """The file's maps. Raises FileMistake."""
+    return tuple(_mapping(line) for line in lines_of(file))
+
+
+def _rule(line: Line) -> HbaRule | None:
+    kind = line.single(0, "the connection type").text
+    if kind == "hostgssenc":
+        # There is no GSSAPI encryption here that it could match.
+        return None
+    if kind not in _KINDS:
+        raise line.mistake(f'"{kind}" is not a connection type: {", ".join(_KINDS)}')
+    if len(line.fields) < 3:
+        raise line.mistake("the databases and the users are missing")
+    databases = tuple(_database(line, word) for word in line.fields[1])
+    users = tuple(_user(line, word) for word in line.fields[2])
+    at = 3
+    networks: tuple[str, ...] = ()
+    if kind != "local":
+        networks, at = _networks(line, at)
+    method = line.single(at, "the method").text
+    if method not in METHODS:
+        raise line.mistake(f'method "{method}" is not supported: {", ".join(METHODS)}')
+    if method == "cert" and kind != "hostssl":
+        raise line.mistake('method "cert" needs the connection type hostssl')
+    options = dict(_option(line, word) for field in line.fields[at + 1 :] for word in field)
+    if "clientcert" in options and kind != "hostssl":
+        raise line.mistake("clientcert needs the connection type hostssl")
+    if "map" in options and method != "cert":
+        raise line.mistake('map needs the method "cert"')
+    if "clientname" in options and method != "cert" and options.get("clientcert") != "verify-full":
+        raise line.mistake('clientname needs the method "cert" or clientcert=verify-full')
+    return HbaRule(
+        "host" if kind == "hostnogssenc" else kind,
+        databases,
+        users,
+        networks,
+        method,
+        options.get("map", ""),
+        options.get("clientcert", ""),
+        options.get("clientname", "CN"),
+        f"{line.file}:{line.number}",
+    )
+
+
+def _database(line: Line, word: Word) -> str:
+    if any(word.is_keyword(keyword) for keyword in ("samerole", "samegroup")):
+        raise line.mistake(f'"{word.text}" is not supported: membership in roles is not known here')
+    if any(word.is_keyword(keyword) for keyword in ("all", "sameuser", "replication")):
+        return f"={word.text}"
+    return _name(line, word)
+
+
+def _user(line: Line, word: Word) -> str:
+    if word.is_keyword("all"):
+        return "=all"
+    if not word.quoted and word.text.startswith("+"):
+        raise line.mistake(f'"{word.text}" is not supported: membership in roles is not known here')
+    return _name(line, word)
+
+
+def _name(line: Line, word: Word) -> str:
+    if word.quoted and word.text[:1] in ("/", "=", "\\"):
+        return "\\" + word.text
+    if word.text.startswith("/"):
+        _check_expression(line, word.text[1:])
+        return word.text
+    return "\\" + word.text if word.text[:1] in ("=", "\\") else word.text
+
+
+def _networks(line: Line, at: int) -> tuple[tuple[str, ...], int]:
+    """The networks of the address field, none for all; and where the method is."""
+    word = line.single(at, "the address")
+    if word.is_keyword("all"):
+        return (), at + 1
+    if not word.quoted and word.text in ("samehost", "samenet"):
+        raise line.mistake(f'"{word.text}" is not supported: give the addresses')
+    text = word.text
+    if "/" not in text:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            raise line.mistake(f'"{text}" is not an address; host names are not supported') from None
+        mask = line.single(at + 1, "the address's mask").text
+        try:
+            # The ipaddress module knows masks of IPv4 alone.
+            bits = bin(int(ipaddress.ip_address(mask))).count("1") if address.version == 6 else mask
+        except ValueError:
+            raise line.mistake(f'"{mask}" is not a mask') from None
+        text, at = f"{text}/{bits}", at + 1
+    try:
+        return (str(ipaddress.ip_network(text, strict=False)),), at + 1
+    except ValueError as error:
+        raise line.mistake(f'"{text}" is not a network: {error}') from None
+
+
+def _option(line: Line, word: Word) -> tuple[str, str]:
+    name, equals, value = word.text.partition("=")
+    allowed = {"clientcert": ("verify-ca", "verify-full"), "clientname": ("CN", "DN")}
+    if not equals or (name != "map" and name not in allowed):
+        raise line.mistake(f'option "{word.text}" is not supported: map, clientcert, clientname')
+    if name in allowed and value not in allowed[name]:
+        raise line.mistake(f"{name} must be {' or '.join(allowed[name])}")
+    return name, value
+
+
+def _mapping(line: Line) -> UserMapping:
+    name = line.single(0, "the map's name").text
+    system_user = line.single(1, "the system user").text
+    if system_user.startswith("/"):
+        _check_expression(line, system_user[1:])
+    word = line.single(2, "the database user")
+    if word.is_keyword("all"):
+        return UserMapping(name, system_user, "=all")
+    if not word.quoted and word.text.startswith("+"):
+        raise line.mistake(f'"{word.text}" is not supported: membership in roles is not known here')
+    if word.text.startswith("/") and not word.quoted:
+        _check_expression(line, word.text[1:])
+    elif "\\1" in word.text and not (system_user.startswith("/") and re.compile(system_user[1:]).groups):
+        raise line.mistake("\\1 needs an expression with parentheses for the system user")
+    return UserMapping(name, system_user, word.text)
+
+
+def _check_expression(line: Line, expression: str) -> None:
+    try:
+        re.compile(expression)
+    except re.error as error:
+        raise line.mistake(f'"/{expression}" is not a regular expression: {error}') from None
