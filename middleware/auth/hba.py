@@ -103,16 +103,23 @@ def _networks(line: Line, at: int) -> tuple[tuple[str, ...], int]:
         except ValueError:
             raise line.mistake(f'"{text}" is not an address; host names are not supported') from None
         mask = line.single(at + 1, "the address's mask").text
-        try:
-            # The ipaddress module knows masks of IPv4 alone.
-            bits = bin(int(ipaddress.ip_address(mask))).count("1") if address.version == 6 else mask
-        except ValueError:
-            raise line.mistake(f'"{mask}" is not a mask') from None
-        text, at = f"{text}/{bits}", at + 1
+        text, at = f"{text}/{_bits_of(line, mask, address.max_prefixlen)}", at + 1
     try:
         return (str(ipaddress.ip_network(text, strict=False)),), at + 1
     except ValueError as error:
         raise line.mistake(f'"{text}" is not a network: {error}') from None
+
+
+def _bits_of(line: Line, mask: str, width: int) -> int:
+    """A mask's length; the ipaddress module knows masks of IPv4 alone."""
+    try:
+        address = ipaddress.ip_address(mask)
+    except ValueError:
+        address = None
+    bits = bin(int(address)).count("1") if address is not None else 0
+    if address is None or address.max_prefixlen != width or int(address) != (1 << width) - (1 << (width - bits)):
+        raise line.mistake(f'"{mask}" is not a mask')
+    return bits
 
 
 def _option(line: Line, word: Word) -> tuple[str, str]:

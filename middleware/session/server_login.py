@@ -79,6 +79,8 @@ class ServerLogin:
 
     def _take(self, code: int, body: bytes) -> bytes:
         if code == AUTHENTICATION:
+            if len(body) < 4:
+                raise ConnectionLost("server sent an invalid message during login")
             return self._authenticate(int.from_bytes(body[:4], "big"), body[4:])
         if code == ERROR_RESPONSE:
             raise _refusal(body)
