@@ -9,6 +9,7 @@ from middleware.cli.check_config import check_config
 from middleware.cli.demo import demo
 from middleware.cli.explain import explain_statement
 from middleware.cli.serve import serve
+from middleware.cli.settings import show_settings
 
 app = typer.Typer(
     name="pointsman",
@@ -37,6 +38,7 @@ def _options(
 
 app.command("serve")(serve)
 app.command("check-config")(check_config)
+app.command("settings")(show_settings)
 app.command("explain")(explain_statement)
 app.command("demo")(demo)
 

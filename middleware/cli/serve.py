@@ -17,6 +17,6 @@ def serve(config: ConfigOption = CONFIG_DEFAULT) -> None:
     set_up_logs(settings.log.level, settings.log.format)
     try:
         anyio.run(supervisor.serve, settings)
-    except supervisor.ListenError as error:
+    except supervisor.StartError as error:
         typer.echo(f"pointsman: {error}", err=True)
         raise typer.Exit(EXIT_FAILED) from None

@@ -53,6 +53,12 @@ class Processes(BaseModel):
         "Worker processes, at most one per core.",
         peers="pgbouncer: so_reuseport; pgpool: num_init_children",
     )
+    fail_fast: Switch = one_of(
+        "off",
+        Switch,
+        "Whether to end, with status 1, when the first look at the nodes finds no primary, instead of waiting for one.",
+        peers="hikaricp: initializationFailTimeout",
+    )
     shutdown_timeout: float = seconds(
         30.0,
         "Open transactions have this long to end after SIGTERM.",

@@ -136,7 +136,7 @@ class Arrival(Borrower):
                 self._rest.append(data)
                 self.transport.pause_reading()
         except PointsmanError as error:
-            self.refuse(error)
+            self._refused(error)
         except Exception:
             log.exception("a bug has ended a login", user=self.user, database=self.database)
             self.close()
@@ -191,11 +191,24 @@ class Arrival(Borrower):
             self.transport.write(self._login.go_on())
             self._log_in(b"")
         except PointsmanError as error:
-            self.refuse(error)
+            self._refused(error)
         except Exception:
             # Called for all that wait for the same user.
             log.exception("a bug has ended a login", user=self.user, database=self.database)
             self.close()
+
+    def _refused(self, error: PointsmanError) -> None:
+        """It may not come in, by its own doing."""
+        login = self._login
+        log.info(
+            "login refused",
+            address=self._address(),
+            user=login.startup.get(b"user", b"").decode(errors="replace"),
+            database=login.database.decode(errors="replace"),
+            why=error.message,
+            sqlstate=error.sqlstate,
+        )
+        self.refuse(error)
 
     # TLS
 

@@ -214,6 +214,7 @@ class ClientLogin:
 
     def _believe(self) -> bytes:
         if self._name not in self._authority:
+            self._authority.failed(self._name)
             raise LoginRefused(f'role "{self._name}" does not exist')
         self.user = self.startup[b"user"]
         return AUTHENTICATION_OK

@@ -12,7 +12,7 @@ whoever shows them. No client's byte passes through here.
 """
 
 from middleware.supervisor.counters import CountersSnapshot
-from middleware.supervisor.listeners import ListenError
+from middleware.supervisor.listeners import ListenError, StartError
 from middleware.supervisor.supervisor import Supervisor, running, serve
 
-__all__ = ["CountersSnapshot", "ListenError", "Supervisor", "running", "serve"]
+__all__ = ["CountersSnapshot", "ListenError", "StartError", "Supervisor", "running", "serve"]

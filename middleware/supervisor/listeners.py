@@ -21,7 +21,11 @@ UNIX_PATH_BYTES_MAX: Final = 107
 log = structlog.get_logger()
 
 
-class ListenError(Exception):
+class StartError(Exception):
+    """Pointsman cannot start."""
+
+
+class ListenError(StartError):
     """An address cannot be listened on."""
 
 

@@ -50,7 +50,7 @@ from middleware.relay.shared import shared_bytes
 from middleware.supervisor.auth_query import AuthQuery
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.counters import CountersSnapshot, Totals
-from middleware.supervisor.listeners import Listeners, open_listeners
+from middleware.supervisor.listeners import Listeners, StartError, open_listeners
 from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker
 from routing.catalog import Catalog
@@ -116,6 +116,8 @@ class Supervisor:
         """When each worker last reported that a catalog has changed."""
         self._reasons = SetReasons({}, 0)
         self._stopping = anyio.Event()
+        self.failure: StartError | None = None
+        """Why run() has ended although nobody called stop()."""
         self.ready = anyio.Event()
         """Set once every worker has said that it accepts clients."""
         self.addresses: tuple[tuple[str, int], ...] = ()
@@ -209,7 +211,7 @@ class Supervisor:
                     async with anyio.create_task_group() as workers:
                         for worker in self._workers:
                             workers.start_soon(worker.run)
-                if self._workers_scope.cancelled_caught:
+                if self._workers_scope.cancelled_caught and self.failure is None:
                     log.warning("workers killed before they had drained")
                 tasks.cancel_scope.cancel()
         finally:
@@ -260,6 +262,12 @@ class Supervisor:
             worker.send(message)
 
     def _topology_changed(self, topology: Topology) -> None:
+        if self._published is None and self._settings.fail_fast == "on" and topology.primary() is None:
+            seen = "; ".join(f"{node.name}: {node.why or node.role.value}" for node in topology.nodes)
+            self.failure = StartError(f"no primary is available ({seen}), and fail_fast is on")
+            self._workers_scope.cancel()
+            self.ready.set()
+            return
         before = {node.name: node for node in self._published.nodes} if self._published else {}
         for node in topology.nodes:
             was = before.get(node.name)
@@ -321,7 +329,7 @@ class Supervisor:
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> AsyncIterator[Supervisor]:
-    """A Supervisor that serves while the block runs, and has drained after it. Raises ListenError.
+    """A Supervisor that serves while the block runs, and has drained after it. Raises StartError.
 
     The block begins when every worker accepts clients. An exception of the block comes out as it is.
     """
@@ -331,18 +339,20 @@ async def running(settings: Settings, *, worker_command: Sequence[str] = WORKER_
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.run)
         await supervisor.ready.wait()
-        try:
-            yield supervisor
-        except Exception as error:
-            # Raised below, where the task group cannot wrap it.
-            failure = error
+        # Raised below, where the task group cannot wrap it.
+        failure = supervisor.failure
+        if failure is None:
+            try:
+                yield supervisor
+            except Exception as error:
+                failure = error
         supervisor.stop()
     if failure is not None:
         raise failure
 
 
 async def serve(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second one ends at once. Raises ListenError."""
+    """Serve until SIGTERM or SIGINT, then drain; a second one ends at once. Raises StartError."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         supervisor = Supervisor(settings, worker_command=worker_command)
         supervisor.listen()
@@ -359,3 +369,5 @@ async def serve(settings: Settings, *, worker_command: Sequence[str] = WORKER_CO
             tasks.start_soon(obey)
             await supervisor.run()
             tasks.cancel_scope.cancel()
+    if supervisor.failure is not None:
+        raise supervisor.failure

@@ -56,3 +56,13 @@ def test_version_and_help(tmp_path: Path) -> None:
     shown = pointsman("--help", cwd=tmp_path).stdout
     assert "serve" in shown
     assert "check-config" in shown
+
+
+def test_settings_prints_the_reference(tmp_path: Path) -> None:
+    done = pointsman("settings", cwd=tmp_path)
+    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == page.read_text(), "make it anew: pointsman settings > docs/settings.md"
+    for name in ("listen_port", "auth_query", "query_wait_timeout", "max_replica_lag", "pool_size", "catalog_refresh"):
+        assert f"| `{name}` |" in done.stdout
+    assert "HikariCP: `leakDetectionThreshold`" in done.stdout

@@ -2,16 +2,21 @@
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from psycopg import errors
 
 from middleware.sandbox import Sandbox
+from middleware.wire.backend import ErrorResponse, decode_backend
+from middleware.wire.framing import Framer
+from middleware.wire.frontend import StartupMessage
 from tests.conftest import Endpoint, pointsman
 from tests.waiting import eventually
 
@@ -252,3 +257,77 @@ def test_max_packet_size(cluster: Sandbox, tmp_path: Path) -> None:
         with it.connect() as client, pytest.raises(psycopg.OperationalError, match="max_packet_size") as caught:
             client.execute("SELECT length(%s)", ["x" * 400_000])
         assert caught.value.sqlstate == "08P01"
+
+
+def test_client_login_timeout(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, client_login_timeout=0.5) as it:
+        place = it.endpoint.host, it.endpoint.port
+        startup = StartupMessage(((b"user", b"app"), (b"database", b"app"))).encode()
+        for said, heard in ((b"", []), (startup, [b"R", b"E"])):
+            begun = time.monotonic()
+            with socket.create_connection(place, timeout=10) as client:
+                client.sendall(said)
+                came = b"".join(iter(lambda: client.recv(65536), b""))
+            assert 0.5 <= time.monotonic() - begun < 5
+            messages = Framer(10_000).feed(came)
+            assert [bytes([code]) for code, _ in messages] == heard
+            if messages:
+                error = decode_backend(*messages[-1])
+                assert isinstance(error, ErrorResponse)
+                assert (error.field(b"S"), error.field(b"C")) == (b"FATAL", b"57014")
+        with it.connect() as client:
+            assert client.execute("SELECT 1").fetchone() == (1,)
+
+
+@contextlib.contextmanager
+def taking_no_connections(cluster: Sandbox) -> Iterator[int]:
+    """The primary's port: its postmaster is stopped, while its backends go on."""
+    directory = cluster.query("SHOW data_directory")[0][0]
+    postmaster = psutil.Process(int((Path(directory) / "postmaster.pid").read_text().split()[0]))
+    postmaster.suspend()
+    try:
+        yield cluster.nodes[0].port
+    finally:
+        postmaster.resume()
+
+
+def test_server_connect_timeout(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, server_connect_timeout=0.6, server_login_retry=0.1) as it:
+        first, second = it.connect(), it.connect()
+        first.execute("BEGIN")
+        first.execute("SELECT 1")
+        with taking_no_connections(cluster):
+            second.pgconn.send_query(b"SELECT 1")
+            eventually(lambda: "could not connect to node" in it.log() or "timeout" in it.log())
+        second.pgconn.get_result()
+        while second.pgconn.get_result():
+            continue
+        # What was given up is not counted, nor left behind.
+        assert second.execute("SELECT 2").fetchone() == (2,)
+        first.execute("COMMIT")
+        eventually(lambda: it.servers() <= 2)
+
+
+def test_max_server_logins(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, max_server_logins=2, default_pool_size=10) as it:
+        clients = [it.connect() for _ in range(7)]
+        holder = clients.pop()
+        holder.execute("BEGIN")
+        holder.execute("SELECT 1")
+        (worker,) = it.endpoint.workers()
+        with taking_no_connections(cluster) as port:
+
+            def openings() -> int:
+                return [one.raddr[1:] for one in worker.net_connections("tcp")].count((port,)) - 1
+
+            for client in clients:
+                client.pgconn.send_query(b"SELECT pg_sleep(0.3)")
+            eventually(lambda: openings() == 2)
+            time.sleep(0.5)
+            assert openings() == 2
+        for client in clients:
+            result = client.pgconn.get_result()
+            assert result is not None
+            assert result.status == psycopg.pq.ExecStatus.TUPLES_OK
+            assert client.pgconn.get_result() is None
+        holder.execute("COMMIT")

@@ -120,3 +120,16 @@ def test_a_killed_worker_is_replaced(serving: Serving) -> None:
     assert serving.logged("worker died")[0]["status"] == "killed by SIGKILL"
     serving.process.send_signal(signal.SIGTERM)
     assert serving.process.wait(DEADLINE_S) == 0
+
+
+def test_fail_fast(tmp_path: Path) -> None:
+    (tmp_path / "pointsman.toml").write_text(
+        'fail_fast = "on"\n' + CONFIG.replace("[nodes", "retry_delay = 0.1\n[nodes")
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "middleware", "serve"], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S
+    )
+    assert done.returncode == 1
+    told = done.stderr.splitlines()[-1]
+    assert told == "pointsman: no primary is available (db1: connection refused), and fail_fast is on"
+    assert "killed" not in done.stderr
