@@ -8,6 +8,7 @@ import typer
 from middleware.cli.check_config import check_config
 from middleware.cli.demo import demo
 from middleware.cli.explain import explain_statement
+from middleware.cli.import_settings import import_settings
 from middleware.cli.serve import serve
 from middleware.cli.settings import show_settings
 
@@ -39,6 +40,7 @@ def _options(
 app.command("serve")(serve)
 app.command("check-config")(check_config)
 app.command("settings")(show_settings)
+app.command("import")(import_settings)
 app.command("explain")(explain_statement)
 app.command("demo")(demo)
 

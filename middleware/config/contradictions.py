@@ -57,7 +57,10 @@ def _access_mistakes(settings: Settings) -> Iterator[Mistake]:
     try:
         access = access_of(settings, b"")
     except FileMistake as mistake:
-        yield ("auth_type" if settings.auth_type == "hba" else "auth_file",), f"cannot be used: {mistake}"
+        keys = ("auth_file", "auth_ident_file", "auth_hba_file")
+        # It may be in a file that one of them includes.
+        named = [key for key in keys if getattr(settings, key) and str(mistake).startswith(getattr(settings, key))]
+        yield (named[0] if named else "auth_hba_file",), f"cannot be used: {mistake}"
         return
     if settings.auth_user and not access.secrets.get(settings.auth_user):
         yield ("auth_user",), f'"{settings.auth_user}" is not allowed: a user whose password is in [users] or auth_file'

@@ -358,3 +358,36 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
     shown = tomllib.loads(example)
     settings = build_settings(tomllib.loads(example + "\n" + others + GOOD))
     assert len(shown) + len(settings.routes) >= 4
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('auth_type = "hba"', 'auth_hba_file: missing: auth_type "hba" needs one'),
+        (
+            'auth_type = "hba"\nauth_hba_file = "{dir}/hba"',
+            'auth_hba_file: cannot be used: {dir}/hba:1: method "peer" is not supported: trust, reject, password, md5, '
+            "scram-sha-256, scram-sha-256-plus, cert",
+        ),
+        (
+            'auth_type = "hba"\nauth_hba_file = "{dir}/good"',
+            "client_tls_ca_file: missing: {dir}/good:1 wants certificates",
+        ),
+        ('auth_file = "{dir}/none"', "auth_file: cannot be used: {dir}/none: no such file or directory"),
+        (
+            'auth_user = "asker"',
+            'auth_user: "asker" is not allowed: a user whose password is in [users] or auth_file',
+        ),
+        ('auth_type = "cert"', 'client_tls_ca_file: missing: auth_type "cert" needs one'),
+        (
+            'auth_type = "scram-sha-256-plus"',
+            'client_tls_sslmode: "disable" is not allowed with auth_type "scram-sha-256-plus"',
+        ),
+    ],
+)
+def test_mistakes_about_who_may_come_in(tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "hba").write_text("host all all all peer\n")
+    (tmp_path / "good").write_text("hostssl all all all cert\n")
+    with pytest.raises(ConfigError) as refused:
+        build_settings(tomllib.loads(text.replace("{dir}", str(tmp_path)) + GOOD), origin="p.toml")
+    assert refused.value.lines == (f"p.toml: {line.replace('{dir}', str(tmp_path))}",)
