@@ -3,7 +3,6 @@
 import re
 from typing import Final
 
-from middleware.config.fields import Table
 from middleware.config.imported import Imported, converted
 from middleware.config.tables import HealthCheckSettings
 
@@ -121,9 +120,12 @@ def _check(found: Imported, name: str, value: str) -> None:
     key = _CHECKS[name]
     if key in found.health_check or not value:
         return
-    kind: type[Table] = HealthCheckSettings
     try:
-        taken = value if key in ("user", "password", "database") else converted(kind.model_fields[key], value)
+        taken = (
+            value
+            if key in ("user", "password", "database")
+            else converted(HealthCheckSettings.model_fields[key], value)
+        )
     except ValueError as error:
         found.note(name, f"not taken: {error}")
         return
