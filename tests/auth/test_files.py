@@ -178,3 +178,18 @@ def test_userlist(tmp_path: Path) -> None:
     for wrong in ('"ann"', 'ann "x"', '"" "x"', '"ann "x"'):
         with pytest.raises(FileMistake, match=":1: "):
             userlist(written(tmp_path, wrong))
+
+
+def test_what_the_documentation_shows(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "authentication.md").read_text()
+    rules, maps = (
+        block.split("```")[0] for block in text.split("\n```\n")[1:] if block.startswith(("# type", "people"))
+    )
+    assert [rule.method for rule in hba_rules(written(tmp_path, rules))] == [
+        "scram-sha-256",
+        "cert",
+        "scram-sha-256",
+        "reject",
+        "md5",
+    ]
+    assert mapped(user_mappings(written(tmp_path, maps)), "people", "ann@example.com", "ann")
