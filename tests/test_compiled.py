@@ -13,6 +13,8 @@ NOT_PER_MESSAGE = {
     "middleware/relay/answers.py": "what is asked of us",
     "middleware/pool/dial.py": "once for each server",
     "middleware/relay/cancel.py": "a CancelRequest",
+    "middleware/relay/replication.py": "what comes is passed on as it is",
+    "middleware/session/replication.py": "once for some 100 kB",
 }
 
 

@@ -69,6 +69,7 @@ class Visitor(msgspec.Struct, frozen=True):
     database: str
     user: str
     replication: bool = False
+    """By a physical replication connection."""
 
     def described(self) -> str:
         """As PostgreSQL names who it has no entry for."""

@@ -19,7 +19,8 @@ def access_of(settings: Settings, seed: bytes) -> Access:
     else:
         kind = _KINDS.get(settings.auth_type, "any")
         everybody = ("=all",)
-        rules = (HbaRule(kind, everybody, everybody, (), settings.auth_type, where="auth_type"),)
+        anywhere = ("=all", "=replication")
+        rules = (HbaRule(kind, anywhere, everybody, (), settings.auth_type, where="auth_type"),)
     maps = user_mappings(settings.auth_ident_file) if settings.auth_ident_file else ()
     secrets = userlist(settings.auth_file) if settings.auth_file else {}
     secrets.update((name, plain(user.password) or None) for name, user in settings.users.items())

@@ -201,6 +201,13 @@ class Pools(BaseModel):
     max_server_logins: int = whole(
         8, 1, LIMIT_MAX, "Connections to a node that are being opened at once, in each worker; pools take turns."
     )
+    max_wal_senders: int = whole(
+        10,
+        0,
+        LIMIT_MAX,
+        "Replication connections to a node, each of which has a server of its own; 0 for none. At the bound: FATAL "
+        "53300.",
+    )
     max_prepared_statements: int = whole(
         200, 1, 100_000, "Named statements kept on each server.", peers="pgbouncer: max_prepared_statements"
     )

@@ -134,6 +134,7 @@ class Settings(
             admin_users=self.admin_users,
             max_client_logins=self.max_client_logins,
             max_server_logins=self.max_server_logins,
+            max_wal_senders=self.max_wal_senders,
             max_prepared_statements=self.max_prepared_statements,
             max_packet_size=self.max_packet_size,
             statement_size_max=self.statement_size_max,

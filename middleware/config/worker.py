@@ -112,6 +112,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Connections that have not logged in, in one worker."""
     max_server_logins: int
     """Servers of one node that are being opened, in one worker."""
+    max_wal_senders: int
+    """Replication connections to one node."""
     max_prepared_statements: int
     """Named statements kept on each server."""
     max_packet_size: int

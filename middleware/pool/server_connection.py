@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, cast
 
 from middleware.config import ClientPolicy
-from middleware.config.tls import end_point_of
 from middleware.errors import ConnectionLost, LoginRefused, PointsmanError
 from middleware.session.parameters import NONE, Interned, StartupParameters
 from middleware.session.prepared import ClientStatements
@@ -170,7 +169,7 @@ class ServerConnection:
         self.pool.connected(self)
         ssl_object = transport.get_extra_info("ssl_object")
         if ssl_object is not None:
-            self._login.end_point = end_point_of(ssl_object.getpeercert(True))
+            self._login.certificate = ssl_object.getpeercert(True)
         self.transport.write(self._login.startup())
 
     def data_received(self, data: bytes) -> None:

@@ -53,6 +53,19 @@ class Admission:
             return TooManyConnections(f'too many connections for role "{user.decode(errors="replace")}"')
         return TooManyConnections("sorry, too many clients already")
 
+    def replicate(self, node: str, user: bytes) -> list[Limit] | PointsmanError:
+        """Count a replication connection to a node, under the limits returned; or why there may be no more of them."""
+        settings = self._settings
+        allowed = settings.max_wal_senders
+        if user.decode(errors="replace") in settings.admin_users:
+            allowed += settings.admin_reserved_conn
+        limits = [(key_of(b"walsenders", node.encode()), allowed)]
+        if allowed and self._ledger.take(limits) < 0:
+            return limits
+        return TooManyConnections(
+            f'number of requested standby connections exceeds "max_wal_senders" (currently {allowed})'
+        )
+
     def leave(self, limits: list[Limit]) -> None:
         """A client that was counted is gone."""
         self._ledger.give(limits)

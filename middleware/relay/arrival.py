@@ -23,6 +23,7 @@ from middleware.relay.client_connection import ClientConnection
 from middleware.relay.freshness import Marks
 from middleware.relay.own_settings import OwnSettings
 from middleware.relay.relay import NO_PRIMARY, Relay
+from middleware.relay.replication import ReplicationClient, Wish, node_for
 from middleware.session.login import ClientLogin
 from middleware.session.parameters import NONE, StartupParameters, gucs_of
 from middleware.session.server import SETUP_FAILED
@@ -273,6 +274,9 @@ class Arrival(Borrower):
         self.counted = counted
         relay.admit(self)
         self._key = relay.secret(long=login.protocol >= PROTOCOL_3_2)
+        if login.replication:
+            self._replicate(login)
+            return
         # Asks for the database's catalog where it is new: it is loaded while the client is welcomed.
         database, role = self._server_database, self._server_user
         relay.router(database.decode(errors="replace"), role.decode(errors="replace"), self._parameters.path_for(role))
@@ -292,6 +296,20 @@ class Arrival(Borrower):
             self._pool = pool
         else:
             self._ask(server)
+
+    def _replicate(self, login: ClientLogin) -> None:
+        """Hand over to a replication connection."""
+        relay = self._relay
+        wish = Wish(login.replication, self._server_database, self._server_user, self._parameters)
+        node = node_for(relay.topology, self._own, self._policy, relay.draw())
+        client = ReplicationClient(
+            relay, self.transport, self.process_id, self._key, self.counted, wish, node, login.rest
+        )
+        client.open()
+        self.state = CLOSED
+        relay.logging_in.discard(self)
+        relay.clients[self.process_id] = client
+        self.transport.set_protocol(client)
 
     def _address(self) -> str:
         """Where it comes from; "unix" for a unix socket."""

@@ -1,7 +1,8 @@
 """Passing a CancelRequest on to the node whose statement it is to stop."""
 
 import asyncio
-from typing import Final, cast
+from collections.abc import Callable
+from typing import Final, NamedTuple, cast
 
 from middleware.errors import ConnectionLost
 from middleware.pool.server_connection import ServerConnection
@@ -33,30 +34,50 @@ class _Request(asyncio.Protocol):
             self.done.set_result(None)
 
 
+class Target(NamedTuple):
+    """A backend, and where the request for it goes."""
+
+    node: str
+    host: str
+    port: int
+    encrypted: bool
+    process_id: int
+    secret: bytes
+
+
 def send_cancel(relay: Relay, server: ServerConnection) -> None:
     """Ask the server's node to cancel what the server is doing.
 
     Until the node has taken the request, the server is lent to nobody else: it must hit no other client's statement.
     """
+    pool = server.pool
+    target = Target(pool.node, pool.host, pool.port, server.encrypted(), *server.cancel_key)
+    if cancel_at(relay, target, lambda: pool.cancel_arrived(server)):
+        server.cancels += 1
+
+
+def cancel_at(relay: Relay, target: Target, arrived: Callable[[], None]) -> bool:
+    """Send a request; `arrived` is called, and not before this returns, when it was taken or could not be sent.
+
+    False where too many are under way.
+    """
     if len(_under_way) >= CANCELS_MAX:
-        return
-    server.cancels += 1
-    task = relay.loop.create_task(_send(relay, server))
+        return False
+    task = relay.loop.create_task(_send(relay, target, arrived))
     _under_way.add(task)
     task.add_done_callback(_under_way.discard)
+    return True
 
 
-async def _send(relay: Relay, server: ServerConnection) -> None:
-    pool = server.pool
-    process_id, secret = server.cancel_key
-    request = _Request(CANCEL_REQUEST.to_bytes(4, "big") + process_id.to_bytes(4, "big") + secret)
+async def _send(relay: Relay, target: Target, arrived: Callable[[], None]) -> None:
+    request = _Request(CANCEL_REQUEST.to_bytes(4, "big") + target.process_id.to_bytes(4, "big") + target.secret)
     try:
         async with asyncio.timeout(relay.settings.cancel_wait_timeout_s):
-            await relay.dialer.open(pool.host, pool.port, lambda: request, encrypted=server.encrypted())
+            await relay.dialer.open(target.host, target.port, lambda: request, encrypted=target.encrypted)
             await request.done
     except (OSError, ConnectionLost) as error:
-        relay.control.node_trouble(pool.node, f"could not send a cancel request: {error}")
+        relay.control.node_trouble(target.node, f"could not send a cancel request: {error}")
     finally:
         if request.transport is not None:
             request.transport.abort()
-        pool.cancel_arrived(server)
+        arrived()

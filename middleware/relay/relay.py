@@ -93,6 +93,17 @@ class Reader(ABC):
         """There is a new sample."""
 
 
+class Replicating(Protocol):
+    """What the relay needs of a replication connection, beyond what it needs of every client's."""
+
+    @property
+    def node(self) -> Node:
+        """Where its server is."""
+
+    def topology_changed(self, topology: Topology) -> None:
+        """It ends where its node is no longer what it was."""
+
+
 class Newcomer(Protocol):
     """What the relay needs of a connection that has not logged in."""
 
@@ -143,6 +154,8 @@ class Relay:
         self.logging_in: Final[set[Newcomer]] = set()
         self.leaving: Final[set[Client]] = set()
         """Clients that send no more, and are owed answers until their deadlines."""
+        self.replicating: Final[set[Replicating]] = set()
+        """Replication connections whose servers are there, or may be."""
         self.welcomes: Final[cachetools.LRUCache[tuple[bytes, bytes, StartupParameters], bytes]] = cachetools.LRUCache(
             WELCOMES_MAX
         )
@@ -162,7 +175,7 @@ class Relay:
         """All workers' together, as the control plane last told."""
         self.shared_reasons = SharedReasons({}, 0)
         self._routes: dict[tuple[bytes, bytes, RoutePolicy], Route] = {}
-        self._random: Final = random.Random()  # noqa: S311 - it balances load
+        self.draw: Final = random.Random().random  # noqa: S311 - it balances load
         self.admission: Final = Admission(ledger, settings)
         self.server_limits: Final = ServerLimits(ledger, workers, settings, control.server_wanted, control.server_freed)
         self.client_tls: ClientTls | None = None
@@ -176,7 +189,7 @@ class Relay:
             self.dialer,
             self.authority,
             control.node_trouble,
-            self._random.random,
+            self.draw,
         )
         self._pools: Final[dict[tuple[str, bytes, bytes, PoolPolicy], Pool]] = {}
         self._retired: list[Pool] = []
@@ -226,6 +239,8 @@ class Relay:
             if (pool.node, pool.host, pool.port) not in usable:
                 pool.close(ConnectionLost(f'node "{pool.node}" is down'))
                 self._retired.append(self._pools.pop(key))
+        for client in list(self.replicating):
+            client.topology_changed(topology)
 
     def set_catalog(self, catalog: Catalog, read_at: float, changed_at: float) -> None:
         for router in self._routers.get(catalog.database, {}).values():
@@ -300,7 +315,7 @@ class Relay:
                 tuple(self._pool(node, database, user, policy.pool) for node in self.topology.standbys()),
                 policy,
                 self.settings,
-                self._random.random,
+                self.draw,
             )
         return route
 
@@ -390,6 +405,7 @@ class Relay:
             pools = [pool for pool in self._pools.values() if pool.node == name]
             leases = sum(len(pool.plan.lent) for pool in pools)
             servers = sum(pool.plan.size() for pool in pools)
+            servers += sum(client.node.name == name for client in self.replicating)
             nodes.append(NodeCounters(name, state.reads, state.writes, leases, servers))
         reasons = self.reasons
         return Counters(

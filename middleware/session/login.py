@@ -17,6 +17,8 @@ from middleware.auth.rules import Visitor
 from middleware.auth.scram import PLAIN, PLUS, ServerExchange
 from middleware.config.tls import ENFORCING, Encryption
 from middleware.errors import LoginRefused, NotSupported, ProtocolViolation
+from middleware.session.replication import PHYSICAL, PHYSICAL_DATABASE, REPLICATION_OFF, replication_of
+from middleware.sqlstate import INVALID_PARAMETER_VALUE
 from middleware.wire.build import message
 from middleware.wire.codes import (
     AUTHENTICATION,
@@ -69,6 +71,8 @@ class ClientLogin:
         self.protocol = 0
         self.startup: dict[bytes, bytes] = {}
         """The startup message's parameters."""
+        self.replication = REPLICATION_OFF
+        """PHYSICAL or LOGICAL for a replication connection (session.replication)."""
         self.user: bytes | None = None
         """Set when the client has proved to be it."""
         self.cancel: tuple[int, bytes] | None = None
@@ -76,7 +80,9 @@ class ClientLogin:
 
     @property
     def database(self) -> bytes:
-        """The database asked for; by default it is named as the user."""
+        """The database asked for; by default it is named as the user. A physical replication connection has none."""
+        if self.replication == PHYSICAL:
+            return PHYSICAL_DATABASE
         return self.startup.get(b"database") or self.startup.get(b"user", b"")
 
     @property
@@ -155,8 +161,7 @@ class ClientLogin:
                 "connection requires TLS",
                 hint=f'client_tls_sslmode is "{self._sslmode}": connect with sslmode=require.',
             )
-        if self.startup.get(b"replication", b"false").lower() not in (b"false", b"off", b"no", b"0", b"f", b"n"):
-            raise NotSupported("replication connections are not supported in transaction pooling")
+        self._set_replication()
         self._name = user.decode(errors="replace")
         self._rule = rule = self._find_rule()
         if rule.client_cert or rule.method == "cert":
@@ -165,6 +170,17 @@ class ClientLogin:
             self.asks_for = self._name
             return b""
         return self.go_on()
+
+    def _set_replication(self) -> None:
+        value = self.startup.get(b"replication", b"false")
+        replication = replication_of(value)
+        if replication is None:
+            raise LoginRefused(
+                f'invalid value for parameter "replication": "{value.decode(errors="replace")}"',
+                hint='Valid values are: "false", 0, "true", 1, "database".',
+                sqlstate=INVALID_PARAMETER_VALUE,
+            )
+        self.replication = replication
 
     def go_on(self) -> bytes:
         """The authority knows the user, or knows that there is none."""
@@ -194,12 +210,15 @@ class ClientLogin:
 
     def _find_rule(self) -> HbaRule:
         database = self.database.decode(errors="replace")
-        visitor = Visitor(self._address, self.encryption is not None, database, self._name)
+        physical = self.replication == PHYSICAL
+        visitor = Visitor(self._address, self.encryption is not None, database, self._name, physical)
         rule = self._authority.rule(visitor)
         if rule is None:
-            raise LoginRefused(f"no pg_hba.conf entry for {visitor.described()}")
+            whom = "replication connection from " if physical else ""
+            raise LoginRefused(f"no pg_hba.conf entry for {whom}{visitor.described()}")
         if rule.method == "reject":
-            raise LoginRefused(f"pg_hba.conf rejects connection for {visitor.described()}")
+            what = "replication connection" if physical else "connection"
+            raise LoginRefused(f"pg_hba.conf rejects {what} for {visitor.described()}")
         return rule
 
     def _check_certificate(self, rule: HbaRule) -> None:

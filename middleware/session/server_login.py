@@ -1,8 +1,8 @@
 """Logging in to a server: startup message, authentication, ParameterStatus, BackendKeyData, ReadyForQuery.
 
 The manual's "Start-up": after the startup message the server asks for a proof (or none), tells its parameters and the
-key for CancelRequests, and says ReadyForQuery. No parameters beyond user and database are sent: a client's settings
-come with its lease (session.parameters). A server that begins SCRAM must end it: by its proof it shows who it is.
+key for CancelRequests, and says ReadyForQuery. For a pool no parameters beyond user and database are sent: a client's
+settings come with its lease (session.parameters). A server that begins SCRAM must end it: its proof shows who it is.
 """
 
 from struct import Struct
@@ -11,6 +11,7 @@ from typing import Final
 from middleware.auth import ServerCredentials
 from middleware.auth.authority import md5_hex
 from middleware.auth.scram import PLAIN, PLUS, ClientExchange
+from middleware.config.tls import end_point_of
 from middleware.errors import ConnectionLost, LoginRefused, PointsmanError
 from middleware.session.server import error_fields
 from middleware.wire.build import message
@@ -44,13 +45,17 @@ class ServerLogin:
     startup(), then feed() what the server sends and send what it returns, until `done`.
     """
 
-    def __init__(self, user: bytes, database: bytes, credentials: ServerCredentials) -> None:
+    def __init__(
+        self, user: bytes, database: bytes, credentials: ServerCredentials, more: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
+        """`more`: parameters of the startup message beyond user and database."""
         self._user: Final = user
         self._database: Final = database
         self._credentials: Final = credentials
+        self._more: Final = more
         self._scram: ClientExchange | None = None
-        self.end_point = b""
-        """The hash of the server's certificate, for channel binding; b"" without TLS."""
+        self.certificate = b""
+        """The server's, as DER, for channel binding; b"" without TLS."""
         self._pending = b""
         self.reported: dict[bytes, bytes] = {}
         self.process_id = 0
@@ -59,7 +64,8 @@ class ServerLogin:
 
     def startup(self) -> bytes:
         """The startup message."""
-        body = b"user\0" + self._user + b"\0database\0" + self._database + b"\0\0"
+        parameters = ((b"user", self._user), (b"database", self._database), *self._more)
+        body = b"".join(name + b"\0" + value + b"\0" for name, value in parameters) + b"\0"
         return (len(body) + 8).to_bytes(4, "big") + PROTOCOL_3_0.to_bytes(4, "big") + body
 
     def feed(self, data: bytes) -> bytes:
@@ -120,10 +126,11 @@ class ServerLogin:
         raise LoginRefused("server asks for an authentication method that is not supported", sqlstate="28000")
 
     def _begin_scram(self, offered: list[bytes]) -> bytes:
-        mechanism = PLUS if PLUS in offered and self.end_point else PLAIN
+        end_point = end_point_of(self.certificate) if PLUS in offered and self.certificate else b""
+        mechanism = PLUS if end_point else PLAIN
         if mechanism not in offered:
             raise LoginRefused("server asks for an authentication method that is not supported", sqlstate="28000")
-        self._scram = ClientExchange(self.end_point if mechanism == PLUS else b"")
+        self._scram = ClientExchange(end_point)
         first = self._scram.first()
         return message(PASSWORD, mechanism + b"\0" + len(first).to_bytes(4, "big") + first)
 

@@ -47,6 +47,7 @@ SETTINGS = WorkerSettings(
     admin_users=("root",),
     max_client_logins=3,
     max_server_logins=4,
+    max_wal_senders=5,
     max_prepared_statements=3,
     max_packet_size=5,
     statement_size_max=4,

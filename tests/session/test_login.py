@@ -39,7 +39,7 @@ STARTUP_ANN = StartupMessage(ANN).encode()
 
 
 def login_by(method: str) -> ClientLogin:
-    rule = HbaRule("any", ("=all",), ("=all",), (), method)
+    rule = HbaRule("any", ("=all", "=replication"), ("=all",), (), method)
     return ClientLogin(Authority(Access((rule,), (), SECRETS, b"seed")), "127.0.0.1")
 
 
@@ -125,8 +125,7 @@ def test_other_major_versions_are_refused(version: int) -> None:
         (StartupMessage(((b"database", b"app"),)).encode(), LoginRefused),
         (StartupMessage(((b"user", b""),)).encode(), LoginRefused),
         (StartupMessage(((b"user", b"nobody"),)).encode(), LoginRefused),
-        (StartupMessage((*ANN, (b"replication", b"database"))).encode(), NotSupported),
-        (StartupMessage((*ANN, (b"replication", b"true"))).encode(), NotSupported),
+        (StartupMessage((*ANN, (b"replication", b"perhaps"))).encode(), LoginRefused),
         (b"\0\0\0\x0c" + SSLRequest().encode()[4:] + b"\0\0\0\0", ProtocolViolation),
         (SSLRequest().encode() * 3, ProtocolViolation),
         (b"\0\0\0\x0c\x04\xd2\x16\x2e\0\0\0\x01", ProtocolViolation),
@@ -151,12 +150,35 @@ def test_the_missing_user_is_an_invalid_authorization() -> None:
         ((*ANN, (b"database", b"")), b"ann"),
         ((*ANN, (b"database", b"app")), b"app"),
         ((*ANN, (b"replication", b"off")), b"ann"),
+        ((*ANN, (b"replication", b"database"), (b"database", b"app")), b"app"),
+        ((*ANN, (b"replication", b"on"), (b"database", b"app")), b"replication"),
     ],
 )
 def test_database(parameters: tuple[tuple[bytes, bytes], ...], database: bytes) -> None:
     login = trust()
     assert login.feed(StartupMessage(parameters).encode()) == OK
     assert login.database == database
+
+
+@pytest.mark.parametrize(
+    ("replication", "words", "message"),
+    [
+        (b"true", "=all", 'no pg_hba.conf entry for replication connection from host "127.0.0.1", user "ann", no '),
+        (b"true", "=replication", None),
+        (b"database", "=all", None),
+        (b"database", "=replication", 'no pg_hba.conf entry for host "127.0.0.1", user "ann", database "ann", no '),
+        (b"false", "=replication", 'no pg_hba.conf entry for host "127.0.0.1", user "ann", database "ann", no '),
+    ],
+)
+def test_rules_for_replication(replication: bytes, words: str, message: str | None) -> None:
+    rule = HbaRule("any", (words,), ("=all",), (), "trust")
+    login = ClientLogin(Authority(Access((rule,), (), SECRETS, b"seed")), "127.0.0.1")
+    packet = StartupMessage((*ANN, (b"replication", replication))).encode()
+    if message is None:
+        assert login.feed(packet) == OK
+    else:
+        with pytest.raises(LoginRefused, match=message):
+            login.feed(packet)
 
 
 @given(cuts=CUTS)
