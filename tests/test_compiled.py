@@ -12,6 +12,7 @@ NOT_PER_MESSAGE = {
     "middleware/session/server_login.py": "once for each server",
     "middleware/relay/answers.py": "what is asked of us",
     "middleware/pool/dial.py": "once for each server",
+    "middleware/relay/inquiries.py": "once for some logins",
     "middleware/relay/cancel.py": "a CancelRequest",
     "middleware/relay/replication.py": "what comes is passed on as it is",
     "middleware/session/replication.py": "once for some 100 kB",

@@ -172,7 +172,7 @@ class Arrival(Borrower):
             self._start_tls(b"")
         if login.asks_for is not None and not self._asked:
             self._asked = True
-            self._relay.ask_for(login.asks_for, self)
+            self._relay.inquiries.begin(login.asks_for, self, self._relay.clock.now)
             self.transport.pause_reading()
         if login.cancel is not None:
             # Answered by closing, before the cancel is carried out or not: nothing is told.
@@ -180,6 +180,10 @@ class Arrival(Borrower):
             self.close()
         elif login.user is not None:
             self._proved(login, login.user)
+
+    def waits(self) -> bool:
+        """Its login is not over."""
+        return self.state != CLOSED
 
     def secret_arrived(self, failed: bool) -> None:
         """The authority knows of its user; or nobody could be asked."""

@@ -26,6 +26,7 @@ from middleware.pool.pool import NodeState, Pool, Surroundings
 from middleware.relay.admission import Admission
 from middleware.relay.balance import Route
 from middleware.relay.freshness import NEVER, Commits
+from middleware.relay.inquiries import Inquiries
 from middleware.relay.policies import Policies
 from middleware.relay.reasons import Reasons, SharedReasons
 from middleware.relay.state_warnings import StateCounts
@@ -109,9 +110,6 @@ class Newcomer(Protocol):
 
     deadline: float
 
-    def secret_arrived(self, failed: bool) -> None:
-        """The authority knows of its user; or nobody could be asked."""
-
     def late(self) -> None:
         """Its deadline has passed."""
 
@@ -139,8 +137,7 @@ class Relay:
         self.control: Final = control
         self.authority: Final = Authority(Access())
         """Nobody may come in until the control plane has said who."""
-        self._asked_for: Final[dict[str, list[Newcomer]]] = {}
-        """Logins that wait for what auth_query says of a user."""
+        self.inquiries: Final = Inquiries(control.secret_wanted)
         self.policies: Final = Policies(settings.policies)
         self.facts: Final = table_for(settings.primary_queries)
         self.statements: Final = StatementRegistry()
@@ -212,21 +209,11 @@ class Relay:
         for pool in [*self._pools.values(), *self._retired]:
             pool.moved(host, addresses)
 
-    def ask_for(self, user: str, login: Newcomer) -> None:
-        """Have auth_query say who the user is, and tell the login."""
-        waiting = self._asked_for.get(user)
-        if waiting is None:
-            self._asked_for[user] = [login]
-            self.control.secret_wanted(user)
-        else:
-            waiting.append(login)
-
     def set_secret(self, user: str, exists: bool, secret: str | None, failed: bool) -> None:
         """What auth_query has said of a user, or that it could not be asked."""
         if not failed:
             self.authority.answered(user, exists, secret)
-        for login in self._asked_for.pop(user, []):
-            login.secret_arrived(failed)
+        self.inquiries.end(user, failed)
 
     def set_topology(self, topology: Topology) -> None:
         """Use a new topology: pools of nodes that are gone, moved or down are closed."""
@@ -382,6 +369,7 @@ class Relay:
             self._idle_looked_at = now
             for client in list(self.clients.values()):
                 client.idle_too_long(now)
+        self.inquiries.tick(now)
         for node in self.topology.nodes:
             self.dialer.refresh(node.host)
         for pool in list(self._pools.values()):
