@@ -285,6 +285,7 @@ class ServerConnection:
         self.client = None
         self.session.owner = None
         self.session.watch_deallocate = False
+        self.session.no_transactions = False
         self.resume_reading()
 
     def fail(self, error: PointsmanError) -> None:

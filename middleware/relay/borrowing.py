@@ -23,7 +23,7 @@ from middleware.relay.intake import Intake
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
 from middleware.relay.policies import NAME_BYTES_MAX
 from middleware.relay.relay import NO_PRIMARY, NO_READER, NO_STANDBY, NONE_SERVED, Relay
-from middleware.relay.session_state import SESSION_MODE, SESSION_POOLING, SessionState
+from middleware.relay.session_state import SESSION_MODE, SESSION_POOLING, STATEMENT_MODE, SessionState
 from middleware.relay.state_warnings import StateWarnings
 from middleware.relay.transaction import ENDED
 from middleware.session.batch import HELD, Batch
@@ -266,6 +266,8 @@ class Borrowing(Intake):
         if self._wait.running():
             self._wait.end()
         server.lend(self, self.session.statements)
+        if self.routing.policy.mode == STATEMENT_MODE:
+            server.session.no_transactions = True
         if self._slow:
             server.pause_reading()
         prefix = b""

@@ -22,7 +22,7 @@ from middleware.relay.borrowing import Borrowing
 from middleware.relay.cancel import send_cancel
 from middleware.relay.own_settings import OwnSettings
 from middleware.relay.relay import Relay
-from middleware.relay.session_state import NO_TRANSACTIONS, SESSION_POOLING, STATEMENT_MODE
+from middleware.relay.session_state import NO_TRANSACTIONS, SESSION_POOLING
 from middleware.relay.timeouts import (
     IDLE_FOR_TOO_LONG,
     QUERY_TOO_LONG,
@@ -47,6 +47,7 @@ from middleware.session.server import (
     HOLD_OVER,
     IDLE,
     IN_FAILED_TRANSACTION,
+    LEFT_OPEN,
     READY,
     SETUP_FAILED,
     STALE_PLAN,
@@ -352,10 +353,7 @@ class ClientConnection(Borrowing):
         server.answered_at = self.relay.clock.now
         if server.session.expected:
             return
-        if server.session.status != IDLE and self.routing.policy.mode == STATEMENT_MODE:
-            # Its text did not show it: one of several statements, or a part of a string too long to be read.
-            self.refuse(NotSupported(NO_TRANSACTIONS))
-        elif self._held is not None:
+        if self._held is not None:
             self._reconsider(server)
 
     def _note(self, server: ServerConnection, events: int) -> None:
@@ -371,6 +369,10 @@ class ClientConnection(Borrowing):
             # It has reached the client, and the server's connection ends: the client's ends as it would directly.
             self._drop_server(server)
             self.close()
+            return
+        if events & LEFT_OPEN:
+            # Its text did not show it: one of several statements, or a part of a string too long to be read.
+            self.refuse(NotSupported(NO_TRANSACTIONS))
             return
         if events & DEALLOCATED:
             self.state.statements_dropped()

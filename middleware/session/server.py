@@ -69,6 +69,8 @@ SETUP_FAILED: Final = 64
 COPY_BEGUN: Final = 128
 HOLD_FAILED: Final = 256
 """With HOLD_OVER: the server has answered with an error, and skips to Sync."""
+LEFT_OPEN: Final = 512
+"""A transaction is open though there must be none, and the client has not been told that its batch is over."""
 
 HOLD_NONE: Final = 0
 HOLD_FOR_MARKER: Final = 1
@@ -162,6 +164,7 @@ class ServerSession:
         "events",
         "expected",
         "hold",
+        "no_transactions",
         "owner",
         "parameters",
         "prepared",
@@ -183,6 +186,8 @@ class ServerSession:
         self.events = 0
         self.copy_in = False
         self.hold = HOLD_NONE
+        self.no_transactions = False
+        """Its client may leave none open: statement pooling."""
         self.dirty = ""
         """What a client may have left on it, in words; empty while nothing."""
         self.uncertain = False
@@ -317,10 +322,13 @@ class ServerSession:
         undone: list[Expect] = []
         while self.expected:
             entry = self.expected.popleft()
-            if entry is SYNC:
-                break
-            if entry is SYNC_UNSEEN:
-                shown = b""
+            if entry is SYNC or entry is SYNC_UNSEEN:
+                if self.no_transactions and status != IDLE:
+                    # Where FATAL follows a ReadyForQuery, libpq takes it for a notice.
+                    self.events |= LEFT_OPEN
+                    shown = b""
+                elif entry is SYNC_UNSEEN:
+                    shown = b""
                 break
             undone.append(entry)
         else:
