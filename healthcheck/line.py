@@ -31,6 +31,11 @@ class Credentials(msgspec.Struct, frozen=True):
 class ProbeError(Exception):
     """The node did not answer as a PostgreSQL node in service does. The text says why, for people."""
 
+    def __init__(self, why: str, *, late: bool = False) -> None:
+        super().__init__(why)
+        self.late = late
+        """It has not said no: it has said nothing in time."""
+
 
 class Line:
     """A line to one node. Not for concurrent use."""
@@ -53,7 +58,7 @@ class Line:
                 return await self._connection.fetchrow(query, *arguments)
         except TimeoutError:
             self.close()
-            raise ProbeError(f"no answer within {self._timeout_s:g} s") from None
+            raise ProbeError(f"no answer within {self._timeout_s:g} s", late=True) from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             self.close()
             raise ProbeError(reason(error)) from None

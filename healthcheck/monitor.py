@@ -5,6 +5,7 @@ has been tried, so that nobody acts on half a view; `topology` always has the la
 about it and never raised.
 """
 
+import random
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -13,7 +14,7 @@ import msgspec
 from healthcheck.line import Credentials, ProbeError
 from healthcheck.probe import Probe
 from healthcheck.state import NodeState, Rhythm
-from healthcheck.topology import Node, Topology, decide
+from healthcheck.topology import Condition, Node, Observation, Topology, decide
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -25,18 +26,24 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class _Watched:
-    def __init__(self, target: Target, credentials: Credentials, rhythm: Rhythm) -> None:
+    def __init__(self, target: Target, credentials: Credentials, rhythm: Rhythm, draw: Callable[[], float]) -> None:
         self.state = NodeState(target.name, target.host, target.port, rhythm)
         self.probe = Probe(target.name, target.host, target.port, credentials, rhythm.timeout_s)
         self.wanted = anyio.Event()
+        self.heard = False
+        """Since the last probe began, it has said something to somebody."""
+        self.order = Condition.UP
+        """What an operator, or a switchover, has said: UP, DRAINING or DETACHED."""
+        self._draw = draw
 
     async def run(self, outcome: Callable[[], None]) -> None:
         try:
             while True:
+                self.heard = False
                 try:
                     self.state.answered(await self.probe.ask())
                 except ProbeError as error:
-                    self.state.failed(str(error))
+                    self.state.failed(str(error), heard=self.heard and error.late)
                 outcome()
                 await self._pause()
         finally:
@@ -46,9 +53,16 @@ class _Watched:
         """Until the next probe is due, or wanted earlier, but never sooner than the state allows."""
         earliest_s = self.state.earliest_probe_in_s()
         await anyio.sleep(earliest_s)
-        with anyio.move_on_after(self.state.next_probe_in_s() - earliest_s):
+        with anyio.move_on_after(self.state.next_probe_in_s(self._draw()) - earliest_s):
             await self.wanted.wait()
         self.wanted = anyio.Event()
+
+    def observation(self) -> Observation:
+        """What is known of it, as it counts under its order."""
+        seen = self.state.observation
+        if self.order is Condition.UP or not seen.up:
+            return seen
+        return msgspec.structs.replace(seen, up=False, why=f"{self.order.value} by order", condition=self.order)
 
 
 class Monitor:
@@ -62,7 +76,8 @@ class Monitor:
         publish: Callable[[Topology], None],
     ) -> None:
         self.topology = Topology(nodes=tuple(Node(target.name, target.host, target.port) for target in targets))
-        self._watched = {target.name: _Watched(target, credentials, rhythm) for target in targets}
+        draw = random.Random().random  # noqa: S311 - it spreads probes
+        self._watched = {target.name: _Watched(target, credentials, rhythm, draw) for target in targets}
         self._publish = publish
 
     async def run(self) -> None:
@@ -76,11 +91,55 @@ class Monitor:
         if name in self._watched:
             self._watched[name].wanted.set()
 
+    def heard(self, name: str) -> None:
+        """The node has answered somebody."""
+        if name in self._watched:
+            self._watched[name].heard = True
+
+    def observations(self) -> dict[str, Observation]:
+        """What each node was last seen to be, whatever was ordered."""
+        return {name: watched.state.observation for name, watched in self._watched.items()}
+
+    # Orders. Each takes effect at once; a name that is not watched raises KeyError.
+
+    def drain(self, name: str) -> None:
+        """Give a node no new work; what it has may end."""
+        self._order(name, Condition.DRAINING)
+
+    def detach(self, name: str) -> None:
+        """Do not use a node, whatever it says."""
+        self._order(name, Condition.DETACHED)
+
+    def attach(self, name: str) -> None:
+        """Use a node again as it deserves."""
+        self._order(name, Condition.UP)
+
+    def fence(self, name: str) -> None:
+        """Never use a node again as a primary, until it is seen to follow another."""
+        if name not in self.topology.fenced:
+            self.topology = msgspec.structs.replace(self.topology, fenced=(*self.topology.fenced, name))
+            self._decide(force=True)
+
+    def unfence(self, name: str) -> None:
+        """What it was fenced for has come to nothing."""
+        fenced = tuple(one for one in self.topology.fenced if one != name)
+        if fenced != self.topology.fenced:
+            self.topology = msgspec.structs.replace(self.topology, fenced=fenced)
+            self._decide(force=True)
+
+    def _order(self, name: str, order: Condition) -> None:
+        self._watched[name].order = order
+        self._outcome()
+
     def _outcome(self) -> None:
-        states = [watched.state for watched in self._watched.values()]
-        if not all(state.known for state in states):
-            return
+        if all(watched.state.known for watched in self._watched.values()):
+            self._decide()
+
+    def _decide(self, *, force: bool = False) -> None:
         previous = self.topology
-        self.topology = decide([state.observation for state in states], previous)
-        if self.topology.version != previous.version:
-            self._publish(self.topology)
+        decided = decide([watched.observation() for watched in self._watched.values()], previous)
+        if force and decided.version == previous.version:
+            decided = msgspec.structs.replace(decided, version=previous.version + 1)
+        self.topology = decided
+        if decided.version != previous.version:
+            self._publish(decided)

@@ -19,6 +19,20 @@ class Role(Enum):
     STANDBY = "standby"
 
 
+class Condition(Enum):
+    """How a node is, by its probes and by what was ordered. In use are UP and SUSPECT."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    SUSPECT = "suspect"
+    """Its last probe has failed, and not enough of them have."""
+    DOWN = "down"
+    DRAINING = "draining"
+    """It is given no new work, and what it has may end."""
+    DETACHED = "detached"
+    """It answers, and is not used: by order, because it was fenced, or because it cannot be what it claims to be."""
+
+
 class Node(msgspec.Struct, frozen=True):
     """A PostgreSQL instance as the data plane needs to know it."""
 
@@ -30,7 +44,8 @@ class Node(msgspec.Struct, frozen=True):
     replay_lag_bytes: int | None = None
     """WAL the primary has written and this standby has not replayed; None while either end is not known."""
     why: str = ""
-    """Why the node is not used, for people; empty while it is."""
+    """Why the node is not used, for people; empty while it is and nothing is wrong with it."""
+    condition: Condition = Condition.UNKNOWN
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -42,6 +57,8 @@ class Topology(msgspec.Struct, frozen=True):
     """The cluster these nodes belong to, once one was seen: a node of another one is not used."""
     timeline: int | None = None
     """The highest timeline a primary was seen on: one on a lower timeline missed a promotion, and is not used."""
+    fenced: tuple[str, ...] = ()
+    """Nodes given up as primaries: never used again until they are seen to follow another."""
 
     def primary(self) -> Node | None:
         """The node that takes writes, or None while there is none or more than one claims to be it."""
@@ -72,7 +89,23 @@ class Observation(msgspec.Struct, frozen=True):
     replay_lsn: int | None = None
     """Up to where a standby has replayed WAL."""
     why: str = ""
-    """Why the node is not up, for people."""
+    """Why the node is not up, or suspect, for people."""
+    condition: Condition = Condition.UNKNOWN
+    replay_lag_s: float | None = None
+    """How old the last replayed transaction is; 0 when all that was received is replayed."""
+    upstream: str = ""
+    """A standby's: `host:port` it streams from, or would; "" where that is not known."""
+    standby_name: str = ""
+    """What a standby is called in synchronous_standby_names and pg_stat_replication."""
+    heard_s_ago: float | None = None
+    """How long ago a standby's WAL receiver had a message from its upstream; None while it does not stream."""
+    sync_standbys: tuple[str, ...] = ()
+    """A primary's: the standby_names that commits wait for."""
+    sync_needed: int = 0
+    """How many of them must be there for each acknowledged commit to be on one of those; 0 without such."""
+    connections: int = 0
+    """Client backends that it has, and how many it may have."""
+    max_connections: int = 0
 
 
 def decide(observations: Sequence[Observation], previous: Topology) -> Topology:
@@ -80,10 +113,12 @@ def decide(observations: Sequence[Observation], previous: Topology) -> Topology:
 
     A node is refused (not up, with the reason in `why`) when it belongs to another cluster, or claims to be the primary
     on a timeline below one seen before, or beside another primary: the higher timeline wins, and on the same timeline
-    neither is believed. The version grows when anything but the lag changes.
+    neither is believed. The version grows when anything changes that a worker must act on: not for lags and doubts.
     """
     system_identifier = _cluster(observations, previous)
     refused = _foreign(observations, system_identifier)
+    fenced = _fenced(observations, previous)
+    refused |= dict.fromkeys(fenced, "was given up as primary, and does not follow another yet")
     claims = [one for one in observations if one.up and one.role is Role.PRIMARY and one.name not in refused]
     timeline = max((one.timeline for one in claims if one.timeline is not None), default=None)
     if previous.timeline is not None:
@@ -103,11 +138,12 @@ def decide(observations: Sequence[Observation], previous: Topology) -> Topology:
             up=one.up and one.role is not Role.UNKNOWN and one.name not in refused,
             replay_lag_bytes=_lag(one, insert_lsn),
             why=refused.get(one.name, one.why),
+            condition=Condition.DETACHED if one.up and one.name in refused else one.condition,
         )
         for one in observations
     )
-    decided = Topology(previous.version, nodes, system_identifier, timeline)
-    if _without_lag(decided) == _without_lag(previous):
+    decided = Topology(previous.version, nodes, system_identifier, timeline, fenced)
+    if _without_news(decided) == _without_news(previous):
         return decided
     return msgspec.structs.replace(decided, version=previous.version + 1)
 
@@ -166,6 +202,23 @@ def _lag(observation: Observation, insert_lsn: int | None) -> int | None:
     return max(0, insert_lsn - observation.replay_lsn)
 
 
-def _without_lag(topology: Topology) -> Topology:
-    replace = msgspec.structs.replace
-    return replace(topology, nodes=tuple(replace(node, replay_lag_bytes=None) for node in topology.nodes))
+def _fenced(observations: Sequence[Observation], previous: Topology) -> tuple[str, ...]:
+    """Those of `previous` that were not seen as standbys since."""
+    follows = {one.name for one in observations if one.up and one.role is Role.STANDBY}
+    return tuple(name for name in previous.fenced if name not in follows)
+
+
+def _without_news(topology: Topology) -> Topology:
+    """Without what changes while nothing is to be done about it."""
+    return msgspec.structs.replace(
+        topology,
+        nodes=tuple(
+            msgspec.structs.replace(
+                node,
+                replay_lag_bytes=None,
+                why="" if node.up else node.why,
+                condition=Condition.UP if node.up else node.condition,
+            )
+            for node in topology.nodes
+        ),
+    )
