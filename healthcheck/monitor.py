@@ -74,11 +74,15 @@ class Monitor:
         credentials: Credentials,
         rhythm: Rhythm,
         publish: Callable[[Topology], None],
+        *,
+        roles_change: bool = True,
     ) -> None:
+        """`roles_change`: another node than the one that was seen first may become the primary."""
         self.topology = Topology(nodes=tuple(Node(target.name, target.host, target.port) for target in targets))
         draw = random.Random().random  # noqa: S311 - it spreads probes
         self._watched = {target.name: _Watched(target, credentials, rhythm, draw) for target in targets}
         self._publish = publish
+        self._roles_change = roles_change
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -140,6 +144,9 @@ class Monitor:
         decided = decide([watched.observation() for watched in self._watched.values()], previous)
         if force and decided.version == previous.version:
             decided = msgspec.structs.replace(decided, version=previous.version + 1)
+        primary = decided.primary()
+        if not self._roles_change and not decided.only_primary and primary is not None:
+            decided = msgspec.structs.replace(decided, only_primary=primary.name)
         self.topology = decided
         if decided.version != previous.version:
             self._publish(decided)

@@ -59,6 +59,8 @@ class Topology(msgspec.Struct, frozen=True):
     """The highest timeline a primary was seen on: one on a lower timeline missed a promotion, and is not used."""
     fenced: tuple[str, ...] = ()
     """Nodes given up as primaries: never used again until they are seen to follow another."""
+    only_primary: str = ""
+    """The one node that may be primary, where roles are not to change; "" where they may."""
 
     def primary(self) -> Node | None:
         """The node that takes writes, or None while there is none or more than one claims to be it."""
@@ -119,6 +121,12 @@ def decide(observations: Sequence[Observation], previous: Topology) -> Topology:
     refused = _foreign(observations, system_identifier)
     fenced = _fenced(observations, previous)
     refused |= dict.fromkeys(fenced, "was given up as primary, and does not follow another yet")
+    if previous.only_primary:
+        refused |= {
+            one.name: f"is a primary, but failover is off and {previous.only_primary} was the primary"
+            for one in observations
+            if one.up and one.role is Role.PRIMARY and one.name != previous.only_primary
+        }
     claims = [one for one in observations if one.up and one.role is Role.PRIMARY and one.name not in refused]
     timeline = max((one.timeline for one in claims if one.timeline is not None), default=None)
     if previous.timeline is not None:
@@ -142,7 +150,7 @@ def decide(observations: Sequence[Observation], previous: Topology) -> Topology:
         )
         for one in observations
     )
-    decided = Topology(previous.version, nodes, system_identifier, timeline, fenced)
+    decided = Topology(previous.version, nodes, system_identifier, timeline, fenced, previous.only_primary)
     if _without_news(decided) == _without_news(previous):
         return decided
     return msgspec.structs.replace(decided, version=previous.version + 1)

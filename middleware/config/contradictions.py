@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from healthcheck.commands import Place, placeholders, words
 from middleware.auth import FileMistake
 from middleware.config.access import access_of
 from middleware.config.fields import plain
@@ -12,6 +13,9 @@ from middleware.config.tls import mistakes
 # A node's name is an operator's word for it, in logs, in SHOW and in variables' names.
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
+
+COMMANDS = ("fence_command", "failover_command", "follow_primary_command", "demote_command")
+PLACEHOLDERS = tuple(placeholders(Place("", 0, "", 0), None, Place("", 0, "", 0)))
 
 BY_PASSWORD = ("scram-sha-256", "scram-sha-256-plus", "md5", "password")
 
@@ -32,6 +36,11 @@ def contradictions(settings: Settings) -> list[Mistake]:
     for key in ("primary_functions", "safe_functions", "primary_queries"):
         for pattern in getattr(settings, key):
             found.extend(_pattern_mistakes((key,), pattern))
+    for key in COMMANDS:
+        try:
+            words(getattr(settings, key), dict.fromkeys(PLACEHOLDERS, ""))
+        except ValueError as error:
+            found.append(((key,), f"cannot be used: {error}"))
     for name, user in settings.users.items():
         if not 1 <= len(name.encode()) <= 63 or "\0" in name:
             found.append((("users", name), "the name is not allowed: 1 to 63 bytes"))

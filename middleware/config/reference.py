@@ -31,7 +31,13 @@ TABLES: Final = (
     ("[session_state]", "What is done about each class of session state.", SessionStateSettings),
     ("[log]", "What is logged, and how.", LogSettings),
 )
-_PEERS: Final = {"pgbouncer": "PgBouncer", "pgpool": "pgpool-II", "hikaricp": "HikariCP", "sqlalchemy": "SQLAlchemy"}
+_PEERS: Final = {
+    "pgbouncer": "PgBouncer",
+    "pgpool": "pgpool-II",
+    "hikaricp": "HikariCP",
+    "sqlalchemy": "SQLAlchemy",
+    "patroni": "Patroni",
+}
 _HEAD: Final = """\
 # All settings
 

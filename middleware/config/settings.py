@@ -23,6 +23,7 @@ from middleware.config.connections import (
     ServerEncryption,
     ServerTimeouts,
 )
+from middleware.config.failing_over import Failover
 from middleware.config.fields import setting
 from middleware.config.reads import Reads, States
 from middleware.config.tables import (
@@ -58,11 +59,13 @@ GROUPS = (
     Network,
     Reads,
     States,
+    Failover,
 )
 """The chapters of the reference, in their order."""
 
 
 class Settings(
+    Failover,
     States,
     Reads,
     Network,

@@ -90,6 +90,9 @@ class NodeSettings(Table):
         1, 0, 1000, "Its share of the reads, beside the others' weights; 0 takes none.", peers="pgpool: backend_weight"
     )
     zone: str = setting("", "a string", "Where it runs: readers of Pointsman's own zone are asked first.")
+    data_directory: str = setting(
+        "", "a path", "Its data directory, for the commands of a failover.", peers="pgpool: backend_data_directory"
+    )
 
 
 class SessionStateSettings(Table):

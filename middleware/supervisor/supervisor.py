@@ -8,6 +8,8 @@ import secrets
 import signal
 import socket
 import tempfile
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,13 +17,18 @@ from typing import Final
 import anyio
 import structlog
 
+from healthcheck.commands import Place
+from healthcheck.failover import Policy
+from healthcheck.guard import Commands, Guard, Happening
 from healthcheck.line import Credentials
 from healthcheck.monitor import Monitor, Target
+from healthcheck.promote import Hand
 from healthcheck.state import Rhythm
 from healthcheck.topology import Topology
 from middleware.auth import FileMistake
 from middleware.config import Settings
 from middleware.config.access import access_of
+from middleware.config.fields import plain
 from middleware.config.tls import asyncpg_tls, mistakes
 from middleware.control import (
     CatalogWanted,
@@ -55,6 +62,8 @@ from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker
 from routing.catalog import Catalog
 
+HAPPENINGS_MAX: Final = 1000
+
 DRAIN_GRACE_S: Final = 2 * EXIT_GRACE_S
 """Beyond shutdown_timeout, for a worker to close what is left, say Drained and exit."""
 
@@ -75,12 +84,34 @@ class Supervisor:
         credentials = Credentials(
             checks.user, password, checks.database, lambda: self._tls, settings.server_tls_negotiation == "direct"
         )
+        self._credentials = credentials
         self._monitor = Monitor(
             [Target(name, node.host, node.port) for name, node in settings.nodes.items()],
             credentials,
             Rhythm(checks.period, checks.timeout, checks.max_retries, checks.retry_delay),
             self._topology_changed,
+            roles_change=settings.failover != "off",
         )
+        self._guard = Guard(
+            self._monitor,
+            Policy(settings.failover == "promote", settings.failover_after, settings.max_failover_lag),
+            Hand(self._acting, checks.timeout),
+            Commands(
+                settings.fence_command,
+                settings.failover_command,
+                settings.follow_primary_command,
+                settings.demote_command,
+                settings.command_timeout,
+            ),
+            {
+                name: Place(name, number, node.host, node.port, node.data_directory)
+                for number, (name, node) in enumerate(settings.nodes.items())
+            },
+            self._happened,
+            promote_timeout_s=settings.promote_timeout,
+        )
+        self.happenings: deque[Happening] = deque(maxlen=HAPPENINGS_MAX)
+        """What has become of the nodes, the oldest first."""
         self._catalogs = Catalogs(
             credentials,
             lambda: self.topology,
@@ -163,6 +194,21 @@ class Supervisor:
         if self.unix_path is not None:
             log.info("listening", path=str(self.unix_path))
 
+    def _acting(self) -> Credentials:
+        """Who promotes."""
+        settings = self._settings
+        if not settings.failover_user:
+            return self._credentials
+        direct = settings.server_tls_negotiation == "direct"
+        password = plain(settings.failover_password)
+        return Credentials(settings.failover_user, password, settings.health_check.database, lambda: self._tls, direct)
+
+    def _happened(self, happening: Happening) -> None:
+        """Something has become of a node."""
+        self.happenings.append(happening)
+        say = log.warning if happening.bad else log.info
+        say(happening.text, event_kind=happening.what, node=happening.node or None)
+
     def _asking(self) -> Credentials:
         """Who runs auth_query."""
         settings = self._settings
@@ -202,6 +248,7 @@ class Supervisor:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._monitor.run)
+                tasks.start_soon(self._guard.run)
                 tasks.start_soon(self._catalogs.run)
                 tasks.start_soon(self._sampler.run)
                 tasks.start_soon(self._auth_query.run)
@@ -276,6 +323,10 @@ class Supervisor:
                     log.info("node up", name=node.name, role=node.role.value)
                 else:
                     log.warning("node not used", name=node.name, role=node.role.value, why=node.why)
+                text = f"it is a {node.role.value}" if node.up else f"not used: {node.why}"
+                self.happenings.append(
+                    Happening(time.time(), "node_up" if node.up else "node_down", text, node.name, not node.up)
+                )
         if topology.primary() is None and (self._published is None or self._published.primary() is not None):
             log.warning("no primary")
         self._published = topology

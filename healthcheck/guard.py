@@ -1,0 +1,244 @@
+"""Failover as it goes on: looks at the topology, decides (failover.py), acts (promote.py, commands.py), and tells.
+
+In: the monitor, the policy, who acts and who runs commands. Out: happenings, to `tell`; and a topology that has a
+primary again. With several Pointsmans only one may act: `may_act` is asked before anything is done to a node, and again
+before the promotion itself.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import anyio
+import msgspec
+
+from healthcheck import commands
+from healthcheck.commands import CommandFailed, Place
+from healthcheck.failover import AFTER, Kind, Policy, Step, Verdict, decide_failover, returned, strayed
+from healthcheck.line import ProbeError
+from healthcheck.monitor import Monitor
+from healthcheck.promote import Hand
+from healthcheck.topology import Condition, Observation, Role
+
+LOOK_S: Final = 0.1
+"""Between two looks while there is no primary."""
+TEND_S: Final = 1.0
+"""Between two looks at who follows whom."""
+AGAIN_S: Final = 5.0
+"""Before what has failed is tried again."""
+SEEN_S: Final = 10.0
+"""How long a promoted node has until it is seen to be the primary."""
+
+
+class Happening(msgspec.Struct, frozen=True):
+    """Something that an operator wants to know of."""
+
+    at: float
+    """time.time()"""
+    what: str
+    """For machines, such as "promoted"."""
+    text: str
+    node: str = ""
+    bad: bool = False
+
+
+class Commands(msgspec.Struct, frozen=True):
+    """The operator's, "" for none."""
+
+    fence: str = ""
+    failover: str = ""
+    follow_primary: str = ""
+    demote: str = ""
+    timeout_s: float = 60.0
+
+
+async def always() -> bool:
+    """Nobody else acts."""
+    return True
+
+
+class Guard:
+    """One Pointsman's."""
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        policy: Policy,
+        hand: Hand,
+        orders: Commands,
+        places: Mapping[str, Place],
+        tell: Callable[[Happening], None],
+        *,
+        promote_timeout_s: float = 60.0,
+        may_act: Callable[[], Awaitable[bool]] = always,
+    ) -> None:
+        self._monitor: Final = monitor
+        self._policy: Final = policy
+        self._hand: Final = hand
+        self._commands: Final = orders
+        self._places: Final = places
+        self._tell: Final = tell
+        self._promote_timeout_s: Final = promote_timeout_s
+        self._may_act: Final = may_act
+        self._last: Observation | None = None
+        """The primary when it was last well."""
+        self._down_since: float | None = None
+        self._verdict = Verdict(Kind.WELL)
+        self._again_at = 0.0
+        """After a failover that was abandoned: not before then."""
+        self._tended: dict[tuple[str, str], float] = {}
+        """When what was last tried for a node: (act, name)."""
+        self.busy = anyio.Lock()
+        """Held by who changes roles."""
+
+    async def run(self) -> None:
+        """Guard until cancelled."""
+        tended_at = 0.0
+        while True:
+            async with self.busy:
+                await self._look()
+            now = time.monotonic()
+            if self._policy.promotes and self._verdict.kind is Kind.WELL and now - tended_at >= TEND_S:
+                tended_at = now
+                await self._tend()
+            await anyio.sleep(LOOK_S)
+
+    # The primary
+
+    async def _look(self) -> None:
+        monitor, now = self._monitor, time.monotonic()
+        topology, observations = monitor.topology, monitor.observations()
+        primary = topology.primary()
+        if primary is not None:
+            seen = observations[primary.name]
+            if seen.condition is Condition.UP:
+                self._last = seen
+            self._down_since = None
+        elif self._last is not None:
+            down = observations[self._last.name].condition is Condition.DOWN
+            self._down_since = (self._down_since or now) if down else None
+        down_s = None if self._down_since is None else now - self._down_since
+        verdict = decide_failover(topology, observations, self._last, self._policy, down_s)
+        before, self._verdict = self._verdict, verdict
+        if verdict.kind is Kind.HELD and (before.kind, before.why) != (verdict.kind, verdict.why):
+            self._say("failover_held", f"no failover: {verdict.why}", verdict.failed, bad=True)
+        if verdict.kind is Kind.COUNTING and before.kind is Kind.WELL:
+            self._say("primary_lost", f"no primary: {verdict.why}", verdict.failed, bad=True)
+        if verdict.kind is Kind.PROMOTE and now >= self._again_at and await self._may_act():
+            await self._fail_over(verdict)
+
+    async def _fail_over(self, verdict: Verdict) -> None:
+        self._say(
+            "failover_begun", f"{verdict.failed} is dead; {verdict.node} is to be primary: {verdict.why}", verdict.node
+        )
+        acts = {
+            Step.FENCING: self._fence,
+            Step.PROMOTING: self._promote,
+            Step.REPOINTING: self._repoint_all,
+            Step.TELLING: self._tell_of_failover,
+        }
+        step = Step.FENCING
+        while step in acts:
+            try:
+                await acts[step](verdict)
+                succeeded = True
+            except (ProbeError, CommandFailed) as error:
+                succeeded = False
+                self._say("failover_trouble", f"{step.value}: {error}", verdict.node, bad=True)
+            step = AFTER[step, succeeded]
+        if step is Step.ABANDONED:
+            self._monitor.unfence(verdict.failed)
+            self._again_at = time.monotonic() + AGAIN_S
+            self._say("failover_abandoned", f"tried again in {AGAIN_S:g} s", verdict.node, bad=True)
+        else:
+            self._say("failover_done", f"{verdict.node} is the primary", verdict.node)
+
+    async def _fence(self, verdict: Verdict) -> None:
+        self._monitor.fence(verdict.failed)
+        if self._commands.fence:
+            await self._run("fence_command", self._commands.fence, verdict.failed, verdict.node, verdict.failed)
+        self._say("fenced", "it is given nothing any more", verdict.failed)
+
+    async def _promote(self, verdict: Verdict) -> None:
+        monitor = self._monitor
+        # The fence took its time.
+        observations = monitor.observations()
+        claims = [one.name for one in observations.values() if one.up and one.role is Role.PRIMARY]
+        if claims:
+            raise ProbeError(f"there is a primary again: {', '.join(claims)}")
+        if not await self._may_act():
+            raise ProbeError("another Pointsman leads now")
+        node = next(node for node in monitor.topology.nodes if node.name == verdict.node)
+        await self._hand.promote(node, self._promote_timeout_s)
+        self._say("promoted", "it has accepted", verdict.node)
+        with anyio.move_on_after(SEEN_S):
+            while (primary := monitor.topology.primary()) is None or primary.name != verdict.node:
+                monitor.probe_now(verdict.node)
+                await anyio.sleep(LOOK_S / 10)
+
+    async def _repoint_all(self, _verdict: Verdict) -> None:
+        for node in strayed(self._monitor.topology, self._monitor.observations()):
+            await self._repoint(node.name)
+
+    async def _tell_of_failover(self, verdict: Verdict) -> None:
+        if self._commands.failover:
+            await self._run("failover_command", self._commands.failover, verdict.failed, verdict.node, verdict.failed)
+
+    # The others
+
+    async def _tend(self) -> None:
+        """See that standbys follow the primary, and that former primaries become standbys."""
+        monitor = self._monitor
+        for node in strayed(monitor.topology, monitor.observations()):
+            if self._due("repoint", node.name) and await self._may_act():
+                try:
+                    await self._repoint(node.name)
+                except ProbeError as error:
+                    self._say("repoint_failed", str(error), node.name, bad=True)
+        if self._commands.follow_primary:
+            for node in returned(monitor.topology):
+                if self._due("follow", node.name) and await self._may_act():
+                    await self.follow(node.name)
+
+    async def follow(self, name: str) -> bool:
+        """Have follow_primary_command make a standby of a node; whether it succeeded."""
+        primary = self._monitor.topology.primary()
+        if primary is None:
+            return False
+        try:
+            await self._run("follow_primary_command", self._commands.follow_primary, name, primary.name, name)
+        except CommandFailed as error:
+            self._say("follow_failed", str(error), name, bad=True)
+            return False
+        self._say("follows", f"follow_primary_command has made it follow {primary.name}", name)
+        self._monitor.probe_now(name)
+        return True
+
+    def _due(self, act: str, name: str) -> bool:
+        """Whether it may be tried (again) now."""
+        now = time.monotonic()
+        if now - self._tended.get((act, name), -AGAIN_S) < AGAIN_S:
+            return False
+        self._tended[act, name] = now
+        return True
+
+    async def _repoint(self, name: str) -> None:
+        topology = self._monitor.topology
+        primary = topology.primary()
+        standby = next(node for node in topology.nodes if node.name == name)
+        if primary is not None:
+            await self._hand.repoint(standby, primary)
+            self._say("repointed", f"it follows {primary.name}", name)
+
+    async def _run(self, key: str, command: str, node: str, new: str, old: str) -> None:
+        """One of the operator's commands. Raises CommandFailed."""
+        values = commands.placeholders(self._places[node], self._places[new], self._places[old])
+        self._say("command", f"{key} begins", node)
+        try:
+            output = await commands.run(command, values, self._commands.timeout_s)
+        except CommandFailed as error:
+            raise CommandFailed(f"{key} {error}") from None
+        self._say("command", f"{key} has ended{': ' + output if output else ''}", node)
+
+    def _say(self, what: str, text: str, node: str = "", *, bad: bool = False) -> None:
+        self._tell(Happening(time.time(), what, text, node, bad))

@@ -1,0 +1,72 @@
+"""What a failover does to nodes, as failover_user: promotes a standby, and points the others to it.
+
+Each act raises ProbeError with the reason in one line; none is repeated here.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from healthcheck.conninfo import literal, pointed_at
+from healthcheck.line import Credentials, Line, ProbeError
+from healthcheck.topology import Node
+
+GRACE_S: Final = 5.0
+"""Beyond the time that a node is given, for its answer."""
+
+
+class Hand:
+    """Acts on nodes. `credentials` are asked for with each act."""
+
+    def __init__(self, credentials: Callable[[], Credentials], timeout_s: float) -> None:
+        self._credentials: Final = credentials
+        self._timeout_s: Final = timeout_s
+
+    async def promote(self, node: Node, timeout_s: float) -> None:
+        """Make a standby the primary; it has accepted that when this returns."""
+        line = self._line(node, timeout_s + GRACE_S)
+        try:
+            row = await line.ask(f"SELECT pg_promote(true, {max(1, round(timeout_s))}) AS promoted")
+        finally:
+            line.close()
+        if not row["promoted"]:
+            raise ProbeError(f"was not promoted within {timeout_s:g} s", late=True)
+
+    async def checkpoint(self, node: Node, timeout_s: float) -> None:
+        """Have a node write a checkpoint: what follows has less to do."""
+        line = self._line(node, timeout_s)
+        try:
+            await line.ask("CHECKPOINT")
+        finally:
+            line.close()
+
+    async def repoint(self, standby: Node, primary: Node) -> None:
+        """Let a standby follow another primary: by the connection string it has, and with a slot of the same name."""
+        line = self._line(standby, self._timeout_s)
+        try:
+            row = await line.ask(
+                "SELECT current_setting('primary_conninfo') AS conninfo, current_setting('primary_slot_name') AS slot"
+            )
+            try:
+                conninfo = pointed_at(row["conninfo"], primary.host, primary.port)
+            except ValueError as error:
+                raise ProbeError(f"its primary_conninfo cannot be read: {error}") from None
+            if row["slot"]:
+                await self._make_slot(primary, row["slot"])
+            await line.ask(f"ALTER SYSTEM SET primary_conninfo = {literal(conninfo)}")
+            await line.ask("SELECT pg_reload_conf()")
+        finally:
+            line.close()
+
+    async def _make_slot(self, primary: Node, slot: str) -> None:
+        line = self._line(primary, self._timeout_s)
+        try:
+            await line.ask(
+                "SELECT pg_create_physical_replication_slot($1, true)"
+                " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)",
+                slot,
+            )
+        finally:
+            line.close()
+
+    def _line(self, node: Node, timeout_s: float) -> Line:
+        return Line(node.host, node.port, self._credentials(), timeout_s)

@@ -1,0 +1,70 @@
+"""The settings of what is done when the primary is gone, as a group of Settings (see middleware.config.connections)."""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, SecretStr
+
+from middleware.config.fields import one_of, seconds, setting, whole
+
+FailoverMode = Literal["off", "follow", "promote"]
+
+PLACEHOLDERS: Final = (
+    "Placeholders are pgpool-II's (%d %h %p %D, %m %H %r %R, %M %P %N %S, %%), and %n and %o for the names of the node "
+    "and of the new primary. No shell is run."
+)
+
+
+class Failover(BaseModel):
+    """Failover
+
+    What becomes of a primary that is gone: see [failover.md](failover.md)."""
+
+    failover: FailoverMode = one_of(
+        "follow",
+        FailoverMode,
+        'Whether a standby is promoted when the primary is dead ("promote"), or roles change by others\' hands and are '
+        'noticed ("follow"), or not even that: the primary that was seen first is the only one ("off").',
+        peers="pgpool: failover_on_backend_error",
+    )
+    failover_after: float = seconds(
+        5.0, "How long a primary must have been down, beyond all retries of its probes, before a standby is promoted."
+    )
+    max_failover_lag: int = whole(
+        1_048_576,
+        0,
+        2**62,
+        "How many bytes of WAL, of what the primary is known to have written, the promoted standby may lack; 0 for any "
+        "number.",
+        peers="patroni: maximum_lag_on_failover",
+    )
+    failover_user: str = setting(
+        "",
+        "the name of a role, or nothing",
+        "Who promotes standbys and points the others to them: a superuser, or a role that may EXECUTE pg_promote and "
+        "ALTER SYSTEM primary_conninfo; by default the role of [health_check].",
+        peers="pgpool: recovery_user",
+    )
+    failover_password: SecretStr | None = setting(None, "a string", "Its password.", peers="pgpool: recovery_password")
+    promote_timeout: float = seconds(60.0, "For a promotion to be accepted by its node.")
+    switchover_timeout: float = seconds(
+        10.0, "How long a switchover waits for open transactions to end, and for its target to have everything."
+    )
+    fence_command: str = setting(
+        "",
+        "a command",
+        f"Run before a standby is promoted, and must succeed. {PLACEHOLDERS}",
+    )
+    failover_command: str = setting("", "a command", "Run after it.", peers="pgpool: failover_command")
+    follow_primary_command: str = setting(
+        "",
+        "a command",
+        "Makes a standby of a former primary that is back: by pg_rewind, or a new copy.",
+        peers="pgpool: follow_primary_command",
+    )
+    demote_command: str = setting(
+        "",
+        "a command",
+        "In a switchover, stops the old primary, and ends when it has stopped; follow_primary_command then makes it a "
+        "standby.",
+    )
+    command_timeout: float = seconds(60.0, "For each of these commands.")
