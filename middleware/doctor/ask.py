@@ -28,7 +28,7 @@ from middleware.doctor.facts import Case, Database, DatabaseRole, Machine, NodeF
 from middleware.doctor.units import Value, seconds_of, value_of
 
 APPLICATION_NAME: Final = "pointsman-doctor"
-BY_PASSWORD: Final = ("scram-sha-256", "scram-sha-256-plus", "md5", "password")
+WITHOUT_PASSWORD: Final = ("trust", "cert")
 
 # What the role or its database has otherwise does not tell what the server has.
 _SETTINGS: Final = """
@@ -176,7 +176,7 @@ async def look(
         nodes=tuple(_with_resources(node, machine, share, memory_bytes, cores) for node in nodes),
         machine=machine,
         users=frozenset(access.secrets),
-        open_to_all=bool(settings.auth_user) or any(rule.method not in BY_PASSWORD for rule in access.rules),
+        open_to_all=bool(settings.auth_user) or any(rule.method in WITHOUT_PASSWORD for rule in access.rules),
         instances=instances,
         databases=databases,
         spindles=spindles,
@@ -257,22 +257,21 @@ async def _facts(connection: Any, name: str, pgpool: bool) -> NodeFacts:
     made_up = connection.get_server_pid() != state.pop("pid")
     collation = _COLLATION if state["version"] >= _COLLATION_SINCE else _NO_COLLATION
     offset_s, error_s = await _clock(connection)
-    replay = [row async for row in _rows(connection, _REPLAY)] if state["in_recovery"] else []
+    replay = await _rows(connection, _REPLAY) if state["in_recovery"] else []
+    databases = await _rows(connection, _DATABASES.format(collation=collation))
     return NodeFacts(
         name=name,
         **state,
         settings=await _settings(connection),
-        overridden=tuple([one async for one in _overridden(connection)]),
+        overridden=await _overridden(connection),
         replay=Replay(**replay[0]) if replay else None,
-        senders=tuple([Sender(**row) async for row in _rows(connection, _SENDERS)]),
-        slots=tuple([Slot(**row) async for row in _rows(connection, _SLOTS)]),
-        backends={row["usename"]: row["count"] async for row in _rows(connection, _BACKENDS)},
-        roles=tuple([DatabaseRole(**row) async for row in _rows(connection, _ROLES)]),
+        senders=tuple(Sender(**row) for row in await _rows(connection, _SENDERS)),
+        slots=tuple(Slot(**row) for row in await _rows(connection, _SLOTS)),
+        backends={row["usename"]: row["count"] for row in await _rows(connection, _BACKENDS)},
+        roles=tuple(DatabaseRole(**row) for row in await _rows(connection, _ROLES)),
         databases=tuple(
-            [
-                Database(**row | {"refused": frozenset(row["refused"]), "collation": tuple(row["collation"])})
-                async for row in _rows(connection, _DATABASES.format(collation=collation))
-            ]
+            Database(**row | {"refused": frozenset(row["refused"]), "collation": tuple(row["collation"])})
+            for row in databases
         ),
         pooler="pgpool-II" if pgpool else "a pooler such as PgBouncer" if made_up else "",
         clock_offset_s=offset_s,
@@ -280,21 +279,22 @@ async def _facts(connection: Any, name: str, pgpool: bool) -> NodeFacts:
     )
 
 
-async def _rows(connection: Any, query: str, *arguments: object) -> Any:
-    for row in await connection.fetch(query, *arguments):
-        yield dict(row)
+async def _rows(connection: Any, query: str, *arguments: object) -> list[dict[str, Any]]:
+    return [dict(row) for row in await connection.fetch(query, *arguments)]
 
 
 async def _settings(connection: Any) -> Mapping[str, Value]:
-    rows = await connection.fetch(_SETTINGS, list(_NAMES))
+    rows = await _rows(connection, _SETTINGS, list(_NAMES))
     return {row["name"]: value_of(row["setting"], row["unit"], row["vartype"]) for row in rows}
 
 
-async def _overridden(connection: Any) -> Any:
-    async for row in _rows(connection, _OVERRIDDEN, list(_OVERRIDABLE)):
+async def _overridden(connection: Any) -> tuple[Overridden, ...]:
+    found = []
+    for row in await _rows(connection, _OVERRIDDEN, list(_OVERRIDABLE)):
         # PostgreSQL takes 0x10 and 1e3 as well, which nobody writes.
         with contextlib.suppress(ValueError):
-            yield Overridden(row["role"], row["database"], row["name"], seconds_of(row["value"]))
+            found.append(Overridden(row["role"], row["database"], row["name"], seconds_of(row["value"])))
+    return tuple(found)
 
 
 async def _clock(connection: Any) -> tuple[float, float]:

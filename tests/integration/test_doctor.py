@@ -169,6 +169,26 @@ def test_two_names_for_one_server_and_a_stranger(cluster: Sandbox, sandbox: Sand
     assert severities(findings["health_role"]) == [("stranger", "warning")]
 
 
+@pytest.mark.parametrize(
+    ("access", "users"),
+    [
+        ({"auth_type": "trust"}, "app, postgres"),
+        ({"auth_type": "hba", "auth_file": "users"}, "listed"),
+        ({"auth_type": "hba", "auth_file": "users", "auth_user": "listed"}, "app, listed, postgres"),
+    ],
+)
+def test_who_may_come(cluster: Sandbox, tmp_path: Path, access: dict[str, Any], users: str) -> None:
+    (tmp_path / "users").write_text('"listed" "s3cret-word"\n')
+    # Whoever is refused does not make it open to all.
+    (tmp_path / "hba").write_text("host all evil all reject\nhost all all all scram-sha-256\n")
+    if access["auth_type"] == "hba":
+        access = access | {"auth_hba_file": str(tmp_path / "hba"), "auth_file": str(tmp_path / "users")}
+    settings = tmp_path / "p.toml"
+    settings.write_text(settings_for(cluster, **access).partition("[users.")[0])
+    done = doctor(settings, "--json", "--database", "app")
+    assert f"users {users}; databases app;" in json.loads(done.stdout)["assumption"]
+
+
 def test_what_cannot_be_used(tmp_path: Path) -> None:
     settings = tmp_path / "p.toml"
     settings.write_text("workers = 0\n")
