@@ -28,6 +28,8 @@ from middleware.doctor.facts import Case, Database, DatabaseRole, Machine, NodeF
 from middleware.doctor.units import Value, seconds_of, value_of
 
 APPLICATION_NAME: Final = "pointsman-doctor"
+LAG_AGAIN_S: Final = 0.1
+"""A lag is looked at twice, so far apart."""
 WITHOUT_PASSWORD: Final = ("trust", "cert")
 
 # What the role or its database has otherwise does not tell what the server has.
@@ -257,14 +259,13 @@ async def _facts(connection: Any, name: str, pgpool: bool) -> NodeFacts:
     made_up = connection.get_server_pid() != state.pop("pid")
     collation = _COLLATION if state["version"] >= _COLLATION_SINCE else _NO_COLLATION
     offset_s, error_s = await _clock(connection)
-    replay = await _rows(connection, _REPLAY) if state["in_recovery"] else []
     databases = await _rows(connection, _DATABASES.format(collation=collation))
     return NodeFacts(
         name=name,
         **state,
         settings=await _settings(connection),
         overridden=await _overridden(connection),
-        replay=Replay(**replay[0]) if replay else None,
+        replay=await _replay(connection) if state["in_recovery"] else None,
         senders=tuple(Sender(**row) for row in await _rows(connection, _SENDERS)),
         slots=tuple(Slot(**row) for row in await _rows(connection, _SLOTS)),
         backends={row["usename"]: row["count"] for row in await _rows(connection, _BACKENDS)},
@@ -281,6 +282,15 @@ async def _facts(connection: Any, name: str, pgpool: bool) -> NodeFacts:
 
 async def _rows(connection: Any, query: str, *arguments: object) -> list[dict[str, Any]]:
     return [dict(row) for row in await connection.fetch(query, *arguments)]
+
+
+async def _replay(connection: Any) -> Replay:
+    """Of a standby. One that was seen just before it replayed the first WAL after a long silence is no laggard."""
+    first = Replay(**(await _rows(connection, _REPLAY))[0])
+    if not first.lag_s:
+        return first
+    await anyio.sleep(LAG_AGAIN_S)
+    return Replay(**(await _rows(connection, _REPLAY))[0])
 
 
 async def _settings(connection: Any) -> Mapping[str, Value]:

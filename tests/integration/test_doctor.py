@@ -120,6 +120,17 @@ def test_what_becomes_of_a_standby(sandbox: Sandbox, tmp_path: Path) -> None:
     settings = tmp_path / "p.toml"
     settings.write_text(settings_for(sandbox))
     standby = sandbox.standbys[0]
+    # The age of what it has replayed last is its lag: it must have replayed something.
+    sandbox.query("CREATE TABLE one ()")
+    sandbox.wait_for_replay()
+    with sandbox.replay_paused():
+        sandbox.query("CREATE TABLE two ()")
+        settings.write_text(settings_for(sandbox, max_replica_lag=0.02, freshness_period=0.01))
+        findings = found(doctor(settings, "--json"))
+    assert severities(findings["replay"]) == [("db2", "error"), ("db2", "warning")]
+    assert "max_replica_lag 0.02 s" in findings["replay"][1]["what"]
+    settings.write_text(settings_for(sandbox))
+    assert "replay" not in found(doctor(settings, "--json"))
     # The primary gets more than the standby has: its replay pauses.
     sandbox.configure({"max_connections": "310"})
     sandbox.primary.restart()
