@@ -70,7 +70,7 @@ LEAVING_S: Final = 2.0
 class ClientConnection(Borrowing):
     """A client's connection to us: an asyncio.Protocol in all but name (a base class in Python cannot be compiled)."""
 
-    __slots__ = ("_gathering", "_leaving", "_left", "answers", "counted", "deadline", "process_id", "secret")
+    __slots__ = ("_gathering", "_leaving", "_left", "counted", "deadline", "process_id", "secret")
 
     def __init__(
         self,
@@ -89,8 +89,7 @@ class ClientConnection(Borrowing):
         self.secret = b""
         self.deadline = 0.0
         """When it is closed, if it is leaving."""
-        self.answers: Final = RouteAnswers(self)
-        self.session.answerer = self.answers
+        self.session.answerer = RouteAnswers(self)
         self._gathering: Batch | None = None
         self._left = 0
         """Bytes of a message that are passed on, or dropped, unseen."""
@@ -292,7 +291,7 @@ class ClientConnection(Borrowing):
                 and not server.session.expected
                 and not server.session.mid_message()
             ):
-                self.transport.write(notice(f"statement routed to {self.answers.last_route()}"))
+                self.transport.write(notice(f"statement routed to {RouteAnswers(self).last_route()}"))
         behind = b""
         calls = self.routing.leaves_state(batch)
         if batch.special or batch.sql_names or calls:
@@ -553,6 +552,8 @@ class ClientConnection(Borrowing):
             self._pool = None
         self._wait.end()
         self._held = self._gathering = None
+        # It knows us: without this only the garbage collector would free us, and for long it does not look.
+        self.session.answerer = None
         self.forget()
         if self._slow:
             self.transport.abort()

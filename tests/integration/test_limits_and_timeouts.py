@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,6 +203,45 @@ def test_limits_of_servers_hold_over_all_workers_and_idle_ones_are_moved(
             for client in clients:
                 client.pgconn.consume_input()
         assert seen <= 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("limit", [1, 4])
+def test_a_pool_that_is_always_busy_leaves_some_of_a_limit_to_another(
+    cluster: Sandbox, tmp_path: Path, workers: int, limit: int
+) -> None:
+    cluster.query("CREATE DATABASE other OWNER app")
+    try:
+        with running(
+            cluster, tmp_path, workers=workers, max_user_connections=limit, query_wait_timeout=20, query_wait_notify=0
+        ) as it:
+            stop, failures = threading.Event(), list[BaseException]()
+
+            def be_busy() -> None:
+                try:
+                    with it.connect() as client:
+                        while not stop.is_set():
+                            client.execute("SELECT pg_sleep(0.02)")
+                except BaseException as error:
+                    failures.append(error)
+
+            crowd = [threading.Thread(target=be_busy) for _ in range(3 * limit)]
+            for one in crowd:
+                one.start()
+            try:
+                eventually(lambda: it.servers() == limit)
+                with it.connect(dbname="other") as client:
+                    for _ in range(3):
+                        assert client.execute("SELECT current_database()").fetchone() == ("other",)
+                        assert int(cluster.query(SERVERS)[0][0]) <= limit
+            finally:
+                stop.set()
+                for one in crowd:
+                    one.join()
+            assert failures == []
+    finally:
+        eventually(lambda: cluster.query("SELECT count(*) FROM pg_stat_activity WHERE datname = 'other'") == [["0"]])
+        cluster.query("DROP DATABASE other")
 
 
 def test_min_pool_size_is_kept_and_server_idle_timeout_closes_the_rest(cluster: Sandbox, tmp_path: Path) -> None:
