@@ -199,6 +199,8 @@ class ClientConnection(Borrowing):
             server.lent_at = self.relay.clock.now
         routing.sends_query(facts, decision, server.pool, self._on_primary)
         server.sent_at = self.relay.clock.now
+        if not server.session.expected:
+            server.asked_at = server.sent_at
         if decision.writes:
             self.wrote = True
         session.statements.unnamed = None
@@ -273,9 +275,11 @@ class ClientConnection(Borrowing):
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
         server.sent_at = self.relay.clock.now
-        if not server.session.expected and server.session.status == IDLE:
-            # It may have been at rest with its server for long.
-            server.lent_at = server.sent_at
+        if not server.session.expected:
+            server.asked_at = server.sent_at
+            if server.session.status == IDLE:
+                # It may have been at rest with its server for long.
+                server.lent_at = server.sent_at
         fresh = not self.routing.saw
         begin = self._begin_again
         if begin:
@@ -349,7 +353,7 @@ class ClientConnection(Borrowing):
 
     def _answered(self, server: ServerConnection) -> None:
         """Something is answered, and it is not at rest."""
-        server.answered_at = self.relay.clock.now
+        server.answered_at = server.asked_at = self.relay.clock.now
         if server.session.expected:
             return
         if self._held is not None:
@@ -401,7 +405,7 @@ class ClientConnection(Borrowing):
         session = server.session
         awaited = bool(session.expected) or session.copy_in
         open_ = session.status != IDLE
-        over = passed(limits, now, server.lent_at, server.sent_at, server.answered_at, awaited, open_)
+        over = passed(limits, now, server.lent_at, server.asked_at, server.sent_at, server.answered_at, awaited, open_)
         if over == QUERY_TOO_LONG:
             self._query_too_long(server, now)
         elif over == TRANSACTION_TOO_LONG:
@@ -416,7 +420,7 @@ class ClientConnection(Borrowing):
 
     def _query_too_long(self, server: ServerConnection, now: float) -> None:
         """Cancel it; and if that does not help, end it."""
-        if server.canceled_at < server.sent_at:
+        if server.canceled_at < server.asked_at:
             server.canceled_at = now
             if not server.session.mid_message():
                 self.transport.write(notice("canceling statement due to query_timeout"))

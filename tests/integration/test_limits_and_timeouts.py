@@ -16,9 +16,11 @@ from psycopg import errors
 
 from middleware.sandbox import Sandbox
 from middleware.wire.backend import ErrorResponse, decode_backend
+from middleware.wire.fields import Message
 from middleware.wire.framing import Framer
-from middleware.wire.frontend import StartupMessage
+from middleware.wire.frontend import Query, StartupMessage
 from tests.conftest import Endpoint, pointsman
+from tests.differential.raw_client import Address, RawClient
 from tests.waiting import eventually
 
 SERVERS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'"
@@ -70,6 +72,26 @@ def test_query_timeout(cluster: Sandbox, tmp_path: Path) -> None:
         assert client.execute("SELECT 1").fetchone() == (1,)
         assert "pg_sleep" in it.log()
         assert "30" not in it.log().split("query_timeout")[1].splitlines()[0]
+
+
+def test_query_timeout_is_that_of_the_statement_that_runs(cluster: Sandbox, tmp_path: Path) -> None:
+    """However much is sent behind it; and what waits behind others has not run yet."""
+    with running(cluster, tmp_path, query_timeout=1, default_pool_size=1) as it, it.connect() as client:
+        with client.pipeline() as pipeline:
+            for _ in range(4):
+                client.execute("SELECT pg_sleep(0.4)")
+                pipeline.sync()
+        endpoint = it.endpoint
+        address = Address(endpoint.host, endpoint.port, endpoint.user, endpoint.password, endpoint.database)
+        with RawClient(address) as raw:
+            raw.log_in()
+            raw.send(Query(b"SELECT pg_sleep(30)").encode())
+            began = time.monotonic()
+            came: list[Message] = []
+            while not any(isinstance(one, ErrorResponse) for one in came):
+                assert time.monotonic() - began < 10
+                raw.send(Query(b"SELECT 1").encode())
+                came += raw.read(1, deadline_s=0.1)[0]
 
 
 def test_transaction_timeout(cluster: Sandbox, tmp_path: Path) -> None:
