@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 COMPILED := build/compiled
 
-.PHONY: help demo tour test lint unit format compiled test-compiled bench soak consistency oracle state-fuzz clean
+.PHONY: help demo tour test lint unit format compiled test-compiled bench soak load consistency oracle state-fuzz clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -53,6 +53,10 @@ bench: $(READY) ## CPU per transaction against PostgreSQL, PgBouncer and pgpool-
 
 soak: $(READY) ## 10^5 transactions per mode over few servers, 1 GB results and COPY: the long loads
 	$(BIN)/python -m tests.soak $(ARGS)
+
+load: $(READY) ## Connections: 2,000 who come and go, 10,000 idle, 500 that connect for one query (ARGS="--help")
+	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory compiled; fi
+	$(BIN)/python -m tests.load $$(test -e $(COMPILED)/.ready && echo --compiled $(COMPILED)) $(ARGS)
 
 consistency: $(READY) ## Read-your-writes while standbys' replay is paused at random (ARGS="--level global")
 	$(BIN)/python -m tests.consistency $(ARGS)

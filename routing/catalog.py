@@ -7,7 +7,7 @@ snapshot does not hold is unknown, and unknown means primary.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -52,6 +52,25 @@ class Catalog(msgspec.Struct, frozen=True):
     """Functions that may leave something on the session that calls them."""
     hazard: str = ""
     """What makes every statement unfit for a standby, such as an implicit cast over a volatile function."""
+
+
+Known = dict[Any, Any]
+"""Names and things that other catalogs have as well, each as the one object to use for it."""
+KNOWN_MAX: Final = 100_000
+
+
+def shared(catalog: Catalog, known: Known) -> Catalog:
+    """The same, made of the objects in `known` as far as it has them: nearly all of every catalog is pg_catalog."""
+    if len(known) > KNOWN_MAX:
+        known.clear()
+    return msgspec.structs.replace(
+        catalog,
+        **{
+            field: {known.setdefault(name, name): known.setdefault(things, things) for name, things in part.items()}
+            for field in ("functions", "relations", "operators", "types")
+            for part in (getattr(catalog, field),)
+        },
+    )
 
 
 PATH_SETTING: Final = "search_path"

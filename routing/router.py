@@ -4,6 +4,7 @@ The control plane publishes a Catalog per database; a worker keeps one Router pe
 for each statement it has not asked for yet under that catalog.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -52,6 +53,9 @@ ASKS: Final = Decision(PRIMARY, "it asks about routing", writes=False)
 
 SERIALIZABLE: Final = "serializable"
 """The isolation level that hot standby lacks."""
+
+FORGOTTEN: Final = "the catalog of its database has been forgotten, too many being in use, and is asked for again"
+"""The hazard of the empty catalog that takes the place of one that was forgotten."""
 
 CHANGING: Final = "the catalog of its database has just changed and is being read again"
 """The hazard of the empty catalog that stands in meanwhile."""
@@ -105,12 +109,20 @@ def begins_read_only(transaction: TransactionFacts) -> bool:
 class Router:
     """decide() for one database, role and search_path, remembered per statement until the catalog changes."""
 
-    def __init__(self, user: str = "", path: SearchPath | None = ANYWHERE) -> None:
-        """`path` is the client's own search_path; None for what its role, the database or the server has."""
+    def __init__(
+        self,
+        user: str = "",
+        path: SearchPath | None = ANYWHERE,
+        missing: Callable[[], None] | None = None,
+    ) -> None:
+        """`path` is the client's own search_path; None for what its role, the database or the server has.
+
+        `missing` is called when there is something to decide, and no catalog to decide by."""
         self.catalog: Catalog | None = None
         self.changed_at = 0.0
         """A standby that was up to date at this time, or later, has the catalog that decisions are made by."""
         self._user: Final = user
+        self._missing: Final = missing
         self._own_path: Final = path
         self._path = path
         self._decisions: dict[StatementFacts, Decision] = {}
@@ -145,6 +157,10 @@ class Router:
     def standbys_fit(self) -> bool:
         """Whether a standby may run anything that these decisions are about."""
         return self.catalog is not None and not self.catalog.hazard and self.isolation != SERIALIZABLE
+
+    def lacks_catalog(self) -> bool:
+        """There is none, or none any more."""
+        return self.catalog is None or self.catalog.hazard == FORGOTTEN
 
     def suspend(self, now: float) -> None:
         """A change of the catalog was seen: go by no snapshot that was begun before now."""
@@ -182,6 +198,8 @@ class Router:
         """The decision for `facts` under the present catalog."""
         decision = self._decisions.get(facts)
         if decision is None:
+            if self._missing is not None and self.lacks_catalog():
+                self._missing()
             decision = decide(facts, self.catalog, self.path)
             if decision.target is STANDBY and self.isolation == SERIALIZABLE:
                 decision = TOO_STRICT

@@ -66,6 +66,9 @@ def endpoint(cluster: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iter
 class pointsman:  # noqa: N801 - reads as the command it runs
     """`pointsman serve` in front of a cluster, with settings of its own. A context manager that yields an Endpoint."""
 
+    build: Path | None = None
+    """A directory with what `make compiled` has made, to run that."""
+
     def __init__(self, cluster: Sandbox, directory: Path, **settings: Any) -> None:
         self._cluster = cluster
         self._directory = directory
@@ -77,8 +80,14 @@ class pointsman:  # noqa: N801 - reads as the command it runs
         config = self._directory / "pointsman.toml"
         config.write_text(settings_for(cluster, **self._settings))
         log = (self._directory / "log").open("wb")
+        # Python looks for modules where it is started, and then where PYTHONPATH says.
+        environment = None if self.build is None else {**os.environ, "PYTHONPATH": str(self.build)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "middleware", "serve", "-c", str(config)], stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "middleware", "serve", "-c", str(config)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=self.build,
+            env=environment,
         )
         log.close()
         try:

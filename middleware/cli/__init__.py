@@ -7,6 +7,7 @@ import typer
 
 from middleware.cli.check_config import check_config
 from middleware.cli.demo import demo
+from middleware.cli.doctor import doctor
 from middleware.cli.explain import explain_statement
 from middleware.cli.import_settings import import_settings
 from middleware.cli.serve import serve
@@ -42,6 +43,7 @@ app.command("check-config")(check_config)
 app.command("settings")(show_settings)
 app.command("import")(import_settings)
 app.command("explain")(explain_statement)
+app.command("doctor")(doctor)
 app.command("demo")(demo)
 
 

@@ -281,7 +281,8 @@ class ClientTimeouts(BaseModel):
     )
     query_timeout: float = seconds(
         0.0,
-        "A statement that runs for longer is canceled: ERROR 57014. 0 for never.",
+        "A statement that runs for longer is canceled: ERROR 57014. What stands between two Syncs counts as one. 0 for "
+        "never.",
         zero=True,
         peers="pgbouncer: query_timeout",
     )

@@ -44,15 +44,17 @@ class Dialer:
         """Open connections like this from now on."""
         self.sslmode, self.direct, self.context = sslmode, direct, context
 
-    async def open(self, host: str, port: int, made: Made, *, encrypted: bool | None = None) -> None:
-        """Connect. `encrypted` says so where sslmode "allow" leaves it open. Raises OSError, ConnectionLost."""
+    async def open(self, host: str, port: int, made: Made, *, encrypted: bool | None = None, address: str = "") -> None:
+        """Connect. `encrypted` says so where sslmode "allow" leaves it open; `address` is the one of its addresses to
+        connect to, where that matters. Raises OSError, ConnectionLost."""
         if host.startswith("/"):
             await self._loop.create_unix_connection(made, f"{host}/.s.PGSQL.{port}")
             return
         failure: OSError | ConnectionLost | None = None
-        for family, address in await self._addresses(host):
+        one = _literal(address)
+        for family, found in [one] if one else await self._addresses(host):
             try:
-                await self._open_at(family, address, port, host, made, encrypted)
+                await self._open_at(family, found, port, host, made, encrypted)
             except OSError as error:
                 failure = failure or error
             else:

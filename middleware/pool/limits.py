@@ -2,7 +2,8 @@
 
 All are over all workers (see ledger.py). A pool that may not open one for a client that waits *starves*: idle servers
 that stand in its way are closed, here and by the other workers, who are told; one that has none idle gives up the next
-that comes back, if it has more than its share. When a server has gone, those who starve are the first to try again.
+that comes back, if it has more than its share. So does, here, the pool under the same limit that has the most. When a
+server has gone, those who starve are the first to try again, and those with the fewest servers the first of them.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,9 @@ FreedReport = Callable[[], None]
 
 ASK_AGAIN_S: Final = 0.05
 """How often one pool asks the other workers for servers."""
+PATIENCE_S: Final = 0.25
+"""A pool without a server that has waited for so long gets another's last one: where a limit is less than the number of
+pools, they take turns, and turns cost logins."""
 
 
 class ServerLimits:
@@ -82,7 +86,7 @@ class ServerLimits:
         key = limits[in_the_way][0]
         asked = self._starving.setdefault(pool, 0.0)
         # Not of its own: if it had one idle it would need none.
-        if in_the_way > 0 and self._close_an_idle_one(key):
+        if in_the_way > 0 and (self._close_an_idle_one(key) or self._share_out(pool, key, now)):
             return False
         if self._workers > 1 and now - asked >= ASK_AGAIN_S:
             self._starving[pool] = now
@@ -95,8 +99,8 @@ class ServerLimits:
         self.try_again(now)
 
     def try_again(self, now: float) -> None:
-        """There may be room: those who have starved longest first."""
-        for pool in list(self._starving):
+        """There may be room: those with the fewest servers first, and of them those who have starved longest."""
+        for pool in sorted(self._starving, key=_size):
             if not pool.plan.openings(now):
                 del self._starving[pool]
             else:
@@ -106,15 +110,43 @@ class ServerLimits:
         """Another worker wants a server, and the limit of this key is reached."""
         if self._close_an_idle_one(key):
             return
-        for pool in self._by_key.get(key, []):
-            limit = next(limit for own, limit in pool.limits if own == key)
-            if pool.plan.lent and self._ledger.mine(key) - pool.plan.owed > limit // self._workers:
-                pool.plan.owed += 1
-                return
+        pool = self._richest(key)
+        if pool is None:
+            return
+        limit = next(limit for own, limit in pool.limits if own == key)
+        if self._ledger.mine(key) - self._owed(key) > limit // self._workers:
+            pool.plan.owed += 1
 
     def yielded(self) -> None:
         """A server that another worker wants is gone."""
         self._freed()
+
+    def _share_out(self, pool: "Pool", key: bytes, now: float) -> bool:
+        """Have the pool with the most servers under a limit give one up for `pool`; whether one will be given up."""
+        richest = self._richest(key)
+        waiting = pool.plan.waiting
+        if richest is None or richest is pool or not waiting:
+            return False
+        if self._owed(key):
+            return True
+        servers = pool.plan.size()
+        may_last = not servers and now - waiting[0].since >= PATIENCE_S
+        if richest.plan.size() > servers + 1 or may_last:
+            richest.plan.owed += 1
+            return True
+        return False
+
+    def _richest(self, key: bytes) -> "Pool | None":
+        """Of the pools that a limit is over, the one with the most servers that is bound to get one back."""
+        found: Pool | None = None
+        for pool in self._by_key.get(key, []):
+            if len(pool.plan.lent) > pool.plan.owed and (found is None or pool.plan.size() > found.plan.size()):
+                found = pool
+        return found
+
+    def _owed(self, key: bytes) -> int:
+        """How many servers are to be given up under a limit."""
+        return sum([pool.plan.owed for pool in self._by_key.get(key, [])])
 
     def _close_an_idle_one(self, key: bytes) -> bool:
         """Close the server that has been idle for longest, of the pools that a limit is over."""
@@ -127,3 +159,7 @@ class ServerLimits:
             return False
         oldest.close_oldest()
         return True
+
+
+def _size(pool: "Pool") -> int:
+    return pool.plan.size()

@@ -131,6 +131,8 @@ class Pool:
         self._on_the_way: Final[set[ServerConnection]] = set()
         """Servers that are connected, and neither idle nor lent."""
         self._closing: Final[set[ServerConnection]] = set()
+        self._lending = False
+        """Those who wait are being lent servers."""
         self._last_error: PointsmanError = ConnectionLost(f'could not connect to node "{self.node}"')
 
     def lease(self, client: Borrower, parameters: StartupParameters) -> ServerConnection | None:
@@ -366,16 +368,32 @@ class Pool:
 
     def _offer(self, server: ServerConnection) -> None:
         """Lend it to who has waited longest, or let it be idle."""
-        client = self.plan.next_client()
-        if client is None:
+        plan = self.plan
+        if not plan.waiting or self._lending:
             server.state = IDLE
             idle_since = server.idle_since or self.clock.now
             server.idle_since = 0.0
-            self.plan.idle.append((server, idle_since))
-        else:
-            self.plan.lent.add(server)
-            server.idle_since = 0.0
-            client.lent(server)
+            plan.idle.append((server, idle_since))
+            return
+        # Who is lent a server may give it back at once, and so may the next: in a loop, not each within the other.
+        self._lending = True
+        try:
+            self._lend_to_first(server)
+            while plan.waiting and plan.idle:
+                server, idle_since = plan.idle.pop()
+                if self.clock.now - idle_since < self._check_delay_s:
+                    self._lend_to_first(server)
+                else:
+                    self._check(server, b"")
+        finally:
+            self._lending = False
+
+    def _lend_to_first(self, server: ServerConnection) -> None:
+        client = self.plan.next_client()
+        assert client is not None
+        self.plan.lent.add(server)
+        server.idle_since = 0.0
+        client.lent(server)
 
     def _hold_back(self, server: ServerConnection) -> None:
         """A CancelRequest under way might hit the next client's statement: wait for it."""

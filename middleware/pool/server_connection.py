@@ -99,6 +99,7 @@ class ServerConnection:
         "_reading_paused",
         "address",
         "answered_at",
+        "asked_at",
         "canceled_at",
         "cancels",
         "client",
@@ -130,6 +131,8 @@ class ServerConnection:
         """Since when it would be idle, but for a check that only keeps it alive; 0 where it is not that."""
         self.lent_at = 0.0
         """Since when its client has it; where that is at rest with it, when it last began something."""
+        self.asked_at = 0.0
+        """When the statement that runs was sent, or the one before it was answered."""
         self.sent_at = 0.0
         """When that client last sent something to it."""
         self.answered_at = 0.0

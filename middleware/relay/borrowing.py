@@ -103,7 +103,7 @@ class Borrowing(Intake):
         """What begins a transaction again that has left its node."""
         self._aim: Target | None = None
         """Where that is to go."""
-        self._wait: Final = FreshnessWait(relay, policy, self)
+        self._wait: Final = FreshnessWait(relay, policy)
         self._on_primary = False
         """Its server was lent as the primary's."""
         self._pool: Pool | None = None
@@ -192,7 +192,7 @@ class Borrowing(Intake):
 
     def _wait_for_freshness(self, batch: Batch, data: bytes, route: Route) -> bool:
         """Hold a read until a standby is fresh enough for it, or its time is over. False: blocked."""
-        self._wait.start()
+        self._wait.start(self)
         if self._wait.only_standbys and (self._wait.over() or not route.standbys):
             self._fail_batch(batch, NONE_SERVED if route.standbys else NO_READER)
             return True

@@ -40,6 +40,8 @@ class Target(NamedTuple):
     node: str
     host: str
     port: int
+    address: str
+    """Of the backend's machine, where the name may stand for several; "" for a unix socket."""
     encrypted: bool
     process_id: int
     secret: bytes
@@ -51,7 +53,7 @@ def send_cancel(relay: Relay, server: ServerConnection) -> None:
     Until the node has taken the request, the server is lent to nobody else: it must hit no other client's statement.
     """
     pool = server.pool
-    target = Target(pool.node, pool.host, pool.port, server.encrypted(), *server.cancel_key)
+    target = Target(pool.node, pool.host, pool.port, server.address, server.encrypted(), *server.cancel_key)
     if cancel_at(relay, target, lambda: pool.cancel_arrived(server)):
         server.cancels += 1
 
@@ -73,7 +75,9 @@ async def _send(relay: Relay, target: Target, arrived: Callable[[], None]) -> No
     request = _Request(CANCEL_REQUEST.to_bytes(4, "big") + target.process_id.to_bytes(4, "big") + target.secret)
     try:
         async with asyncio.timeout(relay.settings.cancel_wait_timeout_s):
-            await relay.dialer.open(target.host, target.port, lambda: request, encrypted=target.encrypted)
+            await relay.dialer.open(
+                target.host, target.port, lambda: request, encrypted=target.encrypted, address=target.address
+            )
             await request.done
     except (OSError, ConnectionLost) as error:
         relay.control.node_trouble(target.node, f"could not send a cancel request: {error}")

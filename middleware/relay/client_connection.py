@@ -70,7 +70,7 @@ LEAVING_S: Final = 2.0
 class ClientConnection(Borrowing):
     """A client's connection to us: an asyncio.Protocol in all but name (a base class in Python cannot be compiled)."""
 
-    __slots__ = ("_gathering", "_leaving", "_left", "answers", "counted", "deadline", "process_id", "secret")
+    __slots__ = ("_gathering", "_leaving", "_left", "counted", "deadline", "process_id", "secret")
 
     def __init__(
         self,
@@ -89,8 +89,7 @@ class ClientConnection(Borrowing):
         self.secret = b""
         self.deadline = 0.0
         """When it is closed, if it is leaving."""
-        self.answers: Final = RouteAnswers(self)
-        self.session.answerer = self.answers
+        self.session.answerer = RouteAnswers(self)
         self._gathering: Batch | None = None
         self._left = 0
         """Bytes of a message that are passed on, or dropped, unseen."""
@@ -200,6 +199,8 @@ class ClientConnection(Borrowing):
             server.lent_at = self.relay.clock.now
         routing.sends_query(facts, decision, server.pool, self._on_primary)
         server.sent_at = self.relay.clock.now
+        if not server.session.expected:
+            server.asked_at = server.sent_at
         if decision.writes:
             self.wrote = True
         session.statements.unnamed = None
@@ -274,9 +275,11 @@ class ClientConnection(Borrowing):
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
         server.sent_at = self.relay.clock.now
-        if not server.session.expected and server.session.status == IDLE:
-            # It may have been at rest with its server for long.
-            server.lent_at = server.sent_at
+        if not server.session.expected:
+            server.asked_at = server.sent_at
+            if server.session.status == IDLE:
+                # It may have been at rest with its server for long.
+                server.lent_at = server.sent_at
         fresh = not self.routing.saw
         begin = self._begin_again
         if begin:
@@ -292,7 +295,7 @@ class ClientConnection(Borrowing):
                 and not server.session.expected
                 and not server.session.mid_message()
             ):
-                self.transport.write(notice(f"statement routed to {self.answers.last_route()}"))
+                self.transport.write(notice(f"statement routed to {RouteAnswers(self).last_route()}"))
         behind = b""
         calls = self.routing.leaves_state(batch)
         if batch.special or batch.sql_names or calls:
@@ -350,7 +353,7 @@ class ClientConnection(Borrowing):
 
     def _answered(self, server: ServerConnection) -> None:
         """Something is answered, and it is not at rest."""
-        server.answered_at = self.relay.clock.now
+        server.answered_at = server.asked_at = self.relay.clock.now
         if server.session.expected:
             return
         if self._held is not None:
@@ -402,7 +405,7 @@ class ClientConnection(Borrowing):
         session = server.session
         awaited = bool(session.expected) or session.copy_in
         open_ = session.status != IDLE
-        over = passed(limits, now, server.lent_at, server.sent_at, server.answered_at, awaited, open_)
+        over = passed(limits, now, server.lent_at, server.asked_at, server.sent_at, server.answered_at, awaited, open_)
         if over == QUERY_TOO_LONG:
             self._query_too_long(server, now)
         elif over == TRANSACTION_TOO_LONG:
@@ -417,7 +420,7 @@ class ClientConnection(Borrowing):
 
     def _query_too_long(self, server: ServerConnection, now: float) -> None:
         """Cancel it; and if that does not help, end it."""
-        if server.canceled_at < server.sent_at:
+        if server.canceled_at < server.asked_at:
             server.canceled_at = now
             if not server.session.mid_message():
                 self.transport.write(notice("canceling statement due to query_timeout"))
@@ -553,6 +556,8 @@ class ClientConnection(Borrowing):
             self._pool = None
         self._wait.end()
         self._held = self._gathering = None
+        # It knows us: without this only the garbage collector would free us, and for long it does not look.
+        self.session.answerer = None
         self.forget()
         if self._slow:
             self.transport.abort()

@@ -24,9 +24,10 @@ class FreshnessWait(Reader):
 
     __slots__ = ("_client", "_relay", "_seconds", "_timer", "_until", "only_standbys")
 
-    def __init__(self, relay: Relay, policy: RoutePolicy, client: Retrier) -> None:
+    def __init__(self, relay: Relay, policy: RoutePolicy) -> None:
         self._relay: Final = relay
-        self._client: Final = client
+        self._client: Retrier | None = None
+        """Known while a read is held, and no longer: a client that is gone is to be freed at once."""
         self._until = 0.0
         """When it has waited long enough; 0 while nothing waits."""
         self._timer: asyncio.TimerHandle | None = None
@@ -57,22 +58,24 @@ class FreshnessWait(Reader):
         """Try again with the next sample, or when the time is over."""
         self._relay.waiting_for_freshness.append(self)
 
-    def start(self) -> None:
-        """Count the time from now, unless it is being counted."""
+    def start(self, client: Retrier) -> None:
+        """Count the time of a client's read from now, unless it is being counted."""
         if not self.running():
+            self._client = client
             self._until = self._relay.loop.time() + self._seconds
             self._timer = self._relay.loop.call_later(self._seconds, self._time_is_over)
 
     def end(self) -> None:
         """Its read waits no more."""
         self._until = 0.0
+        self._client = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def freshness_arrived(self) -> None:
         """There is a new sample."""
-        if self.running():
+        if self._client is not None:
             self._client.retry_read()
 
     def _time_is_over(self) -> None:

@@ -34,11 +34,15 @@ from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2
 from middleware.session.parameters import Interned, StartupParameters
 from middleware.session.prepared import StatementRegistry
 from parser.shapes import table_for
-from routing.catalog import ANYWHERE, Catalog, SearchPath
+from routing.catalog import ANYWHERE, Catalog, Known, SearchPath, shared
 from routing.router import Router
 
 IDLE_LOOK_S: Final = 1.0
 """How often all clients are looked at for idle ones."""
+ASK_AGAIN_S: Final = 1.0
+"""Between two questions for catalogs that are missing."""
+ASKS: Final = 10
+"""As often, unless something is to be decided again: the database may not exist."""
 WELCOMES_MAX: Final = 1000
 PATHS_MAX: Final = 1000
 """Roles and search paths of one database; beyond them, names are looked up in all schemas."""
@@ -162,6 +166,10 @@ class Relay:
         """Clients whose reads are held until a standby is fresh enough."""
         self._suspected: Final[set[str]] = set()
         """Databases whose catalogs may have changed since the last tick."""
+        self._missing: Final[dict[str, int]] = {}
+        """Databases with something to decide and no catalog to decide by: how often it is asked for."""
+        self._missing_told_at = 0.0
+        self._known_names: Final[Known] = {}
         self._freshness_wanted = False
         """The control plane was asked for a sample that has not come yet."""
         self.commits: Final = commits
@@ -230,6 +238,9 @@ class Relay:
             client.topology_changed(topology)
 
     def set_catalog(self, catalog: Catalog, read_at: float, changed_at: float) -> None:
+        catalog = shared(catalog, self._known_names)
+        if not catalog.hazard:
+            self._missing.pop(catalog.database, None)
         for router in self._routers.get(catalog.database, {}).values():
             router.set_catalog(catalog, read_at, changed_at)
 
@@ -275,21 +286,28 @@ class Relay:
 
     def router(self, database: str, user: str, path: SearchPath | None) -> Router:
         """The router for a database, role and search_path; asks for the catalog of a database that is new."""
-        routers = self._routers.get(database)
+        routers = self._routers.pop(database, None)
         if routers is None:
             if len(self._routers) >= DATABASES_MAX:
                 oldest = next(iter(self._routers))
                 for router in self._routers.pop(oldest).values():
                     router.retire()
-            routers = self._routers[database] = {}
+            routers = {}
+        # The one that was asked for longest ago comes first.
+        self._routers[database] = routers
         found = routers.get((user, path))
         if found is None and len(routers) >= PATHS_MAX:
             user, path = "", ANYWHERE
             found = routers.get((user, path))
         if found is None:
-            found = routers[user, path] = Router(user, path)
+            found = routers[user, path] = Router(user, path, lambda: self._miss(database))
             self.control.catalog_wanted(database, 0.0)
+        elif found.lacks_catalog():
+            self._miss(database)
         return found
+
+    def _miss(self, database: str) -> None:
+        self._missing[database] = ASKS
 
     def route(self, database: bytes, user: bytes, policy: RoutePolicy) -> Route:
         """The pools for a database, user and policy under the present topology."""
@@ -376,6 +394,14 @@ class Relay:
             pool.tick(now)
         for pool in self._retired:
             pool.tick(now)
+        if self._missing and now - self._missing_told_at >= ASK_AGAIN_S:
+            self._missing_told_at = now
+            for database, asks in list(self._missing.items()):
+                self.control.catalog_wanted(database, 0.0)
+                if asks > 1:
+                    self._missing[database] = asks - 1
+                else:
+                    del self._missing[database]
         for database in self._suspected:
             self.control.catalog_suspected(database)
         self._suspected.clear()

@@ -325,13 +325,12 @@ class ReplicationClient(asyncio.Protocol):
         """A CancelRequest with its key has come."""
         server = self._server
         if server is not None and self.state == PASSING:
-            encrypted = server.transport.get_extra_info("ssl_object") is not None
-            node, login = self.node, server.login
-            cancel_at(
-                self.relay,
-                Target(node.name, node.host, node.port, encrypted, login.process_id, login.secret),
-                lambda: None,
-            )
+            transport, node, login = server.transport, self.node, server.login
+            peer = transport.get_extra_info("peername")
+            address = str(peer[0]) if isinstance(peer, tuple) else ""
+            encrypted = transport.get_extra_info("ssl_object") is not None
+            backend = Target(node.name, node.host, node.port, address, encrypted, login.process_id, login.secret)
+            cancel_at(self.relay, backend, lambda: None)
 
     def idle_too_long(self, now: float) -> None:
         """A stream may be silent for as long as nothing is written."""

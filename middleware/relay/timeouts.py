@@ -28,17 +28,25 @@ class TimedOut(PointsmanError):
 
 
 def passed(
-    limits: ClientPolicy, now: float, since: float, sent_at: float, answered_at: float, awaited: bool, open_: bool
+    limits: ClientPolicy,
+    now: float,
+    since: float,
+    asked_at: float,
+    sent_at: float,
+    answered_at: float,
+    awaited: bool,
+    open_: bool,
 ) -> int:
     """The timeout that a client with a server has passed.
 
-    since: when its transaction began, or its statement outside one. sent_at, answered_at: when it last sent something,
+    since: when its transaction began, or its statement outside one. asked_at: when the statement that runs was sent, or
+    the one before it was answered. sent_at, answered_at: when it last sent something,
     and last had all its answers. awaited: it waits for an answer. open_: in a transaction.
     """
     if (open_ or awaited) and limits.transaction_s and now - since >= limits.transaction_s:
         return TRANSACTION_TOO_LONG
     if awaited:
-        return QUERY_TOO_LONG if limits.query_s and now - sent_at >= limits.query_s else NOTHING
+        return QUERY_TOO_LONG if limits.query_s and now - asked_at >= limits.query_s else NOTHING
     idle_s = now - max(sent_at, answered_at)
     if open_:
         over = limits.idle_transaction_s and idle_s >= limits.idle_transaction_s

@@ -17,6 +17,7 @@ import anyio.to_thread
 import asyncpg
 import msgspec
 import structlog
+from cachetools import TTLCache
 
 from healthcheck.line import APPLICATION_NAME, Credentials, reason
 from healthcheck.topology import Node, Topology
@@ -24,12 +25,16 @@ from middleware.control import SetCatalog
 from middleware.supervisor.catalog_reader import read_rows
 from parser.shapes import FactsTable
 from routing.assemble import assemble
-from routing.catalog import Catalog
-from routing.router import CHANGING
+from routing.catalog import Catalog, Known, shared
+from routing.router import CHANGING, FORGOTTEN
 from routing.rows import NOTHING_SAID, Overrides
 
-DATABASES_MAX: Final = 100
-"""Beyond it the database asked for longest ago is forgotten: workers are told that nothing is known of it."""
+DATABASES_MAX: Final = 1000
+"""Beyond it the database asked for longest ago is forgotten: workers are told so, and ask again when it is used."""
+KEPT_S: Final = 60.0
+"""One that was asked for more recently is not forgotten: who comes beyond the bound is served by the primary alone."""
+ABSENT_S: Final = 5.0
+"""A database that does not exist is not looked for again so soon."""
 LOADS_AT_ONCE_MAX: Final = 4
 DEBOUNCE_S: Final = 0.2
 """DDL comes in bursts: wait this long for more of it before reading the catalog."""
@@ -45,6 +50,8 @@ log = structlog.get_logger()
 class _Entry(msgspec.Struct):
     due: float
     """When to load next; infinite while it is being loaded."""
+    asked_at: float
+    """When a worker last asked for it."""
     snapshot: SetCatalog | None = None
     failures: int = 0
     stale: bool = False
@@ -73,6 +80,9 @@ class Catalogs:
         """By when they were last asked for, the longest ago first."""
         self._changed = anyio.Event()
         self._version = 0
+        self._known: Known = {}
+        self._absent: TTLCache[str, None] = TTLCache(DATABASES_MAX, ABSENT_S, time.monotonic)
+        self._told_full_at = -math.inf
         self._texts = FactsTable()
         self._overrides = overrides
 
@@ -82,11 +92,12 @@ class Catalogs:
 
     def wanted(self, database: str, *, stale: bool) -> SetCatalog | None:
         """A worker asks for a catalog, or saw DDL: the catalog known now, if any; a new one will be published."""
+        now = time.monotonic()
         entry = self._entries.pop(database, None)
         if entry is None:
-            entry = _Entry(due=time.monotonic())
-            if len(self._entries) >= DATABASES_MAX:
-                self._forget(next(iter(self._entries)))
+            if database in self._absent or not self._make_room(now):
+                return None
+            entry = _Entry(due=now, asked_at=now)
         elif stale and entry.due == math.inf:
             entry.stale = True
         elif stale and entry.snapshot is not None:
@@ -94,6 +105,7 @@ class Catalogs:
         if stale and entry.snapshot is not None and entry.snapshot.catalog.hazard != CHANGING:
             # Nobody is to decide by what may be wrong by now.
             self._publish_as(entry, Catalog(database, 0, hazard=CHANGING), time.monotonic())
+        entry.asked_at = now
         self._entries[database] = entry
         self._changed.set()
         return entry.snapshot
@@ -156,8 +168,15 @@ class Catalogs:
                 read = await read_catalog(node, database, self._credentials, self._overrides, self._texts)
         except TimeoutError:
             return f'no answer from node "{node.name}" within {self._timeout_s:g} s'
+        except asyncpg.InvalidCatalogNameError:
+            self._absent[database] = None
+            if self._entries.get(database) is entry:
+                del self._entries[database]
+                self._take_back(entry, database)
+            return ""
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             return reason(error)
+        read = shared(read, self._known)
         known = entry.snapshot
         if entry.stale or self._entries.get(database) is not entry:
             return ""
@@ -172,12 +191,25 @@ class Catalogs:
         entry.snapshot = SetCatalog(numbered, read_at, time.monotonic())
         self._publish(entry.snapshot)
 
-    def _forget(self, database: str) -> None:
-        entry = self._entries.pop(database)
+    def _make_room(self, now: float) -> bool:
+        """Whether one more may be kept; forgets the one that was asked for longest ago, if it must be."""
+        if len(self._entries) < DATABASES_MAX:
+            return True
+        database, entry = next(iter(self._entries.items()))
+        if now - entry.asked_at < KEPT_S:
+            if now - self._told_full_at >= KEPT_S:
+                self._told_full_at = now
+                log.warning("too many databases: the reads of some stay on the primary", most=DATABASES_MAX)
+            return False
+        del self._entries[database]
         log.info("catalog forgotten, too many databases", database=database, most=DATABASES_MAX)
+        self._take_back(entry, database)
+        return True
+
+    def _take_back(self, entry: _Entry, database: str) -> None:
+        """A worker would go by its last copy for ever."""
         if entry.snapshot is not None:
-            # A worker would go by its last copy for ever.
-            self._publish_as(entry, Catalog(database, 0), time.monotonic())
+            self._publish_as(entry, Catalog(database, 0, hazard=FORGOTTEN), time.monotonic())
 
 
 async def read_catalog(

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import psutil
 
@@ -149,6 +149,8 @@ class Proxy(Contender, ABC):
 class Pointsman(Proxy):
     """`pointsman serve` from this source tree, or from the tree `build` with what is compiled in it."""
 
+    more_settings: Mapping[str, Any] = {}
+
     def __init__(self, cluster: Sandbox, directory: Path, *, workers: int, build: Path | None = None) -> None:
         super().__init__(cluster, directory)
         self.key = f"{COMPILED if build else 'pointsman'}-{workers}"
@@ -164,9 +166,13 @@ class Pointsman(Proxy):
         where = "" if self._build is None else f", build from {self._build.name}/"
         return f"{processes}, transaction pooling, {POOL_SIZE} connections per node, reads on the standbys{where}"
 
+    def settings_text(self) -> str:
+        """Its settings file."""
+        return settings_for(self.cluster, workers=self._workers, default_pool_size=POOL_SIZE, **self.more_settings)
+
     def start(self) -> subprocess.Popen[bytes]:
         config = self.directory / "pointsman.toml"
-        config.write_text(settings_for(self.cluster, workers=self._workers, default_pool_size=POOL_SIZE))
+        config.write_text(self.settings_text())
         # Over the file: a port known beforehand, and the health check as often as by default.
         environment = {
             **os.environ,

@@ -72,6 +72,11 @@ class PgBouncer(Installed):
     package = "pgbouncer"
     stop_signal = signal.SIGTERM
     session_database: Final = "session"
+    auth_type = "scram-sha-256"
+    secret = ""
+    """What its file has for the user, where that is not the password itself."""
+    more_settings = ""
+    """Lines of its own."""
 
     def _prepares(self) -> bool:
         """Whether prepared statements work in transaction pooling."""
@@ -91,7 +96,7 @@ class PgBouncer(Installed):
 
     def start(self) -> subprocess.Popen[bytes]:
         cluster = self.cluster
-        users = self.write("users", f'"{cluster.user}" "{cluster.passwords[cluster.user]}"\n')
+        users = self.write("users", f'"{cluster.user}" "{self.secret or cluster.passwords[cluster.user]}"\n')
         server = f"host={HOST} port={cluster.primary.port} dbname={cluster.database}"
         prepares = "max_prepared_statements = 200\n" if self._prepares() else ""
         config = self.write(
@@ -103,10 +108,11 @@ class PgBouncer(Installed):
             f"listen_addr = {HOST}\n"
             f"listen_port = {self.port}\n"
             f"unix_socket_dir =\n"
-            f"auth_type = scram-sha-256\n"
+            f"auth_type = {self.auth_type}\n"
             f"auth_file = {users}\n"
             f"max_client_conn = 1000\n"
             f"{prepares}"
+            f"{self.more_settings}"
             f"log_connections = 0\n"
             f"log_disconnections = 0\n",
         )

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,11 @@ from psycopg import errors
 
 from middleware.sandbox import Sandbox
 from middleware.wire.backend import ErrorResponse, decode_backend
+from middleware.wire.fields import Message
 from middleware.wire.framing import Framer
-from middleware.wire.frontend import StartupMessage
+from middleware.wire.frontend import Query, StartupMessage
 from tests.conftest import Endpoint, pointsman
+from tests.differential.raw_client import Address, RawClient
 from tests.waiting import eventually
 
 SERVERS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'"
@@ -69,6 +72,26 @@ def test_query_timeout(cluster: Sandbox, tmp_path: Path) -> None:
         assert client.execute("SELECT 1").fetchone() == (1,)
         assert "pg_sleep" in it.log()
         assert "30" not in it.log().split("query_timeout")[1].splitlines()[0]
+
+
+def test_query_timeout_is_that_of_the_statement_that_runs(cluster: Sandbox, tmp_path: Path) -> None:
+    """However much is sent behind it; and what waits behind others has not run yet."""
+    with running(cluster, tmp_path, query_timeout=1, default_pool_size=1) as it, it.connect() as client:
+        with client.pipeline() as pipeline:
+            for _ in range(4):
+                client.execute("SELECT pg_sleep(0.4)")
+                pipeline.sync()
+        endpoint = it.endpoint
+        address = Address(endpoint.host, endpoint.port, endpoint.user, endpoint.password, endpoint.database)
+        with RawClient(address) as raw:
+            raw.log_in()
+            raw.send(Query(b"SELECT pg_sleep(30)").encode())
+            began = time.monotonic()
+            came: list[Message] = []
+            while not any(isinstance(one, ErrorResponse) for one in came):
+                assert time.monotonic() - began < 10
+                raw.send(Query(b"SELECT 1").encode())
+                came += raw.read(1, deadline_s=0.1)[0]
 
 
 def test_transaction_timeout(cluster: Sandbox, tmp_path: Path) -> None:
@@ -202,6 +225,45 @@ def test_limits_of_servers_hold_over_all_workers_and_idle_ones_are_moved(
             for client in clients:
                 client.pgconn.consume_input()
         assert seen <= 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("limit", [1, 4])
+def test_a_pool_that_is_always_busy_leaves_some_of_a_limit_to_another(
+    cluster: Sandbox, tmp_path: Path, workers: int, limit: int
+) -> None:
+    cluster.query("CREATE DATABASE other OWNER app")
+    try:
+        with running(
+            cluster, tmp_path, workers=workers, max_user_connections=limit, query_wait_timeout=20, query_wait_notify=0
+        ) as it:
+            stop, failures = threading.Event(), list[BaseException]()
+
+            def be_busy() -> None:
+                try:
+                    with it.connect() as client:
+                        while not stop.is_set():
+                            client.execute("SELECT pg_sleep(0.02)")
+                except BaseException as error:
+                    failures.append(error)
+
+            crowd = [threading.Thread(target=be_busy) for _ in range(3 * limit)]
+            for one in crowd:
+                one.start()
+            try:
+                eventually(lambda: it.servers() == limit)
+                with it.connect(dbname="other") as client:
+                    for _ in range(3):
+                        assert client.execute("SELECT current_database()").fetchone() == ("other",)
+                        assert int(cluster.query(SERVERS)[0][0]) <= limit
+            finally:
+                stop.set()
+                for one in crowd:
+                    one.join()
+            assert failures == []
+    finally:
+        eventually(lambda: cluster.query("SELECT count(*) FROM pg_stat_activity WHERE datname = 'other'") == [["0"]])
+        cluster.query("DROP DATABASE other")
 
 
 def test_min_pool_size_is_kept_and_server_idle_timeout_closes_the_rest(cluster: Sandbox, tmp_path: Path) -> None:

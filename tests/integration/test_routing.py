@@ -195,3 +195,12 @@ def test_a_prepared_question_about_routing_is_answered_anew(endpoint: Endpoint) 
                 with pytest.raises(psycopg.errors.DivisionByZero):
                     pipeline.sync()
             assert failing.statusmessage is None
+
+
+def test_databases_that_do_not_exist_do_not_drive_out_those_that_do(endpoint: Endpoint) -> None:
+    with psycopg.connect(endpoint.conninfo(), autocommit=True) as client:
+        eventually(partial(reads_on_a_standby, client))
+        for number in range(120):
+            with pytest.raises(psycopg.OperationalError, match="does not exist"):
+                psycopg.connect(endpoint._replace(database=f"absent_{number}").conninfo())
+        eventually(partial(reads_on_a_standby, client))

@@ -71,3 +71,6 @@ async def addresses_that_change(monkeypatch: pytest.MonkeyPatch) -> None:
         assert moved == [("db.example", frozenset(["127.0.0.2"]))]
         await dialer.open("db.example", port, Seen)
         assert peers[-1] == "127.0.0.2"
+        # Who has to do with a backend there goes where that is, whatever the name has become.
+        await dialer.open("db.example", port, Seen, address="127.0.0.1")
+        assert peers[-1] == "127.0.0.1"

@@ -1,10 +1,11 @@
 """Decisions from facts and catalog."""
 
+import msgspec
 import pytest
 
 from parser.shapes import FactsTable
-from routing.catalog import ANY, ANYWHERE, Catalog, Overload, SearchPath, Thing
-from routing.router import NO_CATALOG, READ_ONLY, Decision, Router, Target, decide, search_path_of
+from routing.catalog import ANY, ANYWHERE, Catalog, Known, Overload, SearchPath, Thing, shared
+from routing.router import FORGOTTEN, NO_CATALOG, READ_ONLY, Decision, Router, Target, decide, search_path_of
 
 V = "is volatile"
 OK: tuple[Thing, ...] = (Thing("pg_catalog", ""),)
@@ -202,3 +203,25 @@ def test_without_further_snapshots_all_goes_to_the_primary() -> None:
     assert router.route(facts).target is Target.STANDBY
     router.retire()
     assert router.route(facts) is NO_CATALOG
+
+
+def test_a_catalog_that_is_missing_is_asked_for_when_there_is_something_to_decide() -> None:
+    asked: list[None] = []
+    facts = FactsTable().facts_of(b"SELECT lower(a) FROM t")
+    router = Router(missing=lambda: asked.append(None))
+    assert router.route(facts) is NO_CATALOG
+    assert router.route(facts) is NO_CATALOG
+    assert len(asked) == 1
+    router.set_catalog(CATALOG, 1.0, 1.0)
+    assert router.route(facts).target is Target.STANDBY
+    assert len(asked) == 1
+    router.set_catalog(Catalog("app", 2, hazard=FORGOTTEN), 2.0, 2.0)
+    assert (router.lacks_catalog(), router.route(facts).reason) == (True, FORGOTTEN)
+    assert len(asked) == 2
+
+
+def test_catalogs_share_what_they_have_in_common() -> None:
+    known: Known = {}
+    first, second = (shared(msgspec.convert(msgspec.to_builtins(CATALOG), Catalog), known) for _ in range(2))
+    assert first == second == CATALOG
+    assert all(first.functions[name] is second.functions[name] for name in CATALOG.functions)

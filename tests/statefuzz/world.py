@@ -136,8 +136,11 @@ class Observer:
             session.rows("; ".join(changes))
 
     def servers(self) -> int:
-        """Sessions of the application in the shared database."""
-        query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{SHARED}' AND usename <> 'postgres'"
+        """Sessions of the application in the shared database, not those of health checks."""
+        query = (
+            f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{SHARED}'"
+            " AND usename NOT IN ('postgres', 'pointsman')"
+        )
         return int(self._of[SHARED].rows(query)[1])
 
     def _locks(self) -> dict[str, list[str]]:

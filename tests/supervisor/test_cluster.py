@@ -106,30 +106,40 @@ async def test_a_standby_serves_the_catalog_while_there_is_no_primary(sandbox: S
         await readable(supervisor, sandbox.database, "abs", True)
 
 
-async def test_a_database_that_does_not_exist_is_logged_once_and_found_when_it_does(
+async def test_a_database_that_does_not_exist_is_kept_nowhere_and_found_when_it_does(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogs, "RETRY_DELAY_FIRST_S", 0.05)
-    monkeypatch.setattr(catalogs, "RETRY_DELAY_MAX_S", 0.1)
+    monkeypatch.setattr(catalogs, "ABSENT_S", 0.05)
     with structlog.testing.capture_logs() as logs:
         async with running(over(sandbox), worker_command=ECHO_WORKER) as supervisor:
             await ask(supervisor, order="wanted later")
 
-            async def tried() -> bool:
-                entry = supervisor._catalogs._entries.get("later")
-                return entry is not None and entry.failures > 3
+            async def given_up() -> bool:
+                return "later" not in supervisor._catalogs._entries
 
-            await until(tried, "several tries")
+            await until(given_up, "that it is given up")
             sandbox.query("CREATE DATABASE later")
+
+            async def found() -> bool:
+                # As a worker does whose client has something to decide.
+                await ask(supervisor, order="wanted later")
+                return "later" in supervisor.catalogs
+
+            await until(found, "the catalog")
             await readable(supervisor, "later", "abs", True)
-    failures = [line for line in logs if line["event"] == "catalog not loaded, trying again"]
-    assert [(line["database"], line["error"]) for line in failures] == [("later", 'database "later" does not exist')]
+            # Dropped, it is taken back.
+            sandbox.query("DROP DATABASE later WITH (FORCE)")
+            await ask(supervisor, order="stale later")
+            await until(given_up, "that it is given up again")
+            await readable(supervisor, "later", "abs", False)
+    assert [line for line in logs if line["event"] == "catalog not loaded, trying again"] == []
 
 
 async def test_databases_beyond_the_bound_are_forgotten_and_workers_told(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalogs, "DATABASES_MAX", 1)
+    monkeypatch.setattr(catalogs, "KEPT_S", 0.0)
     async with running(over(sandbox), worker_command=ECHO_WORKER) as supervisor:
         await ask(supervisor, order=f"wanted {sandbox.database}")
         await readable(supervisor, sandbox.database, "abs", True)

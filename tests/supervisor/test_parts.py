@@ -138,8 +138,13 @@ def test_what_was_asked_for_last_is_kept_longest(monkeypatch: pytest.MonkeyPatch
     node = Node("db1", "127.0.0.1", 1, Role.PRIMARY, True)
     credentials = Credentials("m", None, "postgres")
     known = Catalogs(credentials, lambda: Topology(1, (node,)), published.append, refresh_s=1.0, timeout_s=1.0)
+    monkeypatch.setattr(catalogs, "KEPT_S", 1e9)
     for database in ("a", "b", "a", "c"):
         known.wanted(database, stale=False)
+    # Whose catalogs were asked for a moment ago keep them: else all would be read over and over.
+    assert list(known._entries) == ["b", "a"]
+    monkeypatch.setattr(catalogs, "KEPT_S", 0.0)
+    known.wanted("c", stale=False)
     assert list(known._entries) == ["a", "c"]
     # Nothing had been told of the forgotten one, so there is nothing to take back.
     assert published == []
