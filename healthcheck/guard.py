@@ -96,7 +96,9 @@ class Guard:
         tended_at = 0.0
         while True:
             async with self.busy:
-                await self._look()
+                # Not before all nodes were asked once.
+                if self._monitor.topology.version:
+                    await self._look()
             now = time.monotonic()
             if self._policy.promotes and self._verdict.kind is Kind.WELL and now - tended_at >= TEND_S:
                 tended_at = now
@@ -178,7 +180,8 @@ class Guard:
 
     async def _repoint_all(self, _verdict: Verdict) -> None:
         for node in strayed(self._monitor.topology, self._monitor.observations()):
-            await self._repoint(node.name)
+            if self._due("repoint", node.name):
+                await self._repoint(node.name)
 
     async def _tell_of_failover(self, verdict: Verdict) -> None:
         if self._commands.failover:

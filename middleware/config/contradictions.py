@@ -71,8 +71,10 @@ def _access_mistakes(settings: Settings) -> Iterator[Mistake]:
         named = [key for key in keys if getattr(settings, key) and str(mistake).startswith(getattr(settings, key))]
         yield (named[0] if named else "auth_hba_file",), f"cannot be used: {mistake}"
         return
-    if settings.auth_user and not access.secrets.get(settings.auth_user):
-        yield ("auth_user",), f'"{settings.auth_user}" is not allowed: a user whose password is in [users] or auth_file'
+    for key in ("auth_user", "failover_user"):
+        user = getattr(settings, key)
+        if user and not access.secrets.get(user):
+            yield (key,), f'"{user}" is not allowed: a user whose password is in [users] or auth_file'
     for rule in access.rules:
         if (rule.method == "cert" or rule.client_cert) and not settings.client_tls_ca_file:
             if settings.auth_type == "hba":

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 from middleware.config.fields import one_of, seconds, setting, whole
 
@@ -39,12 +39,12 @@ class Failover(BaseModel):
     )
     failover_user: str = setting(
         "",
-        "the name of a role, or nothing",
+        "the name of a user whose password is known, or nothing",
         "Who promotes standbys and points the others to them: a superuser, or a role that may EXECUTE pg_promote and "
-        "ALTER SYSTEM primary_conninfo; by default the role of [health_check].",
+        "ALTER SYSTEM primary_conninfo, with its password in [users] or auth_file; by default the role of "
+        "[health_check].",
         peers="pgpool: recovery_user",
     )
-    failover_password: SecretStr | None = setting(None, "a string", "Its password.", peers="pgpool: recovery_password")
     promote_timeout: float = seconds(60.0, "For a promotion to be accepted by its node.")
     switchover_timeout: float = seconds(
         10.0, "How long a switchover waits for open transactions to end, and for its target to have everything."

@@ -28,7 +28,6 @@ from healthcheck.topology import Topology
 from middleware.auth import FileMistake
 from middleware.config import Settings
 from middleware.config.access import access_of
-from middleware.config.fields import plain
 from middleware.config.tls import asyncpg_tls, mistakes
 from middleware.control import (
     CatalogWanted,
@@ -200,7 +199,7 @@ class Supervisor:
         if not settings.failover_user:
             return self._credentials
         direct = settings.server_tls_negotiation == "direct"
-        password = plain(settings.failover_password)
+        password = self._access.secrets.get(settings.failover_user)
         return Credentials(settings.failover_user, password, settings.health_check.database, lambda: self._tls, direct)
 
     def _happened(self, happening: Happening) -> None:

@@ -1,0 +1,172 @@
+"""Failover over a real cluster: what is done to nodes, in which order, and what is not done."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from middleware.config import Settings, build_settings
+from middleware.sandbox import Sandbox
+from middleware.supervisor import Supervisor, running
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+DEADLINE_S = 30.0
+
+
+@pytest.fixture
+def three() -> Iterator[Sandbox]:
+    with Sandbox(standbys=2, version=int(os.environ.get("POINTSMAN_TEST_PG_VERSION", "18"))) as own:
+        yield own
+
+
+def settings(sandbox: Sandbox, **more: object) -> Settings:
+    return build_settings(
+        {
+            "listen_addr": "127.0.0.1",
+            "listen_port": 0,
+            "shutdown_timeout": 1.0,
+            "health_check": {
+                "user": "pointsman",
+                "password": sandbox.passwords["pointsman"],
+                "period": 0.2,
+                "retry_delay": 0.1,
+                "timeout": 1.0,
+            },
+            "nodes": {node.name: {"host": node.host, "port": node.port} for node in sandbox.nodes},
+            "users": {name: {"password": password} for name, password in sandbox.passwords.items()},
+            "failover": "promote",
+            "failover_after": 0.3,
+            "failover_user": "postgres",
+            **more,
+        },
+        origin="test",
+    )
+
+
+async def until(condition: Callable[[], bool], supervisor: Supervisor) -> None:
+    with anyio.move_on_after(DEADLINE_S):
+        while not condition():
+            await anyio.sleep(0.02)
+        return
+    pytest.fail(f"{supervisor.topology} {[one.text for one in supervisor.happenings]}")
+
+
+def primary_of(supervisor: Supervisor) -> str:
+    primary = supervisor.topology.primary()
+    return "" if primary is None else primary.name
+
+
+def happened(supervisor: Supervisor, *whats: str) -> list[str]:
+    return [one.what for one in supervisor.happenings if not whats or one.what in whats]
+
+
+async def test_a_dead_primary_is_fenced_another_promoted_and_the_others_follow(three: Sandbox, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    commands = {
+        "fence_command": f"sh -c 'echo fence %n %o %N:%S >> {told}'",
+        "failover_command": f"sh -c 'echo failover %n %o %H:%r >> {told}'",
+        "follow_primary_command": f"sh -c 'echo follow %n %o >> {told}'",
+    }
+    async with running(settings(three, **commands)) as supervisor:
+        await until(lambda: primary_of(supervisor) == "db1", supervisor)
+        three.node("db1").kill()
+        await until(lambda: "failover_done" in happened(supervisor), supervisor)
+        new = primary_of(supervisor)
+        assert new in ("db2", "db3")
+        assert happened(supervisor, "primary_lost", "failover_begun", "fenced", "promoted", "failover_done") == [
+            "primary_lost",
+            "failover_begun",
+            "fenced",
+            "promoted",
+            "failover_done",
+        ]
+        other = three.node("db3" if new == "db2" else "db2")
+        streams = "SELECT count(*) FROM pg_stat_replication"
+        await until(lambda: three.query(streams, three.node(new)) == [["1"]], supervisor)
+        old, chosen = three.node("db1"), three.node(new)
+        assert told.read_text().splitlines() == [
+            f"fence db1 {new} {old.host}:{old.port}",
+            f"failover db1 {new} {chosen.host}:{chosen.port}",
+        ]
+        # What was primary comes back as one, and is not used; a command is to see to it.
+        old.start()
+        await until(lambda: "follow" in told.read_text(), supervisor)
+        assert told.read_text().splitlines()[2] == f"follow db1 {new}"
+        assert primary_of(supervisor) == new
+        (back,) = [node for node in supervisor.topology.nodes if node.name == "db1"]
+        assert (back.up, back.condition.value) == (False, "detached")
+        assert [node.name for node in supervisor.topology.standbys()] == [other.name]
+
+
+async def test_a_hung_primary_is_replaced(three: Sandbox) -> None:
+    async with running(settings(three)) as supervisor:
+        await until(lambda: primary_of(supervisor) == "db1", supervisor)
+        three.node("db1").pause()
+        try:
+            await until(lambda: primary_of(supervisor) in ("db2", "db3"), supervisor)
+        finally:
+            three.node("db1").resume()
+        new = primary_of(supervisor)
+
+        def refused() -> bool:
+            (old,) = [node for node in supervisor.topology.nodes if node.name == "db1"]
+            return old.condition.value == "detached" and not old.up
+
+        await until(refused, supervisor)
+        assert primary_of(supervisor) == new
+
+
+async def test_a_fence_that_fails_promotes_nobody(three: Sandbox) -> None:
+    async with running(settings(three, fence_command="false")) as supervisor:
+        await until(lambda: primary_of(supervisor) == "db1", supervisor)
+        three.node("db1").kill()
+        await until(lambda: "failover_abandoned" in happened(supervisor), supervisor)
+        assert [node.name for node in supervisor.topology.nodes if node.role.value == "primary"] == ["db1"]
+        assert three.query("SELECT pg_is_in_recovery()", three.node("db2")) == [["t"]]
+        # It may come back, and is used again.
+        three.node("db1").start()
+        await until(lambda: primary_of(supervisor) == "db1", supervisor)
+        assert "promoted" not in happened(supervisor)
+
+
+@pytest.mark.parametrize("failover", ["off", "follow"])
+async def test_nobody_is_promoted_unless_asked_for(three: Sandbox, failover: str) -> None:
+    async with running(settings(three, failover=failover)) as supervisor:
+        await until(lambda: primary_of(supervisor) == "db1", supervisor)
+        three.node("db1").kill()
+        await until(lambda: "failover_held" in happened(supervisor), supervisor)
+        assert primary_of(supervisor) == ""
+        # By another's hand.
+        three.promote("db2")
+        if failover == "follow":
+            await until(lambda: primary_of(supervisor) == "db2", supervisor)
+        else:
+
+            def refused() -> bool:
+                return any("failover is off" in node.why for node in supervisor.topology.nodes)
+
+            await until(refused, supervisor)
+            assert primary_of(supervisor) == ""
+
+
+async def test_a_primary_that_others_hear_is_not_replaced(three: Sandbox) -> None:
+    """We cannot reach it, its standbys can: what it has written since would be lost."""
+    async with running(settings(three)) as supervisor:
+        await until(lambda: primary_of(supervisor) == "db1", supervisor)
+        # Connections of ours are refused, and replication goes on.
+        three.query("ALTER ROLE pointsman NOLOGIN")
+        three.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pointsman'")
+        await until(lambda: primary_of(supervisor) == "", supervisor)
+
+        def held() -> bool:
+            # It writes: its standbys have messages from it.
+            three.query("SELECT pg_logical_emit_message(true, 'a', 'b')")
+            return any("still heard by" in one.text for one in supervisor.happenings)
+
+        await until(held, supervisor)
+        assert "promoted" not in happened(supervisor)
+        three.query("ALTER ROLE pointsman LOGIN")
+        await until(lambda: primary_of(supervisor) == "db1", supervisor)
