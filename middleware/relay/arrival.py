@@ -62,6 +62,7 @@ class Arrival(Borrower):
 
     __slots__ = (
         "_asked",
+        "_due",
         "_fresh",
         "_handshake",
         "_key",
@@ -108,6 +109,8 @@ class Arrival(Borrower):
         """The pool in whose queue it waits."""
         self._rest: list[bytes] = []
         """What it has sent behind its login."""
+        self._due = b""
+        """That its proof was right, and is still to be sent: with what follows, where that is known at once."""
 
     # Transport
 
@@ -165,7 +168,9 @@ class Arrival(Borrower):
     def _log_in(self, data: bytes) -> None:
         login = self._login
         out = login.feed(data)
-        if out:
+        if login.user is not None:
+            self._due = out
+        elif out:
             self.transport.write(out)
         if login.starting_tls:
             self._start_tls(b"")
@@ -283,6 +288,7 @@ class Arrival(Borrower):
         if known is not None:
             self._welcome(known)
             return
+        self._write(b"")
         route = relay.route(database, role, policy)
         pool = route.primary or route.standby(Marks())
         if pool is None:
@@ -292,6 +298,12 @@ class Arrival(Borrower):
             self._pool = pool
         else:
             self._ask(server)
+
+    def _write(self, data: bytes) -> None:
+        """Send it, and what is due in front of it: a write costs more than all that a login thinks."""
+        out, self._due = self._due + data, b""
+        if out:
+            self.transport.write(out)
 
     def _address(self) -> str:
         """Where it comes from; "unix" for a unix socket."""
@@ -337,7 +349,7 @@ class Arrival(Borrower):
         relay.clients[self.process_id] = client
         self.transport.set_protocol(cast(asyncio.Protocol, client))
         key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self._key)
-        self.transport.write(parameters + key + READY_IDLE)
+        self._write(parameters + key + READY_IDLE)
         if self._rest:
             self.transport.resume_reading()
             client.data_received(b"".join(self._rest))
@@ -410,7 +422,7 @@ class Arrival(Borrower):
     def refuse(self, error: PointsmanError) -> None:
         """Say FATAL and close."""
         if self.state != CLOSED:
-            self.transport.write(error_response(error, "FATAL"))
+            self._write(error_response(error, "FATAL"))
             self.close()
 
     def close(self) -> None:
