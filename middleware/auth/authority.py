@@ -31,7 +31,7 @@ class Authority:
         self._asked: LRUCache[str, tuple[float, str | None]] = LRUCache(KNOWN_MAX)
         """What auth_query has said, and when."""
         self._verifiers: LRUCache[tuple[str, str], Verifier] = LRUCache(KNOWN_MAX)
-        """Derived of plain passwords, by user and password; the password of nobody is empty."""
+        """By user and secret: derived of plain passwords, or as secrets say; the password of nobody is empty."""
         self._credentials: LRUCache[str, ServerCredentials] = LRUCache(KNOWN_MAX)
         self.use(access)
 
@@ -85,9 +85,10 @@ class Authority:
         """What to check a SCRAM proof against; and whether a proof that fits it is one."""
         secret = self._secret(user)
         if secret and kind_of(secret) == "scram":
-            parsed = parsed_verifier(secret)
-            if parsed is not None:
-                return parsed, True
+            known = self._verifiers.get((user, secret)) or parsed_verifier(secret)
+            if known is not None:
+                self._verifiers[user, secret] = known
+                return known, True
         plain = bool(secret) and kind_of(secret or "") == "plain"
         if plain or self._most == "plain":
             return self._derived(user, (secret or "") if plain else ""), plain

@@ -63,6 +63,7 @@ class Arrival(Borrower):
 
     __slots__ = (
         "_asked",
+        "_due",
         "_fresh",
         "_handshake",
         "_key",
@@ -109,6 +110,8 @@ class Arrival(Borrower):
         """The pool in whose queue it waits."""
         self._rest: list[bytes] = []
         """What it has sent behind its login."""
+        self._due = b""
+        """That its proof was right, and is still to be sent: with what follows, where that is known at once."""
 
     # Transport
 
@@ -166,7 +169,9 @@ class Arrival(Borrower):
     def _log_in(self, data: bytes) -> None:
         login = self._login
         out = login.feed(data)
-        if out:
+        if login.user is not None:
+            self._due = out
+        elif out:
             self.transport.write(out)
         if login.starting_tls:
             self._start_tls(b"")
@@ -291,6 +296,7 @@ class Arrival(Borrower):
         if known is not None:
             self._welcome(known)
             return
+        self._write(b"")
         route = relay.route(database, role, policy)
         pool = route.primary or route.standby(Marks())
         if pool is None:
@@ -310,10 +316,17 @@ class Arrival(Borrower):
             relay, self.transport, self.process_id, self._key, self.counted, wish, node, login.rest
         )
         client.open()
+        self._write(b"")
         self.state = CLOSED
         relay.logging_in.discard(self)
         relay.clients[self.process_id] = client
         self.transport.set_protocol(client)
+
+    def _write(self, data: bytes) -> None:
+        """Send it, and what is due in front of it: a write costs more than all that a login thinks."""
+        out, self._due = self._due + data, b""
+        if out:
+            self.transport.write(out)
 
     def _address(self) -> str:
         """Where it comes from; "unix" for a unix socket."""
@@ -359,7 +372,7 @@ class Arrival(Borrower):
         relay.clients[self.process_id] = client
         self.transport.set_protocol(cast(asyncio.Protocol, client))
         key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self._key)
-        self.transport.write(parameters + key + READY_IDLE)
+        self._write(parameters + key + READY_IDLE)
         if self._rest:
             self.transport.resume_reading()
             client.data_received(b"".join(self._rest))
@@ -432,7 +445,7 @@ class Arrival(Borrower):
     def refuse(self, error: PointsmanError) -> None:
         """Say FATAL and close."""
         if self.state != CLOSED:
-            self.transport.write(error_response(error, "FATAL"))
+            self._write(error_response(error, "FATAL"))
             self.close()
 
     def close(self) -> None:
