@@ -137,10 +137,6 @@ class Borrowing(Intake):
         """Go, if the client has said goodbye and has all its answers."""
 
     @abstractmethod
-    def refuse(self, error: PointsmanError) -> None:
-        """Say FATAL and close, unless the client is in the middle of a message."""
-
-    @abstractmethod
     def terminate(self) -> None:
         """Go now, and say why."""
 

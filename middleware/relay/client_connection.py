@@ -331,6 +331,14 @@ class ClientConnection(Borrowing):
 
     def server_answered(self, server: ServerConnection, events: int) -> None:
         """The server has said something that matters; it has been passed on."""
+        try:
+            self._act_on(server, events)
+        except Exception:
+            # Called from within the server's callback, which is no part of this.
+            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
+            self.close()
+
+    def _act_on(self, server: ServerConnection, events: int) -> None:
         if events & ~READY:
             self._note(server, events)
             if self._closed:

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from typing import Final
 
 from middleware.config import ClientPolicy
+from middleware.errors import PointsmanError
 from middleware.pool.server_connection import Borrower
 
 BLOCKED: Final = 2
@@ -33,6 +34,10 @@ class Intake(Borrower):
     @abstractmethod
     def serve(self, data: bytes) -> None:
         """Look at what the client has sent; what it calls back with is kept."""
+
+    @abstractmethod
+    def refuse(self, error: PointsmanError) -> None:
+        """Say FATAL and close, unless the client is in the middle of a message."""
 
     def take_in(self, data: bytes) -> None:
         """The client has sent this."""
@@ -76,8 +81,13 @@ class Intake(Borrower):
         data = self._backlog[0] if len(self._backlog) == 1 else b"".join(self._backlog)
         self._backlog = []
         self.resume_reading(BLOCKED)
-        if data:
+        if not data:
+            return
+        try:
             self.serve(data)
+        except PointsmanError as error:
+            # Its own fault, found within a callback of a server's or a pool's: they must not hear of it.
+            self.refuse(error)
 
     def pause_reading(self, reason: int) -> None:
         self._pauses |= reason

@@ -1,0 +1,55 @@
+"""What mutated streams have found, each by itself: a client is answered as PostgreSQL answers, and nothing else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from middleware.wire.fields import Message
+from middleware.wire.frontend import (
+    Bind,
+    Execute,
+    Parse,
+    Query,
+    Sync,
+)
+from tests.wirefuzz.corpus import startup
+from tests.wirefuzz.mutate import Input
+from tests.wirefuzz.stage import Stage
+
+SYNC = Sync()
+NAMED = Parse(b"q", b"select 'q'")
+USED = (Bind(b"", b"q"), Execute())
+UNNAMED = Parse(b"", b"select 5")
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with Stage() as one:
+        yield one
+        assert one.faults == []
+
+
+def encoded(*messages: Message | str | bytes) -> bytes:
+    stream = b""
+    for one in messages:
+        if isinstance(one, bytes):
+            stream += one
+        else:
+            stream += (Query(one.encode()) if isinstance(one, str) else one).encode()
+    return stream
+
+
+def said(*writes: tuple[Message | str | bytes, ...], **more: Any) -> Input:
+    """What a client sends in these writes, each when all before it is answered."""
+    return Input("found", (startup(),), tuple(encoded(*messages) for messages in writes), **more)
+
+
+def answers(stage: Stage, *writes: tuple[Message | str | bytes, ...]) -> list[str]:
+    client = stage.play(said(*writes))
+    return client.words(client.welcomed())
+
+
+def test_a_violation_behind_what_waits_is_the_clients_own(stage: Stage) -> None:
+    words = answers(stage, ("prepare p as select 1", "prepare r as select 2", b"Q\xff\0\0\x04"))
+    assert words[-1] == "!08P01 FATAL"
