@@ -69,7 +69,17 @@ LEAVING_S: Final = 2.0
 class ClientConnection(Borrowing):
     """A client's connection to us: an asyncio.Protocol in all but name (a base class in Python cannot be compiled)."""
 
-    __slots__ = ("_gathering", "_leaving", "_left", "answers", "counted", "deadline", "process_id", "secret")
+    __slots__ = (
+        "_drops_left",
+        "_gathering",
+        "_leaving",
+        "_left",
+        "answers",
+        "counted",
+        "deadline",
+        "process_id",
+        "secret",
+    )
 
     def __init__(
         self,
@@ -93,6 +103,8 @@ class ClientConnection(Borrowing):
         self._gathering: Batch | None = None
         self._left = 0
         """Bytes of a message that are passed on, or dropped, unseen."""
+        self._drops_left = False
+        """They are dropped: no server has got the beginning of the message."""
         self._leaving = False
         """It has said goodbye, and stays for the answers that are due."""
 
@@ -152,7 +164,7 @@ class ClientConnection(Borrowing):
         """The rest of a message whose beginning was sent, or dropped; returns what is behind it."""
         chunk = data if len(data) <= self._left else data[: self._left]
         self._left -= len(chunk)
-        if self.server is not None:
+        if self.server is not None and not self._drops_left:
             self.server.sent_at = self.relay.clock.now
             self.server.transport.write(chunk)
         return data[len(chunk) :]
@@ -240,6 +252,8 @@ class ClientConnection(Borrowing):
                 return self._choose(batch, data)
             if batch.state == COMPLETE:
                 self.transport.write(READY_IDLE)
+            # Of a CopyData that is dropped, more may be to come.
+            self._left, self._drops_left = batch.left, True
             return True
         if error is not None and server.session.status != IN_FAILED_TRANSACTION:
             return self._refuse_batch(server, batch, data, error)
@@ -268,7 +282,7 @@ class ClientConnection(Borrowing):
             batch.state = FULL
             self._sent_open = True
             server.transport.write(REFUSED_PARSE)
-        self._left = batch.left
+        self._left, self._drops_left = batch.left, True
         return True
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
@@ -303,7 +317,7 @@ class ClientConnection(Borrowing):
         if begin:
             prefix += server.unseen(begin)
         out = self.session.emit(batch, data, server.session)
-        self._left = batch.left
+        self._left, self._drops_left = batch.left, batch.drops_left
         self._sent_open = self.session.batch_open
         if behind and batch.state == COMPLETE:
             out += server.behind(behind)
@@ -324,7 +338,7 @@ class ClientConnection(Borrowing):
         else:
             session.discarding = True
             batch.state = FULL
-        self._left = batch.left
+        self._left, self._drops_left = batch.left, True
         self.transport.write(out)
 
     # From the server
@@ -345,7 +359,7 @@ class ClientConnection(Borrowing):
                 return
         if events & READY and self.session.unsettled and not server.session.expected:
             self.session.unsettled.clear()
-        if events & READY and not self._sent_open and not self._left:
+        if events & READY and not self._sent_open and (self._drops_left or not self._left):
             if server.session.at_rest():
                 self._rest(server)
             else:
@@ -571,9 +585,10 @@ class ClientConnection(Borrowing):
         """The client is gone, its server may be busy."""
         self._leave_server(server)
         session = server.session
-        if session.expected and session.only_ours() and not self._sent_open and not self._left:
+        left = 0 if self._drops_left else self._left
+        if session.expected and session.only_ours() and not self._sent_open and not left:
             server.pool.clean(server)
-        elif self._sent_open or self._left or session.expected or session.copy_in or session.mid_message():
+        elif self._sent_open or left or session.expected or session.copy_in or session.mid_message():
             if server.state == LENT:
                 # Its statement would run on to its end: nobody waits for that.
                 send_cancel(self.relay, server)

@@ -126,6 +126,7 @@ class Batch:
         "binds",
         "bound_names",
         "clears",
+        "drops_left",
         "edited",
         "end",
         "executes",
@@ -155,6 +156,8 @@ class Batch:
         self.hold = HOLD_NONE
         self.left = 0
         """Bytes of its last message that are still to come and need not be seen."""
+        self.drops_left = False
+        """They are not passed on either: the message is dropped."""
         self.need = 0
         """How many bytes from `end` on the scan must have to go on."""
         self.facts: list[StatementFacts] = []

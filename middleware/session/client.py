@@ -208,6 +208,8 @@ class ClientSession:
                 self._scan_one(batch, data, code, position, end)
             if batch.end > size:
                 batch.left = batch.end - size
+                last = batch.ops[-1] if batch.ops else None
+                batch.drops_left = isinstance(last, Edit) and last.kind == EDIT_DROP and last.end == batch.end
                 batch.state = batch.state or FULL
         if batch.state == OPEN and batch.end - batch.start > BATCH_BYTES_MAX:
             batch.state = FULL

@@ -8,7 +8,9 @@ import pytest
 from middleware.wire.fields import Message
 from middleware.wire.frontend import (
     Bind,
+    CopyData,
     Execute,
+    Flush,
     Parse,
     Query,
     Sync,
@@ -53,3 +55,19 @@ def answers(stage: Stage, *writes: tuple[Message | str | bytes, ...]) -> list[st
 def test_a_violation_behind_what_waits_is_the_clients_own(stage: Stage) -> None:
     words = answers(stage, ("prepare p as select 1", "prepare r as select 2", b"Q\xff\0\0\x04"))
     assert words[-1] == "!08P01 FATAL"
+
+
+def test_the_rest_of_copy_data_that_is_dropped_is_no_message(stage: Stage) -> None:
+    rows = CopyData(b"x" * 100 + encoded("select 'smuggled'")).encode()
+    assert answers(stage, (rows[:50],), (rows[50:], "select 1")) == [
+        "RowDescription",
+        "Da6fbfd",
+        "CommandComplete",
+        "ZI",
+    ]
+
+
+def test_no_server_gets_the_rest_of_what_is_dropped(stage: Stage) -> None:
+    rows = CopyData(b"x" * 100 + encoded("select 'smuggled'")).encode()
+    words = answers(stage, ("begin",), (Execute(b"none"), Flush()), (rows[:50],), (rows[50:], SYNC), ("rollback",))
+    assert words == ["CommandComplete", "ZT", "!34000", "ZE", "CommandComplete", "ZI"]
