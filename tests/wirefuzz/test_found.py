@@ -1,5 +1,6 @@
 """What mutated streams have found, each by itself: a client is answered as PostgreSQL answers, and nothing else."""
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +16,9 @@ from middleware.wire.frontend import (
     Query,
     Sync,
 )
+from tests.wirefuzz.broken import BrokenPostgres, Saboteur
 from tests.wirefuzz.corpus import startup
-from tests.wirefuzz.mutate import Input
+from tests.wirefuzz.mutate import Ending, Input
 from tests.wirefuzz.stage import Stage
 
 SYNC = Sync()
@@ -71,3 +73,33 @@ def test_no_server_gets_the_rest_of_what_is_dropped(stage: Stage) -> None:
     rows = CopyData(b"x" * 100 + encoded("select 'smuggled'")).encode()
     words = answers(stage, ("begin",), (Execute(b"none"), Flush()), (rows[:50],), (rows[50:], SYNC), ("rollback",))
     assert words == ["CommandComplete", "ZT", "!34000", "ZE", "CommandComplete", "ZI"]
+
+
+class Says(Saboteur):
+    """Lets backends say a thing later, behind one of their answers; or nothing any more."""
+
+    def __init__(self, at: int, later: bytes = b"") -> None:
+        super().__init__()
+        self._place, self._later = at, later
+        self._count = 0
+
+    def arm(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+
+    def says(self, data: bytes, backend: BrokenPostgres) -> bytes:
+        if self._rng is None:
+            return data
+        self._count += 1
+        if self._later and self._count - 1 == self._place:
+            backend.say_later(self._later)
+        return b"" if not self._later and self._count > self._place else data
+
+
+def broken_server(one: Input) -> Input:
+    return one._replace(login=(startup(database="broken"),), sabotage=1, legal_login=False)
+
+
+def test_the_end_of_a_client_that_is_blocked_is_noticed(stage: Stage) -> None:
+    stage.saboteur = Says(1)
+    writes = ("prepare p as select 1",), ("select 2",), ("prepare r as select 3",), ("select 4",), ("select 5",)
+    stage.play(broken_server(said(*writes, ending=Ending.DROP)))
