@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from middleware.config import RoutePolicy
-from middleware.errors import Canceled, NotSupported, PointsmanError, ShuttingDown
+from middleware.errors import Canceled, NotSupported, PointsmanError, ProtocolViolation, ShuttingDown
 from middleware.pool.ledger import Limit
 from middleware.pool.server_connection import LENT, ServerConnection
 from middleware.relay.answers import RouteAnswers
@@ -51,6 +51,7 @@ from middleware.session.server import (
     SETUP_FAILED,
     STALE_PLAN,
     SYNC,
+    VIOLATED,
 )
 from middleware.wire.build import FLUSH_MESSAGE, READY_IDLE, error_response, message, notice
 from middleware.wire.codes import PARSE, QUERY
@@ -234,6 +235,12 @@ class ClientConnection(Borrowing):
 
     def _dispatch(self, batch: Batch, data: bytes) -> bool:
         """Send a batch, or hold it. False: look at nothing more, because blocked or closed."""
+        self._cut_short = False
+        if self._skip_rest:
+            self._skip_rest = False
+            self.session.skip(batch)
+            self.put_back(data[batch.start : batch.end])
+            return True
         if batch.state == TERMINATED:
             # What came before is carried out, as by PostgreSQL.
             if not self._goodbye():
@@ -406,6 +413,12 @@ class ClientConnection(Borrowing):
             server.session.uncertain = True
         if events & FAILED:
             self.state.failed()
+            self._skip_rest = self._cut_short
+            if session.copy_disturbed and not events & VIOLATED:
+                # The COPY had failed before: whether the server will answer that too cannot be told.
+                self.refuse(ProtocolViolation("unexpected message type during COPY from stdin"))
+                return
+            session.copy_disturbed = False
             if session.copying and not server.session.copy_in:
                 session.copy_failed()
             elif server.session.skipping:
@@ -592,6 +605,9 @@ class ClientConnection(Borrowing):
             if server.state == LENT:
                 # Its statement would run on to its end: nobody waits for that.
                 send_cancel(self.relay, server)
+            server.discard()
+        elif session.uncertain or not session.between_messages():
+            # It may not be listening, and could not be reset.
             server.discard()
         elif session.status == IDLE:
             if SESSION_POOLING in self.state.pinned:

@@ -72,6 +72,11 @@ class Intake(Borrower):
         if rest:
             self.take_in(rest)
 
+    def put_back(self, data: bytes) -> None:
+        """Look at this again, in front of what was not looked at."""
+        self._backlog.insert(0, data)
+        self._kept_bytes += len(data)
+
     def hold_up(self) -> None:
         """The same, with nothing to put back: what is kept stays."""
         self._blocked = True

@@ -168,7 +168,7 @@ class Batch:
         """The replies that count, and the edits that will tell theirs, in the order of their messages."""
         self.edited = False
         self.interrupts = False
-        """It puts a Query or FunctionCall where a Sync was due."""
+        """It puts a Query or FunctionCall where a Sync was due, or anything else than its data into a COPY."""
         self.binds = False
         self.bound_names: tuple[bytes, ...] = ()
         """What could be names of custom settings in the arguments of statements with effects."""

@@ -103,6 +103,7 @@ class ClientSession:
         "_unnamed_parse",
         "answerer",
         "batch_open",
+        "copy_disturbed",
         "copy_extended",
         "copying",
         "discarding",
@@ -134,6 +135,8 @@ class ClientSession:
         """The server is in copy-in mode for us."""
         self.copy_extended = False
         """The COPY was begun by an Execute: its failure is followed by skipping to Sync."""
+        self.copy_disturbed = False
+        """It was sent what has no place in a COPY: a server whose COPY has failed by then takes it for what it is."""
         self._copying_portal = False
         self._changed: set[bytes] = set()
         """The names that this batch prepares or closes, the client's and, of what it prepares, the servers'."""
@@ -159,6 +162,7 @@ class ClientSession:
     def hold_over(self, failed: bool, copying: bool) -> None:
         """The server has answered what the client's messages were held back for."""
         self.copying = copying
+        self.copy_disturbed = False
         self.discarding = failed
         self.listening = not failed
         if not failed:
@@ -226,7 +230,8 @@ class ClientSession:
             if end >= size:
                 batch.state = FULL
         elif code in (COPY_DONE, COPY_FAIL):
-            self.copying = False
+            # What has proved that the server listens is from before the COPY, which may fail.
+            self.copying = self.copy_disturbed = self.listening = False
             batch.state = FULL
             if not self.copy_extended:
                 # The string may hold another COPY.
@@ -234,10 +239,17 @@ class ClientSession:
                 batch.hold = HOLD_FOR_QUERY
         elif code == TERMINATE:
             batch.state = TERMINATED
-        elif code not in (FLUSH, SYNC_MESSAGE):
+        elif code == SYNC_MESSAGE:
+            self._disturb_copy(batch)
+        elif code != FLUSH:
             # The server takes anything else as the copy's failure, and does not answer it otherwise.
+            self._disturb_copy(batch)
             self.copy_failed()
             batch.state = FULL
+
+    def _disturb_copy(self, batch: Batch) -> None:
+        batch.interrupts = True
+        self.copy_disturbed = not self.copy_extended
 
     def _scan_one(self, batch: Batch, data: bytes, code: int, position: int, end: int) -> None:
         batch.end = end
@@ -505,6 +517,11 @@ class ClientSession:
             self.statements.forget_unnamed()
         self._changed.clear()
         self.unsettled.clear()
+
+    def skip(self, batch: Batch) -> None:
+        """A batch that was not sent belongs behind an error: it is to be read again, as what is dropped up to Sync."""
+        self.take_back(batch)
+        self.batch_open = self.discarding = True
 
     def emit(self, batch: Batch, data: bytes, server: ServerSession) -> bytes:
         """The bytes of the batch for this server, and what the server now owes noted in its books."""

@@ -57,7 +57,8 @@ def emit(batch: Batch, data: bytes, statements: ClientStatements, server: Server
     if batch.unnamed is not None or statements.unnamed is None:
         server.unnamed = batch.unnamed
     if batch.interrupts:
-        # PostgreSQL 18 takes it, but what comes after the next Sync fails: "unexpected state STARTED".
+        # PostgreSQL 18 takes a Query before its Sync, but what comes after the next Sync fails: "unexpected state
+        # STARTED". In a COPY that has failed meanwhile, the message is answered, and nobody knows of it.
         server.uncertain = True
     server.hold = batch.hold
     if batch.hold == HOLD_FOR_MARKER:

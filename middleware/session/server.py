@@ -69,6 +69,8 @@ SETUP_FAILED: Final = 64
 COPY_BEGUN: Final = 128
 HOLD_FAILED: Final = 256
 """With HOLD_OVER: the server has answered with an error, and skips to Sync."""
+VIOLATED: Final = 512
+"""With FAILED: the server has not expected what it was sent, the first time that it has failed."""
 
 HOLD_NONE: Final = 0
 HOLD_FOR_MARKER: Final = 1
@@ -216,6 +218,10 @@ class ServerSession:
     def at_rest(self) -> bool:
         """Nothing is due, no transaction is open, no COPY runs: what was asked is answered whole."""
         return not self.expected and self.status == IDLE and not self.copy_in and not self._left and not self._tail
+
+    def between_messages(self) -> bool:
+        """All that has come from it is whole."""
+        return not self._left and not self._tail
 
     def only_ours(self) -> bool:
         """Nothing is due but answers to exchanges of our own, outside a transaction."""
@@ -389,6 +395,7 @@ class ServerSession:
         return entry.reply
 
     def _take_error(self, reply: bytes) -> bytes | None:
+        first = not self.events & FAILED
         self.events |= FAILED
         self.copy_in = False
         # Unless the error is an earlier batch's or a Query's, the server skips to Sync from here on.
@@ -399,6 +406,8 @@ class ServerSession:
         fields = error_fields(reply[5:])
         if fields.get(b"V", fields.get(b"S")) in (b"FATAL", b"PANIC"):
             self.events |= FATAL
+        if first and fields.get(b"C") == b"08P01":
+            self.events |= VIOLATED
         if fields.get(b"C") == b"0A000" and fields.get(b"R") == b"RevalidateCachedQuery":
             self.events |= STALE_PLAN
         if self.substitute:

@@ -8,8 +8,11 @@ import pytest
 
 from middleware.wire.fields import Message
 from middleware.wire.frontend import (
+    PORTAL,
     Bind,
     CopyData,
+    CopyFail,
+    Describe,
     Execute,
     Flush,
     Parse,
@@ -73,6 +76,31 @@ def test_no_server_gets_the_rest_of_what_is_dropped(stage: Stage) -> None:
     rows = CopyData(b"x" * 100 + encoded("select 'smuggled'")).encode()
     words = answers(stage, ("begin",), (Execute(b"none"), Flush()), (rows[:50],), (rows[50:], SYNC), ("rollback",))
     assert words == ["CommandComplete", "ZT", "!34000", "ZE", "CommandComplete", "ZI"]
+
+
+def test_a_server_whose_copy_was_disturbed_is_lent_to_nobody(stage: Stage) -> None:
+    words = answers(stage, ("copy t from stdin",), (CopyData(b"bad\n"), Describe(PORTAL)))
+    assert words[:3] == ["CopyInResponse", "!22P02", "ZI"]
+    assert words[-1] == "!08P01 FATAL"
+
+
+def test_what_has_failed_a_copy_may_be_malformed_too(stage: Stage) -> None:
+    words = answers(stage, ("copy t from stdin",), (CopyData(b"bad\n"), b"P\0\0\0\x09x\0y\0\0"), (NAMED, *USED, SYNC))
+    assert words[-1] == "!08P01 FATAL"
+
+
+def test_a_query_behind_a_copy_that_failed_is_skipped(stage: Stage) -> None:
+    copy = (Parse(b"", b"copy t from stdin"), Bind(), Execute())
+    words = answers(stage, (*copy, CopyFail(b"no more"), "select 1", SYNC), ("select 2",))
+    assert words[2:5] == ["CopyInResponse", "!57014", "ZI"]
+    assert len(words) == 9
+
+
+def test_what_is_left_for_the_primary_is_skipped_behind_an_error(stage: Stage) -> None:
+    # A standby is there by then. It refuses the first; the second, for the primary, is behind it in the same batch.
+    answers(stage, ("select 1",))
+    written = (Parse(b"", b"insert into t values (1)"), Bind(), Execute())
+    assert answers(stage, (Describe(PORTAL), Flush(), *written, SYNC)) == ["!34000", "ZI"]
 
 
 class Says(Saboteur):
