@@ -220,6 +220,7 @@ class ServerConnection:
     def unseen(self, sql: bytes) -> bytes:
         """The message of an exchange of our own, to be written next."""
         self.session.expected.append(HIDDEN)
+        self.session.unnamed_dropped()
         return message(QUERY, sql + b"\0")
 
     def behind(self, sql: bytes) -> bytes:
@@ -227,12 +228,14 @@ class ServerConnection:
         expected = self.session.expected
         expected.pop()
         expected.extend((SYNC_UNSEEN, HIDDEN_LAST))
+        self.session.unnamed_dropped()
         return message(QUERY, sql + b"\0")
 
     def inspect(self, sql: bytes) -> None:
         """Ask it something whose rows are then in its session's `answer`."""
         self.session.answer = []
         self.session.expected.append(HIDDEN_ASK)
+        self.session.unnamed_dropped()
         self.transport.write(message(QUERY, sql + b"\0"))
 
     def settings_for(self, parameters: StartupParameters, interned: Interned) -> bytes:

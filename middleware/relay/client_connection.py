@@ -364,7 +364,7 @@ class ClientConnection(Borrowing):
             self._note(server, events)
             if self._closed:
                 return
-        if events & READY and self.session.unsettled and not server.session.expected:
+        if events & READY and self.session.unsettled and not server.session.expected and self._held is None:
             self.session.unsettled.clear()
         if events & READY and not self._sent_open and (self._drops_left or not self._left):
             if server.session.at_rest():

@@ -13,7 +13,7 @@ Awkward cases, told by the manual's "Message Flow":
   is not answered. So a Query or FunctionCall within an unfinished batch waits for a MARKER, a Close of nothing,
   whose answer proves that the server is listening. If an error comes instead, all up to Sync is dropped here too.
 - A batch whose answer is due may have failed, and its Parse and Close messages with it. A later batch that uses one
-  of their names waits for a MARKER too.
+  of their names waits for a MARKER too; behind one that may drop all statements, a batch that uses any name.
 - PostgreSQL keeps the unnamed statement when the Parse that would replace it is skipped, and drops it when that
   Parse fails. Its answers do not tell which; where the Parse was sent, the client has none afterwards in both cases.
 - In copy-in mode the server ignores Flush and Sync and takes any other message as the copy's failure. So behind a
@@ -89,6 +89,9 @@ from middleware.wire.codes import SYNC as SYNC_MESSAGE
 from parser.facts import UNREAD, StatementFacts
 from parser.shapes import FactsTable
 
+ANY_NAME: Final = b"\0"
+"""Stands for all names among those that are unsettled; no name holds a zero."""
+
 
 class ClientSession:
     """The books of one client from its login on: its statements, and what its server may be busy with for it."""
@@ -100,7 +103,6 @@ class ClientSession:
         "_packet_size_max",
         "_registry",
         "_statement_size_max",
-        "_unnamed_parse",
         "answerer",
         "batch_open",
         "copy_disturbed",
@@ -122,7 +124,6 @@ class ClientSession:
         self._packet_size_max: Final = packet_size_max
         self.parameters: StartupParameters = NONE
         self.statements: Final = ClientStatements()
-        self._unnamed_parse: Final = Expect(None, owner=self.statements)
         self.answerer: Answerer | None = None
         """Who answers what is asked of us; None where nothing is."""
         self.batch_open = False
@@ -260,6 +261,8 @@ class ClientSession:
             if self._changed:
                 self.unsettled |= self._changed
                 self._changed.clear()
+            if batch.clears:
+                self._note_clearing(batch)
             return
         if code in (QUERY, FUNCTION_CALL):
             self._scan_query(batch, data, code, position, end)
@@ -302,6 +305,8 @@ class ClientSession:
             facts = self.facts_of(data[position + 5 : end - 1]) if end <= len(data) else UNREAD
             self.statements.forget_unnamed()
         batch.add_facts(facts)
+        if facts.deallocates_all:
+            self._note_clearing(batch)
         if facts.asks:
             self._replace(batch, position, end, message(QUERY, self._answer(facts) + b"\0"))
         batch.ops.append(SYNC)
@@ -310,6 +315,11 @@ class ClientSession:
             batch.state = HELD
             batch.hold = HOLD_FOR_QUERY
             self.copy_extended = False
+
+    def _note_clearing(self, batch: Batch) -> None:
+        """It drops all statements. What could not be read hardly does: most of it is no SQL."""
+        if any(facts.deallocates_all and facts is not UNREAD for facts in batch.facts):
+            self.unsettled.add(ANY_NAME)
 
     def _answer(self, facts: StatementFacts) -> bytes:
         assert self.answerer is not None
@@ -328,7 +338,7 @@ class ClientSession:
 
     def _unsettled(self, batch: Batch, name: bytes, position: int) -> bool:
         """Hold the batch where the meaning of `name` hangs on answers that are still due."""
-        if name not in self.unsettled and not batch.clears:
+        if name not in self.unsettled and ANY_NAME not in self.unsettled and not batch.clears:
             return False
         self._hold_for_marker(batch, position)
         return True
@@ -377,7 +387,7 @@ class ClientSession:
             self.statements.unnamed_facts = facts
             if facts.asks:
                 self._replace(batch, position, end, message(PARSE, b"\0" + body))
-            batch.ops.append(self._unnamed_parse)
+            batch.ops.append(Expect(None, owner=self.statements, unnamed=body))
             return
         name = data[position + 5 : name_end]
         if name in self.statements.sql and not self._open(batch, name):
@@ -464,7 +474,7 @@ class ClientSession:
         return self.statements.unnamed_facts or UNREAD
 
     def _scan_describe(self, batch: Batch, data: bytes, position: int, end: int) -> None:
-        if end - position < 7 or data[end - 1]:
+        if end - position < 7 or zero(data, position + 6, end) != end - 1:
             raise ProtocolViolation("invalid message format")
         if data[position + 5] != STATEMENT:
             return
@@ -481,7 +491,7 @@ class ClientSession:
         batch.ops.append(Edit(EDIT_DESCRIBE, position, end, name, statement))
 
     def _scan_close(self, batch: Batch, data: bytes, position: int, end: int) -> None:
-        if end - position < 7 or data[end - 1]:
+        if end - position < 7 or zero(data, position + 6, end) != end - 1:
             raise ProtocolViolation("invalid message format")
         name = data[position + 6 : end - 1]
         if data[position + 5] != STATEMENT:

@@ -104,7 +104,19 @@ READ_HIDDEN: Final = frozenset({DATA_ROW, NOTIFICATION_RESPONSE})
 class Expect:
     """A ParseComplete or CloseComplete due from the server, and how to take back what was booked for it."""
 
-    __slots__ = ("before", "closes", "hidden", "name", "on_server", "own", "owner", "previous", "reply", "sql")
+    __slots__ = (
+        "before",
+        "closes",
+        "hidden",
+        "name",
+        "on_server",
+        "own",
+        "owner",
+        "previous",
+        "reply",
+        "sql",
+        "unnamed",
+    )
 
     def __init__(
         self,
@@ -118,6 +130,7 @@ class Expect:
         closes: Statement | None = None,
         own: bytes = b"",
         before: object = None,
+        unnamed: bytes | None = None,
     ) -> None:
         self.reply: Final = reply
         """What the client gets for it: None, the reply itself; no bytes, nothing."""
@@ -134,6 +147,8 @@ class Expect:
         """What `name` meant to `owner` before, to be restored if the reply does not come."""
         self.sql: Final = sql
         """The same where it was prepared in SQL."""
+        self.unnamed: Final = unnamed
+        """The body of a Parse of `owner`'s unnamed statement."""
         self.hidden: Final = hidden
         """It stands for an exchange of our own."""
 
@@ -176,6 +191,7 @@ class ServerSession:
         "substitute",
         "uncertain",
         "unnamed",
+        "unproven",
         "watch_deallocate",
     )
 
@@ -202,6 +218,8 @@ class ServerSession:
         self.substitute = b""
         """An ErrorResponse of ours, to be shown in place of the next one."""
         self.statements = ServerStatements(statements_max)
+        self.unproven: set[bytes] = set()
+        """Those of `statements` that were parsed where that may fail, and whose answers are due."""
         self.unnamed: bytes | None = None
         """The Parse body of the unnamed statement it has."""
         self.owner: ClientStatements | None = None
@@ -232,6 +250,10 @@ class ServerSession:
     def mid_message(self) -> bool:
         """The client has got a part of a message, and nothing but its rest may follow."""
         return self._left > 0 and self._keep_rest
+
+    def unnamed_dropped(self) -> None:
+        """A Query is about to be sent to it: that drops the unnamed statement, whoever's it is."""
+        self.unnamed = None
 
     def feed(self, data: bytes) -> bytes:
         """Take what the server sent; returns what the client is to get. Raises ValueError on nonsense."""
@@ -344,8 +366,9 @@ class ServerSession:
     def _undo(self, entries: list[Expect]) -> None:
         """Take back what was booked for replies that were skipped, the last first."""
         for entry in reversed(entries):
-            if entry.on_server is not None:
+            if entry.on_server is not None and not self._parsed_again(entry.on_server):
                 self.statements.remove(entry.on_server.name)
+                self.unproven.discard(entry.on_server.name)
             if entry.closes is not None:
                 self.statements.add(entry.closes)
             if entry.own:
@@ -357,15 +380,20 @@ class ServerSession:
                 self.uncertain = True
             elif entry.owner is None:
                 continue
-            elif not entry.name:
-                entry.owner.forget_unnamed()
-                self.unnamed = None
+            elif entry.unnamed is not None:
+                entry.owner.unnamed_skipped(entry.unnamed)
+                if self.unnamed is entry.unnamed:
+                    self.unnamed = None
             elif entry.sql is not None:
                 entry.owner.sql[entry.name] = entry.sql
             elif entry.previous is None:
                 entry.owner.forget(entry.name)
             else:
                 entry.owner.keep(entry.name, entry.previous)
+
+    def _parsed_again(self, statement: Statement) -> bool:
+        """Whether another Parse of it is under way."""
+        return any(entry.on_server is statement for entry in self.expected)
 
     def _restore(self, entry: Expect) -> None:
         """A client's own name means what it did before."""
@@ -392,6 +420,8 @@ class ServerSession:
             return b""
         if entry is SYNC or entry is SYNC_UNSEEN or entry.hidden:
             raise ValueError("a ParseComplete or CloseComplete where ReadyForQuery was due")
+        if self.unproven and entry.on_server is not None:
+            self.unproven.discard(entry.on_server.name)
         return entry.reply
 
     def _take_error(self, reply: bytes) -> bytes | None:

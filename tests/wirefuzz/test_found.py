@@ -96,11 +96,28 @@ def test_a_query_behind_a_copy_that_failed_is_skipped(stage: Stage) -> None:
     assert len(words) == 9
 
 
+@pytest.mark.parametrize("before", [(), ("select 1",)], ids=["alone", "behind another"])
+def test_names_mean_nothing_behind_deallocate_all(stage: Stage, before: tuple[str, ...]) -> None:
+    words = answers(stage, (NAMED, SYNC), (*before, "deallocate all", *USED, SYNC))
+    assert words[-3:] == ["ZI", "!26000", "ZI"]
+
+
+def test_a_parse_that_was_skipped_does_not_take_the_next_one_with_it(stage: Stage) -> None:
+    failing = (Execute(b"none"), UNNAMED, SYNC)
+    words = answers(stage, ("begin", "rollback"), (*failing, UNNAMED, Flush()), (Bind(), Execute(), SYNC))
+    assert words[-4:-1] == ["BindComplete", words[-3], "CommandComplete"]
+
+
 def test_what_is_left_for_the_primary_is_skipped_behind_an_error(stage: Stage) -> None:
     # A standby is there by then. It refuses the first; the second, for the primary, is behind it in the same batch.
     answers(stage, ("select 1",))
     written = (Parse(b"", b"insert into t values (1)"), Bind(), Execute())
     assert answers(stage, (Describe(PORTAL), Flush(), *written, SYNC)) == ["!34000", "ZI"]
+
+
+def test_a_name_holds_no_zero(stage: Stage) -> None:
+    assert answers(stage, (b"C\0\0\0\x09Sno\0\0", SYNC)) == ["!08P01 FATAL"]
+    assert answers(stage, (b"D\0\0\0\x09Sno\0\0", SYNC)) == ["!08P01 FATAL"]
 
 
 class Says(Saboteur):
