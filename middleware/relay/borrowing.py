@@ -338,8 +338,9 @@ class Borrowing(Intake):
             return
         if state.asking:
             rows = peer.answer
-            state.learn(None if rows is None else findings(rows), peer)
-            if rows is None:
+            found = None if rows is None else findings(rows)
+            state.learn(found, peer)
+            if found is None:
                 log.warning("the state of a session could not be asked for", user=self.user, database=self.database)
             self._settle(state)
         elif state.touched(peer):

@@ -40,6 +40,7 @@ from middleware.wire.codes import (
     DATA_ROW,
     EMPTY_QUERY_RESPONSE,
     ERROR_RESPONSE,
+    NOTICE_RESPONSE,
     NOTIFICATION_RESPONSE,
     PARAMETER_STATUS,
     PARSE_COMPLETE,
@@ -97,6 +98,8 @@ SPECIAL: Final = frozenset(
 
 HOLD_ENDS: Final = frozenset({COMMAND_COMPLETE, EMPTY_QUERY_RESPONSE, PORTAL_SUSPENDED})
 WATCHED: Final = SPECIAL | HOLD_ENDS
+UNASKED: Final = frozenset({NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_STATUS, ERROR_RESPONSE})
+"""What a server may say that was asked nothing."""
 READ_HIDDEN: Final = frozenset({DATA_ROW, NOTIFICATION_RESPONSE})
 """What else means something within an exchange of our own: rows, and what comes whenever it likes."""
 
@@ -504,6 +507,16 @@ def _transaction_status(body: bytes) -> int:
     if len(body) != 1:
         raise ValueError("a ReadyForQuery without its one byte of status")
     return body[0]
+
+
+def comes_unasked(replies: bytes) -> bool:
+    """Whether all of them may come at any time ("Asynchronous Operations"), or tell that the server ends."""
+    position = 0
+    while position < len(replies):
+        if replies[position] not in UNASKED:
+            return False
+        position += 1 + int.from_bytes(replies[position + 1 : position + 5], "big")
+    return True
 
 
 def error_fields(body: bytes) -> dict[bytes, bytes]:

@@ -19,6 +19,7 @@ from middleware.wire.frontend import (
     Query,
     Sync,
 )
+from tests.wirefuzz import broken
 from tests.wirefuzz.broken import BrokenPostgres, Saboteur
 from tests.wirefuzz.corpus import startup
 from tests.wirefuzz.mutate import Ending, Input
@@ -148,3 +149,16 @@ def test_the_end_of_a_client_that_is_blocked_is_noticed(stage: Stage) -> None:
     stage.saboteur = Says(1)
     writes = ("prepare p as select 1",), ("select 2",), ("prepare r as select 3",), ("select 4",), ("select 5",)
     stage.play(broken_server(said(*writes, ending=Ending.DROP)))
+
+
+@pytest.mark.parametrize(
+    "later", [encoded(broken.UNASKED[0]), broken.UNASKED[2], broken.UNASKED[0][:7]], ids=["row", "ready", "half a row"]
+)
+def test_an_idle_server_that_says_what_nobody_asked_for_is_closed(stage: Stage, later: bytes) -> None:
+    stage.saboteur = Says(1, later)
+    stage.play(broken_server(said(("select 'victim'",))))
+    idle = [
+        server for pool in stage.relay._pools.values() for server, _ in pool.plan.idle if pool.database == b"broken"
+    ]
+    # That of the bystander, who came before it said so, or none.
+    assert len(idle) <= 1
