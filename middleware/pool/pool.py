@@ -359,7 +359,7 @@ class Pool:
     def _arrived(self, server: ServerConnection) -> None:
         self._on_the_way.discard(server)
         self.plan.on_the_way -= 1
-        if self.plan.closed:
+        if self.plan.closed or server.session.uncertain:
             server.close()
         elif server.cancels:
             self._hold_back(server)
