@@ -136,7 +136,11 @@ class Dialer:
             self._moved(host, frozenset(address for _, address in now))
 
     async def _resolve(self, host: str) -> None:
-        found = await self._loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        try:
+            found = await self._loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except ValueError:
+            # UnicodeError, say, for a label of no length: no name looks like that.
+            raise socket.gaierror(socket.EAI_NONAME, "not the name of a host") from None
         # dict: a name may resolve to one address more than once.
         addresses = list(dict.fromkeys((int(family), str(sockaddr[0])) for family, _, _, _, sockaddr in found))
         self._known[host] = addresses, self._loop.time() + self._network.dns_max_ttl_s

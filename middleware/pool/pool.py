@@ -476,6 +476,10 @@ class Pool:
         except OSError as failure:
             reason = failure.strerror or str(failure) or "timeout"
             error = ConnectionLost(f'could not connect to node "{self.node}"', detail=f"{reason}.")
+        except Exception as bug:
+            # Its place, and its turn to log in, would be lost for ever.
+            log.exception("a bug has ended the opening of a connection", name=self.node, user=self.user)
+            error = ConnectionLost(f'could not connect to node "{self.node}"', detail=f"{type(bug).__name__}.")
         if any(server in self._on_the_way or server.state != LOGGING_IN for server in connected):
             return  # gone() has been told, or will be
         self.plan.on_the_way -= 1

@@ -75,6 +75,16 @@ MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
         ['p.toml: nodes."a b": the name is not allowed: letters, digits, _ and -, at most 63'],
     ),
     (
+        '[nodes.db2]\nhost = "a..b"',
+        {},
+        ['p.toml: nodes.db2.host: "a..b" is not allowed: a host name or an address'],
+    ),
+    (
+        '[nodes.db2]\nhost = "/tmp/\\u0000"',
+        {},
+        ['p.toml: nodes.db2.host: "/tmp/\\u0000" is not allowed: a host name or an address'],
+    ),
+    (
         'pool_mode = "sesion"',
         {},
         ['p.toml: pool_mode: "sesion" is not allowed: "session", "transaction" or "statement"'],
