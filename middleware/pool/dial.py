@@ -1,8 +1,8 @@
 """Opening connections to nodes: names to addresses, sockets, TLS.
 
 Addresses of a name are kept for dns_max_ttl, for all pools and cancel requests of a worker; when they change, whoever
-is connected to one that is gone is told by `moved`. Addresses are tried in turn. TLS is negotiated as libpq does it:
-asked for by an SSLRequest ("SSL Session Encryption"), or direct.
+is connected to one that is gone is told by `moved`. Addresses are tried in turn, without waiting for long for each. TLS
+is negotiated as libpq does it: asked for by an SSLRequest ("SSL Session Encryption"), or direct.
 """
 
 import asyncio
@@ -16,6 +16,12 @@ from middleware.config import NetworkSettings
 from middleware.errors import ConnectionLost
 
 SSL_REQUEST: Final = b"\0\0\0\x08\x04\xd2\x16\x2f"
+
+NEXT_ADDRESS_S: Final = 0.25
+"""How long an address is given to take a connection before the next one is tried, too."""
+
+Address = tuple[int, str]
+"""Family and address."""
 
 Made = Callable[[], asyncio.Protocol]
 """Makes the protocol of a connection that is ready for a startup message."""
@@ -33,7 +39,7 @@ class Dialer:
         self._loop: Final = loop
         self._network: Final = network
         self._moved: Final = moved
-        self._known: Final[dict[str, tuple[list[tuple[int, str]], float]]] = {}
+        self._known: Final[dict[str, tuple[list[Address], float]]] = {}
         """The addresses of a name, and until when they are used without asking again."""
         self._resolving: Final[dict[str, asyncio.Task[None]]] = {}
         self.sslmode = "disable"
@@ -49,23 +55,64 @@ class Dialer:
         if host.startswith("/"):
             await self._loop.create_unix_connection(made, f"{host}/.s.PGSQL.{port}")
             return
-        failure: OSError | ConnectionLost | None = None
-        for family, address in await self._addresses(host):
+        left = list(await self._addresses(host))
+        while True:
+            one, at = await self._first_of(left, port)
             try:
-                await self._open_at(family, address, port, host, made, encrypted)
-            except OSError as error:
-                failure = failure or error
+                await self._go_on(one, host, made, encrypted)
+            except OSError:
+                left.remove(at)
+                if not left:
+                    raise
             else:
                 return
-        assert failure is not None
-        raise failure
 
-    async def _open_at(
-        self, family: int, address: str, port: int, host: str, made: Made, encrypted: bool | None
-    ) -> None:
-        one = self._socket(family)
+    async def _first_of(self, addresses: list[Address], port: int) -> tuple[socket.socket, Address]:
+        """A connection to the first address that takes one. Raises OSError.
+
+        In their order; one that does not answer, its packets being lost, soon gets company (RFC 8305, "Happy Eyeballs").
+        """
+        next_ones = iter(addresses)
+        attempts: dict[asyncio.Task[None], tuple[socket.socket, Address]] = {}
+        failure: OSError | None = None
         try:
-            await self._loop.sock_connect(one, (address, port))
+            while True:
+                at = next(next_ones, None)
+                if at is not None:
+                    try:
+                        one = self._socket(at[0])
+                    except OSError as error:
+                        # This machine may have no IPv6.
+                        failure = failure or error
+                        continue
+                    attempts[self._loop.create_task(self._loop.sock_connect(one, (at[1], port)))] = one, at
+                elif not attempts:
+                    assert failure is not None
+                    raise failure
+                patience_s = None if at is None else NEXT_ADDRESS_S
+                done, _ = await asyncio.wait(attempts, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    one, at = attempts.pop(task)
+                    try:
+                        task.result()
+                    except BaseException as error:
+                        one.close()
+                        if not isinstance(error, OSError):
+                            raise
+                        failure = failure or error
+                    else:
+                        return one, at
+        finally:
+            for task in attempts:
+                task.cancel()
+            # The loop lets go of a socket when the task that waits for it has ended.
+            await asyncio.gather(*attempts, return_exceptions=True)
+            for one, _ in attempts.values():
+                one.close()
+
+    async def _go_on(self, one: socket.socket, host: str, made: Made, encrypted: bool | None) -> None:
+        """It is connected: TLS, as far as that is wanted."""
+        try:
             context = self.context
             if context is None or encrypted is False or (self.sslmode == "allow" and not encrypted):
                 await self._loop.create_connection(made, sock=one)
@@ -104,7 +151,7 @@ class Dialer:
 
     # Names
 
-    async def _addresses(self, host: str) -> list[tuple[int, str]]:
+    async def _addresses(self, host: str) -> list[Address]:
         literal = _literal(host)
         if literal is not None:
             return [literal]
@@ -159,7 +206,7 @@ def set_options(one: socket.socket, network: NetworkSettings) -> None:
             one.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _literal(host: str) -> tuple[int, str] | None:
+def _literal(host: str) -> Address | None:
     """An address that is one already."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

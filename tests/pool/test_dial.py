@@ -1,13 +1,16 @@
 """Opening connections: what is set on their sockets, and names whose addresses change."""
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvloop
 
 from middleware.config import NetworkSettings
-from middleware.pool.dial import Dialer, set_options
+from middleware.pool.dial import NEXT_ADDRESS_S, Dialer, set_options
 
 
 @pytest.mark.parametrize(
@@ -71,3 +74,61 @@ async def addresses_that_change(monkeypatch: pytest.MonkeyPatch) -> None:
         assert moved == [("db.example", frozenset(["127.0.0.2"]))]
         await dialer.open("db.example", port, Seen)
         assert peers[-1] == "127.0.0.2"
+
+
+class Peers(asyncio.Protocol):
+    """Notes whom it is connected to."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.transports: list[asyncio.BaseTransport] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.seen.append(transport.get_extra_info("peername")[0])
+        self.transports.append(transport)
+
+    def close(self) -> None:
+        for transport in self.transports:
+            transport.close()
+
+
+@contextlib.contextmanager
+def deaf(address: str, port: int) -> Iterator[None]:
+    """An address that takes no connection and refuses none: its backlog is full."""
+    with socket.socket() as listener, contextlib.ExitStack() as queue:
+        listener.bind((address, port))
+        listener.listen(0)
+        for _ in range(2):
+            knock = queue.enter_context(socket.socket())
+            knock.setblocking(False)
+            knock.connect_ex((address, port))
+        yield
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_an_address_that_does_not_answer_keeps_nobody_from_the_next(run: Any) -> None:
+    async def connect() -> None:
+        loop = asyncio.get_running_loop()
+        dialer = Dialer(loop, NetworkSettings(), lambda _host, _now: None)
+        server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.3", 0)
+        port = server.sockets[0].getsockname()[1]
+        # What getaddrinfo() would say; the second refuses at once.
+        known = [(int(socket.AF_INET), address) for address in ("127.0.0.1", "127.0.0.2", "127.0.0.3")]
+        dialer._known["db.example"] = known, loop.time() + 100.0
+        peers = Peers()
+        async with server:
+            with deaf("127.0.0.1", port):
+                async with asyncio.timeout(20 * NEXT_ADDRESS_S):
+                    await dialer.open("db.example", port, lambda: peers)
+                assert peers.seen == ["127.0.0.3"]
+                # Alone, it is waited for until the caller's time is over; and nothing is left behind.
+                dialer._known["db.example"] = known[:2], loop.time() + 100.0
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(3 * NEXT_ADDRESS_S):
+                        await dialer.open("db.example", port, lambda: peers)
+                assert asyncio.all_tasks() == {asyncio.current_task()}
+            with pytest.raises(ConnectionRefusedError):
+                await dialer.open("db.example", port, lambda: peers)
+            peers.close()
+
+    run(connect())
