@@ -70,7 +70,7 @@ class Dialer:
     async def _first_of(self, addresses: list[Address], port: int) -> tuple[socket.socket, Address]:
         """A connection to the first address that takes one. Raises OSError.
 
-        In their order; one that does not answer, its packets being lost, soon gets company (RFC 8305, "Happy Eyeballs").
+        In their order; one that does not answer, its packets lost, soon gets company (RFC 8305, "Happy Eyeballs").
         """
         next_ones = iter(addresses)
         attempts: dict[asyncio.Task[None], tuple[socket.socket, Address]] = {}
