@@ -145,7 +145,10 @@ class ServerEncryption(BaseModel):
     """TLS with the nodes"""
 
     server_tls_sslmode: SslMode = one_of(
-        "prefer", SslMode, "As libpq's sslmode.", peers="pgbouncer: server_tls_sslmode"
+        "prefer",
+        SslMode,
+        "As libpq's sslmode. With allow and prefer, a login that is refused with 28000 is tried on the other kind.",
+        peers="pgbouncer: server_tls_sslmode",
     )
     server_tls_negotiation: Literal["postgres", "direct"] = one_of(
         "postgres",

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from middleware.config import NetworkSettings
-from middleware.errors import ConnectionLost
+from middleware.errors import ConnectionLost, PointsmanError
+from middleware.sqlstate import INVALID_AUTHORIZATION_SPECIFICATION
 
 SSL_REQUEST: Final = b"\0\0\0\x08\x04\xd2\x16\x2f"
 
@@ -51,7 +52,10 @@ class Dialer:
         self.sslmode, self.direct, self.context = sslmode, direct, context
 
     async def open(self, host: str, port: int, made: Made, *, encrypted: bool | None = None) -> None:
-        """Connect. `encrypted` says so where sslmode "allow" leaves it open. Raises OSError, ConnectionLost."""
+        """Connect: with TLS or without as `encrypted` says, as far as sslmode lets it. Raises OSError, ConnectionLost.
+
+        None is for what sslmode tries first, and with "prefer" also for going on without TLS where there can be none.
+        """
         if host.startswith("/"):
             await self._loop.create_unix_connection(made, f"{host}/.s.PGSQL.{port}")
             return
@@ -59,7 +63,13 @@ class Dialer:
         while True:
             one, at = await self._first_of(left, port)
             try:
-                await self._go_on(one, host, made, encrypted)
+                try:
+                    await self._go_on(one, host, made, encrypted)
+                except (OSError, ConnectionLost):
+                    if self.sslmode != "prefer" or encrypted is not None or self.context is None:
+                        raise
+                    one, at = await self._first_of([at], port)
+                    await self._go_on(one, host, made, False)
             except OSError:
                 left.remove(at)
                 if not left:
@@ -191,6 +201,19 @@ class Dialer:
         # dict: a name may resolve to one address more than once.
         addresses = list(dict.fromkeys((int(family), str(sockaddr[0])) for family, _, _, _, sockaddr in found))
         self._known[host] = addresses, self._loop.time() + self._network.dns_max_ttl_s
+
+
+def other_kind(sslmode: str, asked: bool | None, encrypted: bool, error: PointsmanError) -> bool | None:
+    """What open() is to be asked for once more, as libpq does it; None where there is nothing else to try.
+
+    The server has refused the login with `error`: pg_hba.conf may let in with TLS whom it does not let in without, and
+    the other way round. `asked` and `encrypted`: what open() was asked for, and came to.
+    """
+    if asked is not None or error.sqlstate != INVALID_AUTHORIZATION_SPECIFICATION:
+        return None
+    if sslmode == "allow" and not encrypted:
+        return True
+    return False if sslmode == "prefer" and encrypted else None
 
 
 def set_options(one: socket.socket, network: NetworkSettings) -> None:

@@ -14,7 +14,7 @@ from healthcheck.topology import Node
 from middleware.auth import Authority
 from middleware.config import PoolPolicy, WorkerSettings
 from middleware.errors import ConnectionLost, PointsmanError, TooManyConnections
-from middleware.pool.dial import Dialer
+from middleware.pool.dial import Dialer, other_kind
 from middleware.pool.limits import ServerLimits
 from middleware.pool.logins import Logins
 from middleware.pool.plan import Clock, Plan, Waiter
@@ -79,9 +79,6 @@ class Surroundings:
         """A number from 0 to 1, another each time."""
 
 
-NO_ENTRY: Final = "28000"
-"""The SQLSTATE of a refusal for want of encryption, among others."""
-
 FITTING_MAX: Final = 16
 """How many idle servers are looked at for one that needs no change of settings."""
 
@@ -112,8 +109,8 @@ class Pool:
         self.clock: Final = around.clock
         self._dialer: Final = around.dialer
         self._authority: Final = around.authority
-        self._encrypted = False
-        """With sslmode "allow", the node wants TLS."""
+        self._encrypted: bool | None = None
+        """What the node wants, where it has refused what sslmode tries first: see dial.other_kind()."""
         self._trouble: Final = around.trouble
         self._draw: Final = around.draw
         self.state: Final = state
@@ -349,12 +346,13 @@ class Pool:
         self._trouble(self.node, error.message)
         if state != LOGGING_IN:
             self._left()
-        elif self._dialer.sslmode == "allow" and not self._encrypted and error.sqlstate == NO_ENTRY:
-            self._encrypted = True
+            return
+        self._encrypted = other_kind(self._dialer.sslmode, server.asked, server.encrypted(), error)
+        if self._encrypted is None:
+            self._opening_failed(error)
+        else:
             self.state.logins.end(self.clock.now)
             self._left()
-        else:
-            self._opening_failed(error)
 
     def _arrived(self, server: ServerConnection) -> None:
         self._on_the_way.discard(server)
@@ -456,6 +454,7 @@ class Pool:
         settings = self._settings
         lifetime_s = settings.server_lifetime_s * (1.0 - settings.server_lifetime_jitter * self._draw())
         expires_at = now + lifetime_s if lifetime_s else 0.0
+        encrypted = self._encrypted
 
         connected: list[ServerConnection] = []
 
@@ -463,13 +462,14 @@ class Pool:
             credentials = self._authority.credentials(self.user.decode(errors="replace"))
             login = ServerLogin(self.user, self.database, credentials)
             server = ServerConnection(self, login, settings.max_prepared_statements, expires_at, deadline)
+            server.asked = encrypted
             connected.append(server)
             return cast(asyncio.Protocol, server)
 
         error: PointsmanError
         try:
             async with asyncio.timeout_at(deadline):
-                await self._dialer.open(self.host, self.port, connection, encrypted=self._encrypted or None)
+                await self._dialer.open(self.host, self.port, connection, encrypted=encrypted)
             return
         except ConnectionLost as lost:
             error = ConnectionLost(f'could not connect to node "{self.node}": {lost.message}', detail=lost.detail)

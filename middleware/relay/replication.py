@@ -19,8 +19,8 @@ import structlog
 from healthcheck.topology import Node, Topology
 from middleware.config import RoutePolicy
 from middleware.errors import ConnectionLost, PointsmanError, ShuttingDown
+from middleware.pool.dial import other_kind
 from middleware.pool.ledger import Limit
-from middleware.pool.pool import NO_ENTRY
 from middleware.relay.cancel import Target, cancel_at
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
 from middleware.relay.relay import NO_PRIMARY, NO_STANDBY, Relay
@@ -94,6 +94,10 @@ class WalSender(asyncio.Protocol):
         if ssl_object is not None:
             self.login.certificate = ssl_object.getpeercert(True)
         self.transport.write(self.login.startup())
+
+    def encrypted(self) -> bool:
+        """Whether it runs over TLS."""
+        return self.transport.get_extra_info("ssl_object") is not None
 
     def data_received(self, data: bytes) -> None:
         if self.answered.is_set():
@@ -206,17 +210,17 @@ class ReplicationClient(asyncio.Protocol):
     async def _log_in(self) -> WalSender:
         """Open a server. Raises OSError, PointsmanError."""
         dialer = self.relay.dialer
-        encrypted: bool | None = None
+        asked: bool | None = None
         while True:
-            await dialer.open(self.node.host, self.node.port, self._made, encrypted=encrypted)
+            await dialer.open(self.node.host, self.node.port, self._made, encrypted=asked)
             server = self._server
             assert server is not None
             await server.answered.wait()
             if server.error is None:
                 return server
-            if encrypted or dialer.sslmode != "allow" or server.error.sqlstate != NO_ENTRY:
+            asked = other_kind(dialer.sslmode, asked, server.encrypted(), server.error)
+            if asked is None:
                 raise server.error
-            encrypted = True
             server.transport.abort()
 
     def _made(self) -> asyncio.Protocol:
@@ -325,7 +329,7 @@ class ReplicationClient(asyncio.Protocol):
         """A CancelRequest with its key has come."""
         server = self._server
         if server is not None and self.state == PASSING:
-            encrypted = server.transport.get_extra_info("ssl_object") is not None
+            encrypted = server.encrypted()
             node, login = self.node, server.login
             cancel_at(
                 self.relay,
