@@ -89,7 +89,14 @@ def _access_mistakes(settings: Settings) -> Iterator[Mistake]:
 
 
 def _rule_mistakes(settings: Settings) -> Iterator[Mistake]:
+    with_pools: set[str] = set()
     for index, rule in enumerate(settings.routes):
+        if rule.own_pools():
+            # Pools are told apart by it.
+            name = rule.called(index)
+            if name in with_pools:
+                yield ("routes", index, "name"), f'"{name}" is not allowed: a name that no other rule with pools has'
+            with_pools.add(name)
         patterns = rule.patterns()
         for key, pattern in patterns.items():
             if pattern is not None:

@@ -12,10 +12,10 @@ class NodeShare(msgspec.Struct, frozen=True):
 
 
 class PoolPolicy(msgspec.Struct, frozen=True):
-    """What holds for the pools of a rule, over all workers. Pools of equal policies are the same pools."""
+    """What holds for the pools of a rule, over all workers."""
 
     name: str = ""
-    """The rule's, where it has pools of its own."""
+    """The rule's, where it has pools of its own. Policies of one name are equal."""
     size: int = 20
     min_size: int = 0
     reserve_size: int = 0

@@ -1,4 +1,4 @@
-"""A pool of connections to one node for one database and user: Plan's decisions carried out.
+"""A pool of connections to one node for one database, user and rule: Plan's decisions carried out.
 
 Lends servers to clients, opens them on demand, checks those that were idle for long before they are lent again,
 resets those whose session a client may have changed, and closes what cannot be trusted.
@@ -84,7 +84,7 @@ FITTING_MAX: Final = 16
 
 
 class Pool:
-    """Servers of one (node, database, user), lent to clients."""
+    """Servers of one (node, database, user, name of a rule), lent to clients."""
 
     def __init__(
         self,

@@ -244,6 +244,20 @@ def test_a_pool_that_is_always_busy_leaves_some_of_a_limit_to_another(
         cluster.query("DROP DATABASE other")
 
 
+def test_a_rule_with_a_limit_of_its_own_is_not_kept_out_by_what_others_leave_idle(
+    cluster: Sandbox, tmp_path: Path
+) -> None:
+    rules = [{"application_name": "a", "max_db_connections": 50}]
+    with running(cluster, tmp_path, default_pool_size=2, query_wait_timeout=5, routes=rules) as it:
+        for name in ("a", "b", "a"):
+            clients = [it.connect(application_name=name) for _ in range(2)]
+            for client in clients:
+                client.execute("BEGIN")
+                client.execute("SELECT 1")
+            for client in clients:
+                client.execute("COMMIT")
+
+
 def test_min_pool_size_is_kept_and_server_idle_timeout_closes_the_rest(cluster: Sandbox, tmp_path: Path) -> None:
     with running(cluster, tmp_path, min_pool_size=2, server_idle_timeout=0.5) as it:
         with contextlib.ExitStack() as stack:
