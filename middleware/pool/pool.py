@@ -15,6 +15,7 @@ from middleware.auth import Authority
 from middleware.config import PoolPolicy, WorkerSettings
 from middleware.errors import ConnectionLost, PointsmanError, TooManyConnections
 from middleware.pool.dial import Dialer, other_kind
+from middleware.pool.failures import Failures
 from middleware.pool.limits import ServerLimits
 from middleware.pool.logins import Logins
 from middleware.pool.plan import Clock, Plan, Waiter
@@ -38,12 +39,11 @@ TroubleReport = Callable[[str, str], None]
 class NodeState:
     """What a worker knows of one node, over all its pools."""
 
-    __slots__ = ("fresh_as_of", "lag_bytes", "logins", "reads", "told_failing", "writes")
+    __slots__ = ("failures", "fresh_as_of", "lag_bytes", "logins", "reads", "writes")
 
     def __init__(self, logins_max: int) -> None:
         self.logins: Final = Logins(logins_max)
-        self.told_failing = False
-        """The log has it that no connection can be opened."""
+        self.failures: Final = Failures()
         self.reads = 0
         self.writes = 0
         """What it has been given since the worker started."""
@@ -293,9 +293,11 @@ class Pool:
     def opened(self, server: ServerConnection) -> None:
         """It has logged in."""
         self.state.logins.end(self.clock.now)
-        if self.plan.opening_succeeded() or self.state.told_failing:
-            self.state.told_failing = False
-            log.info("connections to the node can be opened again", name=self.node)
+        self.plan.opening_succeeded()
+        if self.state.failures.succeeded(self.database, self.user):
+            log.info(
+                "connections to the node can be opened again", name=self.node, database=self.database, user=self.user
+            )
         self._arrived(server)
 
     def checked(self, server: ServerConnection) -> None:
@@ -502,11 +504,16 @@ class Pool:
         now = self.clock.now
         self.plan.opening_failed(now, self._settings.server_login_retry_s)
         self._trouble(self.node, error.message)
-        if not self.state.told_failing:
-            # Once, for all the clients who hear of it.
-            self.state.told_failing = True
-            told = f"{error.message}: {error.detail}" if error.detail else error.message
-            log.warning("no connection to the node could be opened", name=self.node, user=self.user, error=told)
+        told = f"{error.message}: {error.detail}" if error.detail else error.message
+        # Once, for all the clients who hear of it.
+        if self.state.failures.failed(self.database, self.user, told):
+            log.warning(
+                "no connection to the node could be opened",
+                name=self.node,
+                database=self.database,
+                user=self.user,
+                error=told,
+            )
         self.state.logins.end(now)
         self._all_limits.give(self, self.limits, now)
         if not self.plan.size():

@@ -364,6 +364,20 @@ def test_server_connect_timeout(cluster: Sandbox, tmp_path: Path) -> None:
         eventually(lambda: it.servers() <= 2)
 
 
+def test_a_database_that_does_not_exist_is_in_the_log_once_whatever_else_can_be_opened(
+    cluster: Sandbox, tmp_path: Path
+) -> None:
+    with running(cluster, tmp_path, server_login_retry=0.05, server_lifetime=0.05) as it, it.connect() as client:
+        for _ in range(4):
+            with pytest.raises(psycopg.OperationalError, match='database "nowhere" does not exist'):
+                it.connect(dbname="nowhere")
+            before = client.execute("SELECT pg_backend_pid()").fetchone()
+            # Another server has been opened for the good one.
+            eventually(lambda: client.execute("SELECT pg_backend_pid()").fetchone() != before)  # noqa: B023 - called here
+        assert it.log().count("no connection to the node could be opened") == 1
+        assert "can be opened again" not in it.log()
+
+
 def test_max_server_logins(cluster: Sandbox, tmp_path: Path) -> None:
     with running(cluster, tmp_path, max_server_logins=2, default_pool_size=10) as it:
         clients = [it.connect() for _ in range(7)]
