@@ -248,7 +248,11 @@ class Clients(BaseModel):
         peers="pgbouncer: max_user_client_connections",
     )
     max_client_logins: int = whole(
-        500, 1, LIMIT_MAX, "Connections that have not logged in yet, in each worker. More are closed."
+        500,
+        1,
+        LIMIT_MAX,
+        "Connections that have not proved yet who they are, in each worker. When one more comes, the one that has been "
+        "silent for longest is closed; where none is silent, the one that came first.",
     )
     # A message cannot be longer than PostgreSQL takes (1 GiB).
     max_packet_size: int = whole(

@@ -109,7 +109,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Beyond max_client_conn and a pool's size, for `admin_users`."""
     admin_users: tuple[str, ...]
     max_client_logins: int
-    """Connections that have not logged in, in one worker."""
+    """Connections that have not proved who they are, in one worker."""
     max_server_logins: int
     """Servers of one node that are being opened, in one worker."""
     max_wal_senders: int

@@ -315,6 +315,39 @@ def test_max_packet_size(cluster: Sandbox, tmp_path: Path) -> None:
         assert caught.value.sqlstate == "08P01"
 
 
+def test_max_client_logins(cluster: Sandbox, tmp_path: Path) -> None:
+    """Connections that say nothing keep nobody out, and no cancel request."""
+    with running(cluster, tmp_path, max_client_logins=5) as it, contextlib.ExitStack() as stack:
+        place = it.endpoint.host, it.endpoint.port
+
+        def knock() -> socket.socket:
+            return stack.enter_context(socket.create_connection(place, timeout=10))
+
+        silent = [knock() for _ in range(5)]
+        client = it.connect()
+        assert silent[0].recv(1) == b""
+        client.pgconn.send_query(b"SELECT pg_sleep(30)")
+        silent += [knock() for _ in range(5)]
+        eventually(lambda: it.cluster.query(f"{SERVERS} AND query ~ 'pg_sleep'") == [["1"]])
+        client.cancel_safe(timeout=10)
+        result = client.pgconn.get_result()
+        assert result is not None
+        assert result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"57014"
+        # One that is half-way in makes room only for those who are as far.
+        half, startup = knock(), StartupMessage(((b"user", b"app"), (b"database", b"app"))).encode()
+        half.sendall(startup)
+        assert half.recv(1) == b"R"
+        silent += [knock() for _ in range(9)]
+        half.sendall(b"X")
+        for _ in range(5):
+            other = knock()
+            other.sendall(startup)
+            assert other.recv(1) == b"R"
+        came = b"".join(iter(lambda: half.recv(65536), b""))
+        assert b"C53300" in came
+        eventually(lambda: "max_client_logins=5" in it.log())
+
+
 def test_client_login_timeout(cluster: Sandbox, tmp_path: Path) -> None:
     with running(cluster, tmp_path, client_login_timeout=0.5) as it:
         place = it.endpoint.host, it.endpoint.port
