@@ -145,7 +145,10 @@ class ServerEncryption(BaseModel):
     """TLS with the nodes"""
 
     server_tls_sslmode: SslMode = one_of(
-        "prefer", SslMode, "As libpq's sslmode.", peers="pgbouncer: server_tls_sslmode"
+        "prefer",
+        SslMode,
+        "As libpq's sslmode. With allow and prefer, a login that is refused with 28000 is tried on the other kind.",
+        peers="pgbouncer: server_tls_sslmode",
     )
     server_tls_negotiation: Literal["postgres", "direct"] = one_of(
         "postgres",
@@ -245,7 +248,11 @@ class Clients(BaseModel):
         peers="pgbouncer: max_user_client_connections",
     )
     max_client_logins: int = whole(
-        500, 1, LIMIT_MAX, "Connections that have not logged in yet, in each worker. More are closed."
+        500,
+        1,
+        LIMIT_MAX,
+        "Connections that have not proved yet who they are, in each worker. When one more comes, the one that has been "
+        "silent for longest is closed; where none is silent, the one that came first.",
     )
     # A message cannot be longer than PostgreSQL takes (1 GiB).
     max_packet_size: int = whole(

@@ -1,5 +1,6 @@
 """Mistakes in the settings that no field shows on its own."""
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -29,6 +30,11 @@ def contradictions(settings: Settings) -> list[Mistake]:
         for name in settings.nodes
         if not _NODE_NAME.fullmatch(name)
     )
+    found.extend(
+        (("nodes", name, "host"), f"{json.dumps(node.host)} is not allowed: a host name or an address")
+        for name, node in settings.nodes.items()
+        if not _may_be_host(node.host)
+    )
     for key in ("primary_functions", "safe_functions", "primary_queries"):
         for pattern in getattr(settings, key):
             found.extend(_pattern_mistakes((key,), pattern))
@@ -42,6 +48,17 @@ def contradictions(settings: Settings) -> list[Mistake]:
     for side, tls in (("client", settings.client_tls()), ("server", settings.server_tls())):
         found.extend(((f"{side}_tls_{key}",), why) for key, why in mistakes(tls, server_side=side == "client"))
     return found
+
+
+def _may_be_host(host: str) -> bool:
+    """Whether it can be asked for at all: a name of labels, an address, or the directory of a unix socket."""
+    if "\0" in host or host.startswith("/"):
+        return "\0" not in host
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _access_mistakes(settings: Settings) -> Iterator[Mistake]:
@@ -72,7 +89,14 @@ def _access_mistakes(settings: Settings) -> Iterator[Mistake]:
 
 
 def _rule_mistakes(settings: Settings) -> Iterator[Mistake]:
+    with_pools: set[str] = set()
     for index, rule in enumerate(settings.routes):
+        if rule.own_pools():
+            # Pools are told apart by it.
+            name = rule.called(index)
+            if name in with_pools:
+                yield ("routes", index, "name"), f'"{name}" is not allowed: a name that no other rule with pools has'
+            with_pools.add(name)
         patterns = rule.patterns()
         for key, pattern in patterns.items():
             if pattern is not None:

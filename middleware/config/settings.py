@@ -195,7 +195,7 @@ class Settings(
 
     def policies(self) -> tuple[RoutePolicy, ...]:
         """What holds for whom: the rules in their order, and the top level for everybody else."""
-        rules = [self._policy(rule, rule.name or f"routes[{index}]") for index, rule in enumerate(self.routes)]
+        rules = [self._policy(rule, rule.called(index)) for index, rule in enumerate(self.routes)]
         return (*rules, self._policy(RouteSettings(), ""))
 
     def _policy(self, rule: RouteSettings, name: str) -> RoutePolicy:

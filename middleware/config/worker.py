@@ -12,10 +12,10 @@ class NodeShare(msgspec.Struct, frozen=True):
 
 
 class PoolPolicy(msgspec.Struct, frozen=True):
-    """What holds for the pools of a rule, over all workers. Pools of equal policies are the same pools."""
+    """What holds for the pools of a rule, over all workers."""
 
     name: str = ""
-    """The rule's, where it has pools of its own."""
+    """The rule's, where it has pools of its own. Policies of one name are equal."""
     size: int = 20
     min_size: int = 0
     reserve_size: int = 0
@@ -109,7 +109,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Beyond max_client_conn and a pool's size, for `admin_users`."""
     admin_users: tuple[str, ...]
     max_client_logins: int
-    """Connections that have not logged in, in one worker."""
+    """Connections that have not proved who they are, in one worker."""
     max_server_logins: int
     """Servers of one node that are being opened, in one worker."""
     max_wal_senders: int

@@ -68,19 +68,10 @@ def servers(case: Case) -> Servers:
     found: dict[tuple[str, str, str], Pool] = {}
     for pool in _pools(case):
         key = pool.database, pool.user, pool.policy.name
-        found[key] = _both(found.get(key, pool), pool)
+        found[key] = pool
     pools = tuple(found[key] for key in sorted(found))
     own = OWN_OF_A_NODE + LOADS_AT_ONCE_MAX + bool(case.settings.auth_user)
     return Servers(pools, _most(list(pools)), own)
-
-
-def _both(one: Pool, other: Pool) -> Pool:
-    """The same pool by two rules: it is as large as either lets it be."""
-    limits = {}
-    for name in ("max_db_connections", "max_user_connections"):
-        first, second = getattr(one.policy, name), getattr(other.policy, name)
-        limits[name] = max(first, second) if first and second else 0
-    return msgspec.structs.replace(one, policy=msgspec.structs.replace(one.policy, **limits))
 
 
 def assumption(case: Case) -> str:

@@ -99,18 +99,15 @@ class Plan(Generic[S, C]):
             return 0
         return max(0, min(len(self.waiting) - self.on_the_way, self.limit(now) - self.size()))
 
-    def opening_failed(self, now: float, retry_s: float) -> bool:
-        """An opening has failed: none for a while, longer each time. Whether the one before had not."""
+    def opening_failed(self, now: float, retry_s: float) -> None:
+        """An opening has failed: none for a while, longer each time."""
         self._failures += 1
         self.failing_until = now + retry_s * min(2 ** min(self._failures - 1, 10), BACK_OFF_MAX)
-        return self._failures == 1
 
-    def opening_succeeded(self) -> bool:
-        """An opening has succeeded; whether the one before had failed."""
-        failed = self._failures > 0
+    def opening_succeeded(self) -> None:
+        """An opening has succeeded."""
         self._failures = 0
         self.failing_until = 0.0
-        return failed
 
     def next_client(self) -> C | None:
         """The client that has waited longest, no longer waiting."""

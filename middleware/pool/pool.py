@@ -1,4 +1,4 @@
-"""A pool of connections to one node for one database and user: Plan's decisions carried out.
+"""A pool of connections to one node for one database, user and rule: Plan's decisions carried out.
 
 Lends servers to clients, opens them on demand, checks those that were idle for long before they are lent again,
 resets those whose session a client may have changed, and closes what cannot be trusted.
@@ -14,7 +14,8 @@ from healthcheck.topology import Node
 from middleware.auth import Authority
 from middleware.config import PoolPolicy, WorkerSettings
 from middleware.errors import ConnectionLost, PointsmanError, TooManyConnections
-from middleware.pool.dial import Dialer
+from middleware.pool.dial import Dialer, other_kind
+from middleware.pool.failures import Failures
 from middleware.pool.limits import ServerLimits
 from middleware.pool.logins import Logins
 from middleware.pool.plan import Clock, Plan, Waiter
@@ -38,12 +39,11 @@ TroubleReport = Callable[[str, str], None]
 class NodeState:
     """What a worker knows of one node, over all its pools."""
 
-    __slots__ = ("fresh_as_of", "lag_bytes", "logins", "reads", "told_failing", "writes")
+    __slots__ = ("failures", "fresh_as_of", "lag_bytes", "logins", "reads", "writes")
 
     def __init__(self, logins_max: int) -> None:
         self.logins: Final = Logins(logins_max)
-        self.told_failing = False
-        """The log has it that no connection can be opened."""
+        self.failures: Final = Failures()
         self.reads = 0
         self.writes = 0
         """What it has been given since the worker started."""
@@ -79,15 +79,12 @@ class Surroundings:
         """A number from 0 to 1, another each time."""
 
 
-NO_ENTRY: Final = "28000"
-"""The SQLSTATE of a refusal for want of encryption, among others."""
-
 FITTING_MAX: Final = 16
 """How many idle servers are looked at for one that needs no change of settings."""
 
 
 class Pool:
-    """Servers of one (node, database, user), lent to clients."""
+    """Servers of one (node, database, user, name of a rule), lent to clients."""
 
     def __init__(
         self,
@@ -112,8 +109,8 @@ class Pool:
         self.clock: Final = around.clock
         self._dialer: Final = around.dialer
         self._authority: Final = around.authority
-        self._encrypted = False
-        """With sslmode "allow", the node wants TLS."""
+        self._encrypted: bool | None = None
+        """What the node wants, where it has refused what sslmode tries first: see dial.other_kind()."""
         self._trouble: Final = around.trouble
         self._draw: Final = around.draw
         self.state: Final = state
@@ -296,9 +293,11 @@ class Pool:
     def opened(self, server: ServerConnection) -> None:
         """It has logged in."""
         self.state.logins.end(self.clock.now)
-        if self.plan.opening_succeeded() or self.state.told_failing:
-            self.state.told_failing = False
-            log.info("connections to the node can be opened again", name=self.node)
+        self.plan.opening_succeeded()
+        if self.state.failures.succeeded(self.database, self.user):
+            log.info(
+                "connections to the node can be opened again", name=self.node, database=self.database, user=self.user
+            )
         self._arrived(server)
 
     def checked(self, server: ServerConnection) -> None:
@@ -349,12 +348,13 @@ class Pool:
         self._trouble(self.node, error.message)
         if state != LOGGING_IN:
             self._left()
-        elif self._dialer.sslmode == "allow" and not self._encrypted and error.sqlstate == NO_ENTRY:
-            self._encrypted = True
+            return
+        self._encrypted = other_kind(self._dialer.sslmode, server.asked, server.encrypted(), error)
+        if self._encrypted is None:
+            self._opening_failed(error)
+        else:
             self.state.logins.end(self.clock.now)
             self._left()
-        else:
-            self._opening_failed(error)
 
     def _arrived(self, server: ServerConnection) -> None:
         self._on_the_way.discard(server)
@@ -456,6 +456,7 @@ class Pool:
         settings = self._settings
         lifetime_s = settings.server_lifetime_s * (1.0 - settings.server_lifetime_jitter * self._draw())
         expires_at = now + lifetime_s if lifetime_s else 0.0
+        encrypted = self._encrypted
 
         connected: list[ServerConnection] = []
 
@@ -463,19 +464,24 @@ class Pool:
             credentials = self._authority.credentials(self.user.decode(errors="replace"))
             login = ServerLogin(self.user, self.database, credentials)
             server = ServerConnection(self, login, settings.max_prepared_statements, expires_at, deadline)
+            server.asked = encrypted
             connected.append(server)
             return cast(asyncio.Protocol, server)
 
         error: PointsmanError
         try:
             async with asyncio.timeout_at(deadline):
-                await self._dialer.open(self.host, self.port, connection, encrypted=self._encrypted or None)
+                await self._dialer.open(self.host, self.port, connection, encrypted=encrypted)
             return
         except ConnectionLost as lost:
             error = ConnectionLost(f'could not connect to node "{self.node}": {lost.message}', detail=lost.detail)
         except OSError as failure:
             reason = failure.strerror or str(failure) or "timeout"
             error = ConnectionLost(f'could not connect to node "{self.node}"', detail=f"{reason}.")
+        except Exception as bug:
+            # Its place, and its turn to log in, would be lost for ever.
+            log.exception("a bug has ended the opening of a connection", name=self.node, user=self.user)
+            error = ConnectionLost(f'could not connect to node "{self.node}"', detail=f"{type(bug).__name__}.")
         if any(server in self._on_the_way or server.state != LOGGING_IN for server in connected):
             return  # gone() has been told, or will be
         self.plan.on_the_way -= 1
@@ -498,11 +504,16 @@ class Pool:
         now = self.clock.now
         self.plan.opening_failed(now, self._settings.server_login_retry_s)
         self._trouble(self.node, error.message)
-        if not self.state.told_failing:
-            # Once, for all the clients who hear of it.
-            self.state.told_failing = True
-            told = f"{error.message}: {error.detail}" if error.detail else error.message
-            log.warning("no connection to the node could be opened", name=self.node, user=self.user, error=told)
+        told = f"{error.message}: {error.detail}" if error.detail else error.message
+        # Once, for all the clients who hear of it.
+        if self.state.failures.failed(self.database, self.user, told):
+            log.warning(
+                "no connection to the node could be opened",
+                name=self.node,
+                database=self.database,
+                user=self.user,
+                error=told,
+            )
         self.state.logins.end(now)
         self._all_limits.give(self, self.limits, now)
         if not self.plan.size():

@@ -102,6 +102,7 @@ class ServerConnection:
         "_reading_paused",
         "address",
         "answered_at",
+        "asked",
         "asked_at",
         "canceled_at",
         "cancels",
@@ -151,6 +152,8 @@ class ServerConnection:
         """CancelRequests under way for it: until they have arrived it must not serve another client."""
         self.yields = False
         """It was closed for others to have its place."""
+        self.asked: bool | None = None
+        """With TLS or without, as it was to be opened; see Dialer.open()."""
         self.address = ""
         """Of its node; "" for a unix socket."""
         self.transport: asyncio.Transport

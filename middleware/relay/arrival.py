@@ -15,7 +15,7 @@ import structlog
 
 from middleware.auth import Access, Authority
 from middleware.config.tls import ALPN, ClientTls
-from middleware.errors import LoginRefused, NoNode, PointsmanError, ShuttingDown
+from middleware.errors import LoginRefused, NoNode, PointsmanError, ShuttingDown, TooManyConnections
 from middleware.pool.ledger import Limit
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import Borrower, ServerConnection
@@ -123,14 +123,16 @@ class Arrival(Borrower):
         address = self._address()
         sslmode = "disable" if relay.client_tls is None or address == "unix" else relay.client_tls.sslmode
         self._login = ClientLogin(relay.authority, address, sslmode)
-        if self._relay.may_knock() and not self._relay.draining:
-            self._relay.logging_in.add(self)
-        else:
+        if relay.draining:
             self.close()
+        else:
+            relay.newcomers.come(self)
 
     def data_received(self, data: bytes) -> None:
         try:
             if self.state == LOGIN:
+                if self._fresh:
+                    self._relay.newcomers.spoke(self)
                 if data[0] == TLS_HANDSHAKE and self._fresh and self._relay.client_tls is not None:
                     self._start_tls(data)
                     return
@@ -282,6 +284,7 @@ class Arrival(Borrower):
             raise one_too_many
         self.counted = counted
         relay.admit(self)
+        relay.newcomers.prove(self)
         self._key = relay.secret(long=login.protocol >= PROTOCOL_3_2)
         if login.replication:
             self._replicate(login)
@@ -318,7 +321,7 @@ class Arrival(Borrower):
         client.open()
         self._write(b"")
         self.state = CLOSED
-        relay.logging_in.discard(self)
+        relay.newcomers.leave(self)
         relay.clients[self.process_id] = client
         self.transport.set_protocol(client)
 
@@ -357,7 +360,7 @@ class Arrival(Borrower):
         """The login is complete: hand over."""
         relay = self._relay
         self.state = CLOSED
-        relay.logging_in.discard(self)
+        relay.newcomers.leave(self)
         client = ClientConnection(
             relay,
             self.transport,
@@ -429,11 +432,18 @@ class Arrival(Borrower):
 
     def late(self) -> None:
         """Its deadline has passed."""
+        self._send_away(LoginRefused("canceling authentication due to timeout", sqlstate=QUERY_CANCELED))
+
+    def make_room(self) -> None:
+        """Go: others want to come in."""
+        self._send_away(TooManyConnections("sorry, too many clients are logging in already"))
+
+    def _send_away(self, error: PointsmanError) -> None:
+        """Say why, unless it could not read what we say, or has said nothing itself."""
         if self._login.starting_tls or self._fresh:
-            # It could not read what we say, or has said nothing itself.
             self.close()
         else:
-            self.refuse(LoginRefused("canceling authentication due to timeout", sqlstate=QUERY_CANCELED))
+            self.refuse(error)
 
     def drain(self) -> None:
         self.terminate()
@@ -453,7 +463,7 @@ class Arrival(Borrower):
         if self.state == CLOSED:
             return
         self.state = CLOSED
-        self._relay.logging_in.discard(self)
+        self._relay.newcomers.leave(self)
         self._relay.gone(self)
         if self._pool is not None:
             self._pool.withdraw(self)

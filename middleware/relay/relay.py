@@ -27,6 +27,7 @@ from middleware.relay.admission import Admission
 from middleware.relay.balance import Route
 from middleware.relay.freshness import NEVER, Commits
 from middleware.relay.inquiries import Inquiries
+from middleware.relay.newcomers import Newcomers
 from middleware.relay.policies import Policies
 from middleware.relay.reasons import Reasons, SharedReasons
 from middleware.relay.state_warnings import StateCounts
@@ -109,18 +110,6 @@ class Replicating(Protocol):
         """It ends where its node is no longer what it was."""
 
 
-class Newcomer(Protocol):
-    """What the relay needs of a connection that has not logged in."""
-
-    deadline: float
-
-    def late(self) -> None:
-        """Its deadline has passed."""
-
-    def terminate(self) -> None:
-        """Go now, and say why."""
-
-
 class Relay:
     """The data plane of one worker."""
 
@@ -152,7 +141,7 @@ class Relay:
         self.draining = False
         self.clients: Final[dict[int, Client]] = {}
         """Clients that are logged in, by process id."""
-        self.logging_in: Final[set[Newcomer]] = set()
+        self.newcomers: Final = Newcomers(settings.max_client_logins)
         self.leaving: Final[set[Client]] = set()
         """Clients that send no more, and are owed answers until their deadlines."""
         self.replicating: Final[set[Replicating]] = set()
@@ -333,10 +322,6 @@ class Relay:
 
     # Clients
 
-    def may_knock(self) -> bool:
-        """Whether one more connection may begin to log in; beyond the clients there is room for CancelRequests."""
-        return len(self.logging_in) < self.settings.max_client_logins
-
     def admit(self, client: Client) -> None:
         """Give a client that has logged in, and was counted, its process id."""
         while True:
@@ -370,7 +355,7 @@ class Relay:
     def drain(self) -> None:
         """No new work: clients that have nothing under way are told to go, the others when it is done."""
         self.draining = True
-        for newcomer in list(self.logging_in):
+        for newcomer in self.newcomers.everybody():
             newcomer.terminate()
         for client in list(self.clients.values()):
             client.drain()
@@ -406,8 +391,7 @@ class Relay:
             self.control.catalog_suspected(database)
         self._suspected.clear()
         self._retired = [pool for pool in self._retired if not pool.empty()]
-        for newcomer in [newcomer for newcomer in self.logging_in if newcomer.deadline <= now]:
-            newcomer.late()
+        self.newcomers.tick(now)
         for client in [client for client in self.leaving if client.deadline <= now]:
             client.close()
 

@@ -10,7 +10,7 @@ import pytest
 
 from middleware.config import ConfigError, NodeShare, PoolPolicy, RoutePolicy, Settings, build_settings, load_settings
 from middleware.config.access import access_of
-from middleware.config.tables import POLICIES
+from middleware.config.tables import OF_POOLS, POLICIES
 from middleware.control import SetAccess
 
 SECRET = "hunter2-is-a-secret"
@@ -73,6 +73,16 @@ MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
         '[nodes."a b"]\nhost = "a"',
         {},
         ['p.toml: nodes."a b": the name is not allowed: letters, digits, _ and -, at most 63'],
+    ),
+    (
+        '[nodes.db2]\nhost = "a..b"',
+        {},
+        ['p.toml: nodes.db2.host: "a..b" is not allowed: a host name or an address'],
+    ),
+    (
+        '[nodes.db2]\nhost = "/tmp/\\u0000"',
+        {},
+        ['p.toml: nodes.db2.host: "/tmp/\\u0000" is not allowed: a host name or an address'],
     ),
     (
         'pool_mode = "sesion"',
@@ -301,8 +311,18 @@ def test_a_rule_that_says_something_of_pools_has_pools_of_its_own() -> None:
     tenants, x, rest = build_settings(tomllib.loads(text + GOOD)).worker_settings().policies
     assert (tenants.mode, tenants.server_database, tenants.client_addr) == ("session", "db", ("10.0.0.0/8",))
     assert (tenants.pool, tenants.client.query_s) == (PoolPolicy("tenants", 3), 0.0)
-    assert (x.pool, x.mode, x.client.query_s) == (PoolPolicy("", 7, max_db_connections=9), "transaction", 5.0)
+    own = PoolPolicy("routes[1]", 7, max_db_connections=9)
+    assert (x.pool, x.mode, x.client.query_s) == (own, "transaction", 5.0)
     assert (rest.pool, rest.name) == (PoolPolicy("", 7), "")
+
+
+@pytest.mark.parametrize("name", OF_POOLS)
+def test_pools_are_told_apart_by_their_rules_names(name: str) -> None:
+    rules = f'[[routes]]\nname = "a"\nuser = "x"\n{name} = 1\n[[routes]]\nname = "a"\n'
+    assert lines_of(GOOD + rules + f"{name} = 2") == [
+        'p.toml: routes[1].name: "a" is not allowed: a name that no other rule with pools has'
+    ]
+    build_settings(tomllib.loads(GOOD + rules))
 
 
 def test_trust_needs_no_password() -> None:

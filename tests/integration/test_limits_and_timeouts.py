@@ -266,6 +266,20 @@ def test_a_pool_that_is_always_busy_leaves_some_of_a_limit_to_another(
         cluster.query("DROP DATABASE other")
 
 
+def test_a_rule_with_a_limit_of_its_own_is_not_kept_out_by_what_others_leave_idle(
+    cluster: Sandbox, tmp_path: Path
+) -> None:
+    rules = [{"application_name": "a", "max_db_connections": 50}]
+    with running(cluster, tmp_path, default_pool_size=2, query_wait_timeout=5, routes=rules) as it:
+        for name in ("a", "b", "a"):
+            clients = [it.connect(application_name=name) for _ in range(2)]
+            for client in clients:
+                client.execute("BEGIN")
+                client.execute("SELECT 1")
+            for client in clients:
+                client.execute("COMMIT")
+
+
 def test_min_pool_size_is_kept_and_server_idle_timeout_closes_the_rest(cluster: Sandbox, tmp_path: Path) -> None:
     with running(cluster, tmp_path, min_pool_size=2, server_idle_timeout=0.5) as it:
         with contextlib.ExitStack() as stack:
@@ -323,6 +337,39 @@ def test_max_packet_size(cluster: Sandbox, tmp_path: Path) -> None:
         assert caught.value.sqlstate == "08P01"
 
 
+def test_max_client_logins(cluster: Sandbox, tmp_path: Path) -> None:
+    """Connections that say nothing keep nobody out, and no cancel request."""
+    with running(cluster, tmp_path, max_client_logins=5) as it, contextlib.ExitStack() as stack:
+        place = it.endpoint.host, it.endpoint.port
+
+        def knock() -> socket.socket:
+            return stack.enter_context(socket.create_connection(place, timeout=10))
+
+        silent = [knock() for _ in range(5)]
+        client = it.connect()
+        assert silent[0].recv(1) == b""
+        client.pgconn.send_query(b"SELECT pg_sleep(30)")
+        silent += [knock() for _ in range(5)]
+        eventually(lambda: it.cluster.query(f"{SERVERS} AND query ~ 'pg_sleep'") == [["1"]])
+        client.cancel_safe(timeout=10)
+        result = client.pgconn.get_result()
+        assert result is not None
+        assert result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"57014"
+        # One that is half-way in makes room only for those who are as far.
+        half, startup = knock(), StartupMessage(((b"user", b"app"), (b"database", b"app"))).encode()
+        half.sendall(startup)
+        assert half.recv(1) == b"R"
+        silent += [knock() for _ in range(9)]
+        half.sendall(b"X")
+        for _ in range(5):
+            other = knock()
+            other.sendall(startup)
+            assert other.recv(1) == b"R"
+        came = b"".join(iter(lambda: half.recv(65536), b""))
+        assert b"C53300" in came
+        eventually(lambda: "max_client_logins=5" in it.log())
+
+
 def test_client_login_timeout(cluster: Sandbox, tmp_path: Path) -> None:
     with running(cluster, tmp_path, client_login_timeout=0.5) as it:
         place = it.endpoint.host, it.endpoint.port
@@ -370,6 +417,20 @@ def test_server_connect_timeout(cluster: Sandbox, tmp_path: Path) -> None:
         assert second.execute("SELECT 2").fetchone() == (2,)
         first.execute("COMMIT")
         eventually(lambda: it.servers() <= 2)
+
+
+def test_a_database_that_does_not_exist_is_in_the_log_once_whatever_else_can_be_opened(
+    cluster: Sandbox, tmp_path: Path
+) -> None:
+    with running(cluster, tmp_path, server_login_retry=0.05, server_lifetime=0.05) as it, it.connect() as client:
+        for _ in range(4):
+            with pytest.raises(psycopg.OperationalError, match='database "nowhere" does not exist'):
+                it.connect(dbname="nowhere")
+            before = client.execute("SELECT pg_backend_pid()").fetchone()
+            # Another server has been opened for the good one.
+            eventually(lambda: client.execute("SELECT pg_backend_pid()").fetchone() != before)  # noqa: B023 - called here
+        assert it.log().count("no connection to the node could be opened") == 1
+        assert "can be opened again" not in it.log()
 
 
 def test_max_server_logins(cluster: Sandbox, tmp_path: Path) -> None:

@@ -20,11 +20,13 @@ def ledger(workers: int = 1, mine: int = 0) -> Ledger:
         return Ledger(file.fileno(), 0, workers, mine)
 
 
-def pool_of(node: str, settings: WorkerSettings, loop: asyncio.AbstractEventLoop) -> Pool:
+def pool_of(
+    node: str, settings: WorkerSettings, loop: asyncio.AbstractEventLoop, host: str = "127.0.0.1", port: int = 1
+) -> Pool:
     """A pool of database "d" and user "u", at rest."""
     limits = ServerLimits(ledger(), 1, settings, lambda _key: None, lambda: None)
     dialer = Dialer(loop, settings.network, lambda _host, _addresses: None)
     around = Surroundings(
         settings, loop, Clock(0.0), limits, dialer, Authority(Access()), lambda _node, _text: None, lambda: 0.0
     )
-    return Pool(Node(node, "127.0.0.1", 1), b"d", b"u", PoolPolicy(), NodeState(8), around)
+    return Pool(Node(node, host, port), b"d", b"u", PoolPolicy(), NodeState(8), around)

@@ -1,14 +1,16 @@
 """A pool's dealings with those who wait."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from middleware.config import build_settings
+from middleware.config import ClientPolicy, WorkerSettings, build_settings
 from middleware.errors import PointsmanError
 from middleware.pool import pool
 from middleware.pool.plan import Waiter
 from middleware.pool.server_connection import IDLE, Borrower, ServerConnection
+from middleware.session.parameters import NONE
 from middleware.session.server import ServerSession
 from middleware.session.server_login import ServerLogin
 from tests.pool.made import pool_of
@@ -21,13 +23,17 @@ class Fleeting(Borrower):
 
     def __init__(self, served: "list[Fleeting]") -> None:
         self._served = served
+        self.limits = ClientPolicy()
+        self.told: list[PointsmanError] = []
 
     def lent(self, server: ServerConnection) -> None:
         self._served.append(self)
         server.lend(self, None)
         server.pool.give_back(server)
 
-    def not_lent(self, error: PointsmanError) -> None: ...
+    def not_lent(self, error: PointsmanError) -> None:
+        self.told.append(error)
+
     def keep_time(self, now: float) -> None: ...
     def note_write(self) -> None: ...
     def pause_reading(self, reason: int) -> None: ...
@@ -37,15 +43,45 @@ class Fleeting(Borrower):
     def server_lost(self, server: ServerConnection, error: PointsmanError) -> None: ...
 
 
-@pytest.mark.skipif(not pool.__file__.endswith(".py"), reason="a compiled class has no subclass in Python")
-def test_many_who_wait_may_give_back_at_once() -> None:
-    settings = build_settings(
+def settled(**settings: Any) -> WorkerSettings:
+    return build_settings(
         {
             "health_check": {"user": "monitor", "password": "secret"},
             "nodes": {"db1": {"host": "127.0.0.1", "port": 1}},
             "users": {"u": {"password": "secret"}},
+            **settings,
         }
     ).worker_settings()
+
+
+@pytest.mark.parametrize(("host", "why"), [("a..b", "not the name of a host."), ("db.example", "KeyError.")])
+def test_whatever_ends_an_opening_its_place_is_free_again(monkeypatch: pytest.MonkeyPatch, host: str, why: str) -> None:
+    async def open_one() -> None:
+        loop = asyncio.get_running_loop()
+        resolve = loop.getaddrinfo
+
+        async def fail(name: str, *args: Any, **keys: Any) -> Any:
+            if name == "db.example":
+                raise KeyError(name)
+            return await resolve(name, *args, **keys)
+
+        monkeypatch.setattr(loop, "getaddrinfo", fail)
+        pool = pool_of("db1", settled(), loop, host)
+        client = Fleeting([])
+        assert pool.lease(client, NONE) is None
+        assert (pool.plan.size(), pool._all_limits.total(pool)) == (1, 1)
+        async with asyncio.timeout(10):
+            while not client.told:
+                await asyncio.sleep(0)
+        assert [error.detail for error in client.told] == [why]
+        assert (pool.plan.size(), pool._all_limits.total(pool), pool.state.logins._in_flight) == (0, 0, 0)
+
+    asyncio.run(open_one())
+
+
+@pytest.mark.skipif(not pool.__file__.endswith(".py"), reason="a compiled class has no subclass in Python")
+def test_many_who_wait_may_give_back_at_once() -> None:
+    settings = settled()
     loop = asyncio.new_event_loop()
     theirs = pool_of("db1", settings, loop)
     loop.close()

@@ -351,8 +351,9 @@ class Stage:
         relay = self.relay
         if len(relay.clients) != len(self.neighbours):
             return f"clients: {[_described(one) for one in relay.clients.values()]}"
-        if relay.logging_in or relay.leaving:
-            return f"{len(relay.logging_in)} logging in, {len(relay.leaving)} leaving"
+        newcomers = len(relay.newcomers.everybody())
+        if newcomers or relay.leaving:
+            return f"{newcomers} logging in, {len(relay.leaving)} leaving"
         for pool in [*relay._pools.values(), *relay._retired]:
             plan = pool.plan
             if plan.lent or plan.waiting or plan.on_the_way or plan.closing:
