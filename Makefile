@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 COMPILED := build/compiled
 
-.PHONY: help demo tour test lint unit format compiled test-compiled bench soak consistency oracle state-fuzz clean
+.PHONY: help demo tour test lint unit format compiled test-compiled bench soak consistency oracle state-fuzz wire-fuzz clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -62,6 +62,9 @@ oracle: $(READY) ## A real standby judges the routing: misroutes, and what staye
 
 state-fuzz: $(READY) ## Clients that share few servers see what each sees on a connection of its own (ARGS="--help")
 	$(BIN)/python -m tests.statefuzz $(ARGS)
+
+wire-fuzz: $(READY) ## Mutated streams of clients and of servers: no crash, hang or leak, and nobody else notices (ARGS="--help")
+	$(BIN)/python -m tests.wirefuzz $(ARGS)
 
 clean: ## Remove what make made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
