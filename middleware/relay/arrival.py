@@ -47,7 +47,8 @@ UNKNOWN: Final = ClientLogin(Authority(Access()), "unix")
 def _feed(transport: asyncio.Transport, data: bytes) -> None:
     """Give a transport's protocol what was read before it was there."""
     protocol = transport.get_protocol()
-    if isinstance(protocol, Arrival):
+    if transport.is_closing() or isinstance(protocol, Arrival):
+        # Its client is gone, or the handshake has not begun.
         return
     buffered = cast(asyncio.BufferedProtocol, protocol)
     while data:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from middleware.sandbox import Sandbox
 from tests.wirefuzz import real, report
 from tests.wirefuzz.run import Plan, Plant, run
+from tests.wirefuzz.tally import Tally
 
 
 def main(
@@ -42,16 +43,17 @@ def main(
         task = bar.add_task("in memory", total=sum(size for _, size in plan.parts()))
         told = 0
 
-        def done(count: int) -> None:
+        def done(over: Tally) -> None:
             nonlocal told
+            count = over.inputs.total()
             told += count
             bar.advance(task, count)
-            if not console.is_terminal and told % 50_000 < count:
+            for finding in over.findings:
+                console.print(report.told(finding), soft_wrap=True)
+            if not console.is_terminal and told % 10_000 < count:
                 console.print(f"{told:,} inputs in memory")
 
         tally = run(plan, done)
-    for finding in tally.findings:
-        console.print(report.told(finding), soft_wrap=True)
     console.print(report.summary(tally))
     faults = len(tally.findings)
     if real_inputs and part is None and plant is Plant.NONE:

@@ -16,7 +16,6 @@ from middleware.wire.frontend import SASLInitialResponse, SASLResponse
 MESSAGE_BYTES_MAX: Final = 2**30
 UNHEARD: Final = frozenset({codes.NOTICE_RESPONSE, codes.PARAMETER_STATUS})
 """Whether and when they come is not the same through a pooler."""
-CANCELS_UNASKED: Final = frozenset({b"57014"})
 
 
 class MemoryClient(asyncio.Protocol):

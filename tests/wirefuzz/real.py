@@ -46,6 +46,7 @@ INSERT INTO diff_rows SELECT n, 'word ' || n FROM generate_series(1, 9) n;
 CREATE TABLE diff_copy (n int, word text);
 CREATE TABLE diff_plan (n int);
 """
+EXCERPT_CHARACTERS: Final = 4000
 BUGS: Final = ("a bug has ended", "Traceback", "Fatal error", "worker exited", "exited with")
 
 
@@ -234,7 +235,10 @@ def _run(cluster: Sandbox, endpoint: Endpoint, server: pointsman, one: _Run) -> 
     if [worker.pid for worker in endpoint.workers()] != workers:
         tally.faults.append("crash: a worker was restarted")
     _settle(cluster, endpoint, tally, one.at_rest)
-    tally.faults += [f"bug: {line}" for line in server.log().splitlines() if any(bug in line for bug in BUGS)][:20]
+    log = server.log()
+    places = [place for bug in BUGS if (place := log.find(bug)) >= 0]
+    if places:
+        tally.faults.append(f"bug: {log[max(0, min(places) - 200) : min(places) + EXCERPT_CHARACTERS]}")
     return tally
 
 

@@ -67,8 +67,8 @@ def inputs_of(seed: int, part: int) -> Iterator[tuple[str, Input]]:
             yield sort, server_input(rng, number)
 
 
-def run(plan: Plan, done: Callable[[int], None] = lambda _: None) -> Tally:
-    """Play it all; `done` is told how many inputs a part had that is over."""
+def run(plan: Plan, done: Callable[[Tally], None] = lambda _: None) -> Tally:
+    """Play it all; `done` is told of each part that is over."""
     tally, began = Tally(), time.monotonic()
     tasks = [(plan, part, size) for part, size in plan.parts()]
     if plan.jobs == 1:
@@ -86,9 +86,9 @@ def run(plan: Plan, done: Callable[[int], None] = lambda _: None) -> Tally:
     return tally
 
 
-def _take(tally: Tally, over: Tally, done: Callable[[int], None]) -> None:
+def _take(tally: Tally, over: Tally, done: Callable[[Tally], None]) -> None:
     tally.add(over)
-    done(over.inputs.total())
+    done(over)
 
 
 def play_part(task: tuple[Plan, int, int]) -> Tally:

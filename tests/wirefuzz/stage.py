@@ -6,10 +6,8 @@ be at rest again.
 """
 
 import asyncio
-import gc
 import os
 import tempfile
-import time
 import tomllib
 from collections.abc import Callable
 from typing import Any, Final, Self, cast
@@ -27,10 +25,10 @@ from middleware.relay.freshness import Commits
 from middleware.relay.relay import Relay
 from middleware.relay.shared import LEDGER_OFFSET, shared_bytes
 from middleware.wire.frontend import Query
-from routing.catalog import Catalog
 from tests.wirefuzz import direct
 from tests.wirefuzz.broken import BrokenPostgres, Saboteur
 from tests.wirefuzz.client import MemoryClient, ScramClient
+from tests.wirefuzz.control import Control
 from tests.wirefuzz.corpus import startup
 from tests.wirefuzz.memory import MemoryLoop, connect
 from tests.wirefuzz.mutate import Ending, Input, Pace
@@ -86,49 +84,6 @@ BUG: Final = "a bug has ended"
 
 Fault = str
 """What is wrong, in words; the first word is its kind."""
-
-
-class Control:
-    """The control plane, as far as a relay asks it for something. `raises` plants a bug."""
-
-    def __init__(self, loop: MemoryLoop) -> None:
-        self._loop: Final = loop
-        self.relay: Relay
-        self.raises: type[Exception] | None = None
-
-    def catalog_wanted(self, database: str, _changed_at: float) -> None:
-        self._loop.call_soon(self._send, database)
-
-    def _send(self, database: str) -> None:
-        now = time.monotonic()
-        self.relay.set_catalog(Catalog(database, 1), now, now)
-        self.relay.commits.reported = (now,)
-
-    def catalog_suspected(self, _database: str) -> None:
-        """It would be read again, and be the same."""
-
-    def secret_wanted(self, _user: str) -> None:
-        """Nobody is asked for."""
-
-    def freshness_wanted(self) -> None:
-        self._loop.call_soon(self.freshen)
-
-    def freshen(self) -> None:
-        """The standby has replayed everything."""
-        self.relay.set_freshness((("db2", time.monotonic(), 0),))
-
-    def node_trouble(self, _node: str, _message: str) -> None:
-        """The nodes are as they are."""
-
-    def server_wanted(self, _key: bytes) -> None:
-        """There is no other worker."""
-
-    def server_freed(self) -> None:
-        """Nor one that waits."""
-
-    def forward_cancel(self, _process_id: int, _secret: bytes) -> None:
-        if self.raises is not None:
-            raise self.raises("planted")
 
 
 class Stage:
@@ -372,6 +327,9 @@ class Stage:
                         f"{session.status}, COPY {session.copy_in}, {session._left} bytes and {session._tail!r} of a "
                         f"message, left {session.dirty!r}, uncertain {session.uncertain}, {server.cancels} cancels"
                     )
+        tasks = len(asyncio.all_tasks(self.loop)) - 1
+        if tasks:
+            return f"{tasks} tasks beside the stage's own"
         alive = len(self.backends.alive)
         idle = sum(len(pool.plan.idle) for pool in relay._pools.values())
         return f"{alive} backends for {idle} idle servers" if alive != idle else ""
@@ -391,17 +349,6 @@ class Stage:
             if statements != booked
             else ""
         )
-
-    def weight(self) -> dict[str, int]:
-        """How much of everything there is that could pile up."""
-        relay = self.relay
-        gc.collect()
-        return {
-            "pools": len(relay._pools),
-            "routes": len(relay._routes),
-            "tasks": len(asyncio.all_tasks(self.loop)),
-            "asked for": len(relay.inquiries._open),
-        }
 
 
 def _described(client: Any) -> str:
