@@ -347,7 +347,8 @@ class ServerTimeouts(BaseModel):
     )
     server_idle_timeout: float = seconds(
         600.0,
-        "A server idle for longer is closed, down to min_pool_size.",
+        "A server idle for longer is closed, down to min_pool_size. 0 for never.",
+        zero=True,
         peers="pgbouncer: server_idle_timeout; pgpool: connection_life_time; hikaricp: idleTimeout",
     )
     server_lifetime: float = seconds(

@@ -93,4 +93,7 @@ def _pattern_mistakes(at: tuple[int | str, ...], pattern: str) -> Iterator[Mista
     try:
         re.compile(pattern)
     except re.error as error:
-        yield at, f'"{pattern}" is not allowed: a regular expression ({error})'
+        why = str(error)
+        if pattern == "*":
+            why = '".*" means all' + (", and so does leaving the key out" if at[0] == "routes" else "")
+        yield at, f'"{pattern}" is not allowed: a regular expression ({why})'

@@ -141,6 +141,19 @@ MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
             "p.toml: routes[1]: is for all clients: the rules behind it would never be reached",
         ],
     ),
+    (
+        '[[routes]]\ndatabase = "*"',
+        {},
+        [
+            'p.toml: routes[0].database: "*" is not allowed: a regular expression (".*" means all, and so does leaving '
+            "the key out)",
+        ],
+    ),
+    (
+        'safe_functions = ["*"]',
+        {},
+        ['p.toml: safe_functions: "*" is not allowed: a regular expression (".*" means all)'],
+    ),
     ("routes = 5", {}, ["p.toml: routes: 5 is not allowed: tables [[routes]]"]),
     ("[routes]", {}, ["p.toml: routes: a table is not allowed: tables [[routes]]"]),
     ("routes = [5]", {}, ["p.toml: routes[0]: the value is not allowed: a table"]),
