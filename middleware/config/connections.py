@@ -228,7 +228,6 @@ class Clients(BaseModel):
         0,
         LIMIT_MAX,
         "Connections beyond max_client_conn, and beyond a pool's size, that only admin_users get.",
-        peers="pgpool: reserved_connections",
     )
     max_db_client_connections: int = whole(
         0,
