@@ -92,6 +92,9 @@ def _rule_mistakes(settings: Settings) -> Iterator[Mistake]:
 def _pattern_mistakes(at: tuple[int | str, ...], pattern: str) -> Iterator[Mistake]:
     try:
         re.compile(pattern)
+        if at[0] == "primary_queries":
+            # Statements are bytes.
+            re.compile(pattern.encode())
     except re.error as error:
         why = str(error)
         if pattern == "*":

@@ -150,6 +150,11 @@ MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
         ],
     ),
     (
+        r"primary_queries = ['\u00e9']",
+        {},
+        [r'p.toml: primary_queries: "\u00e9" is not allowed: a regular expression (bad escape \u at position 0)'],
+    ),
+    (
         'safe_functions = ["*"]',
         {},
         ['p.toml: safe_functions: "*" is not allowed: a regular expression (".*" means all)'],
