@@ -1,5 +1,6 @@
 """`pointsman import`, as a person runs it, and check-config on what it wrote."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -64,3 +65,12 @@ def test_durations(text: str, unit_s: float, expected: float) -> None:
     for wrong in ("", "x", "5 weeks", "1.2.3", "."):
         with pytest.raises(ValueError, match="is not a duration"):
             seconds_of(wrong, 1.0)
+
+
+def test_the_example_of_the_manual_is_what_comes_out(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text()
+    ini, said, toml = (re.findall(rf"^```{kind}\n(.*?)^```", page, re.M | re.S)[0] for kind in ("ini", "text", "toml"))
+    (tmp_path / "pgbouncer.ini").write_text(ini)
+    done = pointsman("import", "pgbouncer.ini", cwd=tmp_path)
+    assert done.stdout == toml
+    assert done.stderr.replace("pgbouncer.ini: ", "") == said
