@@ -42,7 +42,6 @@ _PROMOTION: Final = "there is no promotion yet; who else promotes is followed"
 _WHY: Final = {
     "child_life_time": "it is the life of a process; server_lifetime is that of a connection",
     "max_pool": "default_pool_size is for all clients of a database and user",
-    "connection_cache": 'set server_lifetime = 0.001, and a server is used once; "off" is not taken',
     "disable_load_balance_on_write": 'see consistency; "session" is the default: a client sees what it has written. '
     'Reads of a transaction stay on the primary; transaction_reads = "until_write" has them balanced until it writes',
     "prefer_lower_delay_standby": "a standby that lags too far serves no reads, the others do",
@@ -152,6 +151,9 @@ def _clustering(found: Imported, pairs: dict[str, str]) -> None:
         found.note("backend_clustering_mode", f'"{mode}": {_CLUSTERING}')
     if is_on(pairs.pop("replication_mode", "off")):
         found.note("replication_mode", _CLUSTERING)
+    if not is_on(pairs.pop("connection_cache", "on")):
+        found.values["server_lifetime"] = 0.001
+        found.note("connection_cache", "off: a server that is used once has a server_lifetime that short")
     reset = pairs.pop("reset_query_list", "")
     if reset and not re.fullmatch(r"\s*(abort\s*;)?\s*discard\s+all\s*;?\s*", reset, re.IGNORECASE):
         found.note("reset_query_list", "not taken: DISCARD ALL is sent behind a client that has left something behind")
@@ -164,7 +166,7 @@ def _take(found: Imported, name: str, value: str) -> None:
             found.note(name, "0 is for ever there; here it always ends, and the default holds")
         else:
             found.take(name, value, setting, unit_s=unit_s)
-    elif value.lower() not in _OFF or name == "connection_cache":
+    elif value.lower() not in _OFF:
         found.note(name, _WHY.get(name, "has no equivalent"))
 
 
