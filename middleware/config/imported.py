@@ -77,14 +77,14 @@ class Imported:
             self.note(name, "not taken: nothing is said")
             return None
         if above is not None and value <= above:
-            self.note(name, f"not taken: {value:g} is not allowed: {allowed}")
+            self.note(name, f"not taken: {value:.10g} is not allowed: {allowed}")
             return None
         fits = low if low is not None and value < low else high if high is not None and value > high else value
         if fits != value:
             if re.search(r"port\d*$", name):
                 self.note(name, f"not taken: {value} is not allowed: {allowed}")
                 return None
-            self.note(name, f"{value:g} is not allowed: {allowed}; {fits:.10g} is written")
+            self.note(name, f"{value:.10g} is not allowed: {allowed}; {fits:.10g} is written")
         return fits
 
     def user(self, name: str, password: str) -> bool:
