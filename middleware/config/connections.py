@@ -231,7 +231,6 @@ class Clients(BaseModel):
         0,
         LIMIT_MAX,
         "Connections beyond max_client_conn, and beyond a pool's size, that only admin_users get.",
-        peers="pgpool: reserved_connections",
     )
     max_db_client_connections: int = whole(
         0,
@@ -355,7 +354,8 @@ class ServerTimeouts(BaseModel):
     )
     server_idle_timeout: float = seconds(
         600.0,
-        "A server idle for longer is closed, down to min_pool_size.",
+        "A server idle for longer is closed, down to min_pool_size. 0 for never.",
+        zero=True,
         peers="pgbouncer: server_idle_timeout; pgpool: connection_life_time; hikaricp: idleTimeout",
     )
     server_lifetime: float = seconds(

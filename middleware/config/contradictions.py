@@ -116,5 +116,11 @@ def _rule_mistakes(settings: Settings) -> Iterator[Mistake]:
 def _pattern_mistakes(at: tuple[int | str, ...], pattern: str) -> Iterator[Mistake]:
     try:
         re.compile(pattern)
+        if at[0] == "primary_queries":
+            # Statements are bytes.
+            re.compile(pattern.encode())
     except re.error as error:
-        yield at, f'"{pattern}" is not allowed: a regular expression ({error})'
+        why = str(error)
+        if pattern == "*":
+            why = '".*" means all' + (", and so does leaving the key out" if at[0] == "routes" else "")
+        yield at, f'"{pattern}" is not allowed: a regular expression ({why})'

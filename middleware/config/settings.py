@@ -226,6 +226,7 @@ class Settings(
             server_database=rule.server_database or "",
             server_user=rule.server_user or "",
             mode=resolved("pool_mode"),
+            refuse=rule.refuse == "on",
             pool=PoolPolicy(
                 name=name if rule.own_pools() else "",
                 size=rule.pool_size or self.default_pool_size,

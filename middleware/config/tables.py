@@ -182,6 +182,7 @@ class RouteSettings(Table):
         "The standbys that are asked first.",
         peers="pgpool: app_name_redirect_preference_list",
     )
+    refuse: Switch = one_of("off", Switch, "Its clients are told that there is no such database: FATAL 3D000.")
     # Pools
     pool_mode: PoolMode | None = one_of(None, PoolMode, "As the top level's.", peers="pgbouncer: pool_mode")
     pool_size: int | None = whole(None, 1, LIMIT_MAX, "As default_pool_size.", peers="pgbouncer: pool_size")

@@ -99,6 +99,8 @@ class RoutePolicy(msgspec.Struct, frozen=True):
     """"session", "transaction" or "statement"."""
     pool: PoolPolicy = PoolPolicy()
     client: ClientPolicy = ClientPolicy()
+    refuse: bool = False
+    """Its clients may not come in: there is no such database."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -128,6 +130,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     server_keepalive_s: float
     """0 for never."""
     server_idle_timeout_s: float
+    """0 for never."""
     server_lifetime_s: float
     server_lifetime_jitter: float
     server_reset_query: str

@@ -111,7 +111,8 @@ def _pools(case: Case) -> Iterator[Pool]:
                 continue
             for policy in policies:
                 if _matches(policy.database, database) and _matches(policy.user, user):
-                    yield _pool(case, policy, policy.server_database or database, user)
+                    if not policy.refuse:
+                        yield _pool(case, policy, policy.server_database or database, user)
                     if policy.application_name is None and not policy.client_addr:
                         break
 

@@ -238,7 +238,7 @@ class Pool:
             plan.forget(server)
             server.close()
         idle_timeout_s = self._settings.server_idle_timeout_s
-        if plan.idle and now - plan.idle[0][1] >= idle_timeout_s:
+        if idle_timeout_s and plan.idle and now - plan.idle[0][1] >= idle_timeout_s:
             spare = len(plan.idle)
             if self.policy.min_size:
                 spare = max(0, self._all_limits.total(self) - self.policy.min_size)

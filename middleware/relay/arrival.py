@@ -27,7 +27,7 @@ from middleware.relay.replication import ReplicationClient, Wish, node_for
 from middleware.session.login import ClientLogin
 from middleware.session.parameters import NONE, StartupParameters, gucs_of
 from middleware.session.server import SETUP_FAILED
-from middleware.sqlstate import QUERY_CANCELED, SYNTAX_ERROR
+from middleware.sqlstate import INVALID_CATALOG_NAME, QUERY_CANCELED, SYNTAX_ERROR
 from middleware.wire.build import READY_IDLE, error_response, message, notice
 from middleware.wire.codes import BACKEND_KEY_DATA, PARAMETER_STATUS, PROTOCOL_3_2
 
@@ -271,6 +271,9 @@ class Arrival(Borrower):
             raise LoginRefused(str(error), sqlstate=SYNTAX_ERROR) from error
         name_given = dict(self._parameters.values).get(b"application_name", b"")
         self._policy = policy = relay.policies.of(self.database, user, name_given, self._address())
+        if policy.refuse:
+            name = self.database.decode(errors="replace")
+            raise LoginRefused(f'database "{name}" does not exist', sqlstate=INVALID_CATALOG_NAME)
         self._server_database = policy.server_database.encode() or self.database
         self._server_user = policy.server_user.encode() or user
         self.limits = self._policy.client

@@ -151,6 +151,24 @@ MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
             "p.toml: routes[1]: is for all clients: the rules behind it would never be reached",
         ],
     ),
+    (
+        '[[routes]]\ndatabase = "*"',
+        {},
+        [
+            'p.toml: routes[0].database: "*" is not allowed: a regular expression (".*" means all, and so does leaving '
+            "the key out)",
+        ],
+    ),
+    (
+        r"primary_queries = ['\u00e9']",
+        {},
+        [r'p.toml: primary_queries: "\u00e9" is not allowed: a regular expression (bad escape \u at position 0)'],
+    ),
+    (
+        'safe_functions = ["*"]',
+        {},
+        ['p.toml: safe_functions: "*" is not allowed: a regular expression (".*" means all)'],
+    ),
     ("routes = 5", {}, ["p.toml: routes: 5 is not allowed: tables [[routes]]"]),
     ("[routes]", {}, ["p.toml: routes: a table is not allowed: tables [[routes]]"]),
     ("routes = [5]", {}, ["p.toml: routes[0]: the value is not allowed: a table"]),

@@ -292,6 +292,15 @@ def test_min_pool_size_is_kept_and_server_idle_timeout_closes_the_rest(cluster: 
         eventually(lambda: it.servers() == 2)
 
 
+def test_server_idle_timeout_0_is_never(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, server_idle_timeout=0) as it, it.connect() as client, it.connect() as other:
+        client.execute("BEGIN")
+        other.execute("SELECT 1")
+        # Several looks at the pool, in which the other's server is idle.
+        client.execute("SELECT pg_sleep(1.5)")
+        assert it.servers() == 2
+
+
 def test_reserve_pool_size_is_for_those_who_waited_for_reserve_pool_timeout(cluster: Sandbox, tmp_path: Path) -> None:
     with (
         running(cluster, tmp_path, default_pool_size=1, reserve_pool_size=1, reserve_pool_timeout=0.7) as it,
@@ -309,6 +318,19 @@ def test_server_lifetime(cluster: Sandbox, tmp_path: Path) -> None:
     with running(cluster, tmp_path, server_lifetime=0.5) as it, it.connect() as client:
         first = client.execute("SELECT pg_backend_pid()").fetchone()
         eventually(lambda: client.execute("SELECT pg_backend_pid()").fetchone() != first)
+
+
+def test_a_rule_refuses_databases_that_are_not_named(cluster: Sandbox, tmp_path: Path) -> None:
+    rules = [{"database": "app"}, {"refuse": "on"}]
+    with running(cluster, tmp_path, routes=rules) as it:
+        for more in ({}, {"replication": "database"}):
+            with pytest.raises(psycopg.OperationalError, match='FATAL:  database "postgres" does not exist'):
+                it.connect(dbname="postgres", **more)
+        # Who is not let in learns nothing of databases.
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(it.endpoint.conninfo(), dbname="postgres", password="wrong")
+        assert it.connect().execute("SELECT current_database()").fetchone() == ("app",)
+        assert "sqlstate=3D000" in it.log()
 
 
 def test_server_check_delay_finds_what_has_died(cluster: Sandbox, tmp_path: Path) -> None:
