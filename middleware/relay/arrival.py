@@ -9,7 +9,7 @@ client of its kind waits for one, the others are told what that one was.
 """
 
 import asyncio
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import structlog
 
@@ -50,9 +50,10 @@ def _feed(transport: asyncio.Transport, data: bytes) -> None:
     if transport.is_closing() or isinstance(protocol, Arrival):
         # Its client is gone, or the handshake has not begun.
         return
-    buffered = cast(asyncio.BufferedProtocol, protocol)
+    # uvloop's, an asyncio.BufferedProtocol in all but name; compiled code would check the name.
+    buffered: Any = protocol
     while data:
-        buffer = memoryview(cast(bytearray, buffered.get_buffer(len(data))))
+        buffer = memoryview(buffered.get_buffer(len(data)))
         count = min(len(buffer), len(data))
         buffer[:count] = data[:count]
         buffered.buffer_updated(count)
