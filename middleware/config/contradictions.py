@@ -33,7 +33,7 @@ def contradictions(settings: Settings) -> list[Mistake]:
     found.extend(
         (("nodes", name, "host"), f"{json.dumps(node.host)} is not allowed: a host name or an address")
         for name, node in settings.nodes.items()
-        if not _may_be_host(node.host)
+        if not may_be_host(node.host)
     )
     for key in ("primary_functions", "safe_functions", "primary_queries"):
         for pattern in getattr(settings, key):
@@ -50,7 +50,7 @@ def contradictions(settings: Settings) -> list[Mistake]:
     return found
 
 
-def _may_be_host(host: str) -> bool:
+def may_be_host(host: str) -> bool:
     """Whether it can be asked for at all: a name of labels, an address, or the directory of a unix socket."""
     if "\0" in host or host.startswith("/"):
         return "\0" not in host

@@ -162,8 +162,10 @@ def _server_reset_query(found: Imported, value: str) -> None:
 
 def _listening(found: Imported) -> None:
     values = found.values
-    if str(values.get("unix_socket_dir", "")).startswith("@"):
-        found.note("unix_socket_dir", "not taken: there are no abstract sockets here")
+    directory = str(values.get("unix_socket_dir", ""))
+    if directory and not directory.startswith("/"):
+        why = "there are no abstract sockets here" if directory.startswith("@") else "it is no absolute path"
+        found.note("unix_socket_dir", f"not taken: {why}")
         values["unix_socket_dir"] = ""
     if not values.get("listen_addr", "").strip(" ,") and not values.get("unix_socket_dir"):
         values.pop("listen_addr", None)

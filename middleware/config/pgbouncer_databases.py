@@ -10,6 +10,7 @@ from itertools import zip_longest
 from typing import Any, Final
 
 from middleware.config.fields import DURATION_S_MAX
+from middleware.config.contradictions import may_be_host
 from middleware.config.imported import Imported, Values, converted
 from middleware.config.pgbouncer_ini import Sections, parameters
 from middleware.config.tables import RouteSettings
@@ -173,6 +174,8 @@ class _Reading:
             raise ValueError(f'{where}: port "{port}"')
         if host.startswith("@"):
             self._found.note(where, f"{host}: there are no abstract sockets here")
+        elif not may_be_host(host):
+            self._found.note(where, f"{host}: can be no host's name; put it right")
         place = {"host": host, "port": int(port)}
         nodes = self._found.nodes
         for name, known in nodes.items():

@@ -226,7 +226,7 @@ class Stage:
 
     async def _answered(self, client: MemoryClient) -> None:
         """Let what takes its time end: a statement that sleeps, a timeout."""
-        if any(one.server is not None for one in self.relay.clients.values() if one.process_id):  # type: ignore[attr-defined]
+        if any(_has_server(one) for one in self.relay.clients.values() if one.process_id):
             await asyncio.sleep(5.5)
             await self.loop.quiet()
             await self._check_neighbours()
@@ -351,9 +351,14 @@ class Stage:
         )
 
 
+def _has_server(client: Any) -> bool:
+    """Whether something may be under way for it. A replication connection always has one of its own."""
+    return getattr(client, "server", None) is not None
+
+
 def _described(client: Any) -> str:
     """For people: what a client's connection is about."""
-    server = client.server
+    server = getattr(client, "server", None)
     about = {
         name: getattr(client, name, None) for name in ("state", "_blocked", "_pauses", "_backlog", "_closed", "_left")
     }
