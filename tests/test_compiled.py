@@ -11,6 +11,8 @@ SELDOM = {
     "middleware/session/server_login.py": "once for each server",
     "middleware/relay/answers.py": "what is asked of us",
     "middleware/pool/dial.py": "once for each server",
+    "middleware/relay/newcomers.py": "once for each client",
+    "middleware/pool/failures.py": "once for some servers",
     "middleware/relay/inquiries.py": "once for some logins",
     "middleware/relay/cancel.py": "a CancelRequest",
     "middleware/relay/replication.py": "what comes is passed on as it is",

@@ -9,8 +9,8 @@ import re
 from itertools import zip_longest
 from typing import Any, Final
 
-from middleware.config.fields import DURATION_S_MAX
 from middleware.config.contradictions import may_be_host
+from middleware.config.fields import DURATION_S_MAX
 from middleware.config.imported import Imported, Values, converted
 from middleware.config.pgbouncer_ini import Sections, parameters
 from middleware.config.tables import RouteSettings

@@ -334,9 +334,9 @@ class Pool:
     def _left(self, yielded: bool = False) -> None:
         """One server less: its place is free."""
         now = self.clock.now
-        self._all_limits.give(self, self.limits, now)
         if yielded:
-            self._all_limits.yielded()
+            self._all_limits.yielded(self, now)
+        self._all_limits.give(self, self.limits, now)
         self.open_what_is_needed(now)
 
     def gone(self, server: ServerConnection, state: int, error: PointsmanError) -> None:

@@ -29,7 +29,9 @@ def refused(found: Imported) -> list[str]:
 def only_needs(lines: list[str]) -> bool:
     """Nothing but what a person must supply."""
     return all(
-        re.fullmatch(rf"settings: ({'|'.join(NEEDS)}|nodes\.\w+\.host): (missing|cannot be used|.* is not allowed).*", line)
+        re.fullmatch(
+            rf"settings: ({'|'.join(NEEDS)}|nodes\.\w+\.host): (missing|cannot be used|.* is not allowed).*", line
+        )
         for line in lines
     )
 
