@@ -10,7 +10,7 @@ import msgspec
 
 from healthcheck.topology import Topology
 from middleware.auth import Access
-from middleware.config import WorkerSettings
+from middleware.config import TlsMaterial, WorkerSettings
 from routing.catalog import Catalog
 
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -80,8 +80,11 @@ class SetFreshness(msgspec.Struct, frozen=True, tag=True, array_like=True):
     standbys: tuple[tuple[str, float, int | None], ...]
 
 
-class ReloadTls(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Down: the files of certificates and keys have changed, and can be used."""
+class SetTls(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down, before the first SetTopology and when the files were read again: certificates and keys, found good."""
+
+    clients: TlsMaterial
+    nodes: TlsMaterial
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -206,7 +209,7 @@ Down = (
     | SetChanges
     | SetFreshness
     | SetReasons
-    | ReloadTls
+    | SetTls
     | Drain
     | Passed
 )

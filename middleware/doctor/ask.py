@@ -23,7 +23,7 @@ from healthcheck.line import reason
 from middleware.config import NodeSettings, Settings
 from middleware.config.access import access_of
 from middleware.config.fields import plain
-from middleware.config.tls import asyncpg_tls
+from middleware.config.tls import asyncpg_tls, material_of
 from middleware.doctor.facts import Case, Database, DatabaseRole, Machine, NodeFacts, Overridden, Replay, Sender, Slot
 from middleware.doctor.units import Value, seconds_of, value_of
 
@@ -158,7 +158,7 @@ async def look(
 ) -> Case:
     """Ask everybody. `memory_bytes` and `cores` are each node's, where they are given. Raises FileMistake, TlsError."""
     access = access_of(settings, b"")
-    tls = asyncpg_tls(settings.server_tls())
+    tls = asyncpg_tls(material_of(settings.server_tls()))
     asked: dict[str, NodeFacts] = {}
 
     async def one(name: str, node: NodeSettings) -> None:

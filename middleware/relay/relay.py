@@ -14,8 +14,8 @@ import cachetools
 
 from healthcheck.topology import Node, Topology
 from middleware.auth import Access, Authority
-from middleware.config import PoolPolicy, RoutePolicy, WorkerSettings
-from middleware.config.tls import ClientTls, server_context
+from middleware.config import PoolPolicy, RoutePolicy, TlsMaterial, WorkerSettings
+from middleware.config.tls import ClientTls, client_tls_of, server_context
 from middleware.control import Counters, NodeCounters, StateUse, process_id_of, worker_of
 from middleware.errors import ConnectionLost, NoNode
 from middleware.pool.dial import Dialer
@@ -177,7 +177,6 @@ class Relay:
         self.server_limits: Final = ServerLimits(ledger, workers, settings, control.server_wanted, control.server_freed)
         self.client_tls: ClientTls | None = None
         self.dialer: Final = Dialer(loop, settings.network, self._moved)
-        self.reload_tls()
         self._around: Final = Surroundings(
             settings,
             loop,
@@ -197,12 +196,11 @@ class Relay:
 
     # Snapshots
 
-    def reload_tls(self) -> None:
-        """Read the files of certificates and keys: for the connections that come from now on. Raises TlsError."""
-        settings = self.settings
-        client_tls = None if settings.client_tls.sslmode == "disable" else ClientTls(settings.client_tls)
-        self.dialer.use(settings.server_tls.sslmode, settings.server_tls.direct, server_context(settings.server_tls))
+    def set_tls(self, clients: TlsMaterial, nodes: TlsMaterial) -> None:
+        """Use these for the connections that come from now on. Raises TlsError, OSError, having changed nothing."""
+        client_tls, context = client_tls_of(clients), server_context(nodes)
         self.client_tls = client_tls
+        self.dialer.use(nodes.sslmode, nodes.direct, context)
 
     def _moved(self, host: str, addresses: frozenset[str]) -> None:
         """The addresses of a node's name have changed."""

@@ -199,14 +199,22 @@ class ClientLogin:
         if method == "md5":
             self._salt = secrets.token_bytes(MD5_SALT_BYTES)
             return message(AUTHENTICATION, b"\0\0\0\x05" + self._salt)
-        mechanisms = [PLUS] if self.encryption is not None else []
+        mechanisms = [PLUS] if self._end_point() else []
         if method == "scram-sha-256":
             mechanisms.append(PLAIN)
         elif not mechanisms:
-            raise LoginRefused(
-                "channel binding requires TLS", hint='The method is "scram-sha-256-plus": connect with sslmode=require.'
-            )
+            raise self._unbound()
         return message(AUTHENTICATION, b"\0\0\0\x0a" + b"\0".join(mechanisms) + b"\0\0")
+
+    def _end_point(self) -> bytes:
+        """What a channel can be bound to; empty where it cannot."""
+        return b"" if self.encryption is None else self.encryption.server_end_point
+
+    def _unbound(self) -> LoginRefused:
+        if self.encryption is None:
+            hint = 'The method is "scram-sha-256-plus": connect with sslmode=require.'
+            return LoginRefused("channel binding requires TLS", hint=hint)
+        return LoginRefused("channel binding is not possible: the certificate's signature has no hash of its own")
 
     def _find_rule(self) -> HbaRule:
         database = self.database.decode(errors="replace")
@@ -290,13 +298,12 @@ class ClientLogin:
             raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
         if not zero or len(rest) < 4 or int.from_bytes(rest[:4], "big") != len(rest) - 4:
             raise ProtocolViolation("malformed SASL initial response")
-        end_point = b"" if self.encryption is None else self.encryption.server_end_point
-        wrong = mechanism == PLUS and self.encryption is None
-        if wrong or (mechanism == PLAIN and self._method == "scram-sha-256-plus"):
+        end_point = self._end_point()
+        if (mechanism == PLUS and not end_point) or (mechanism == PLAIN and self._method == "scram-sha-256-plus"):
             raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
         verifier, real = self._authority.verifier(self._name)
         self._verifier_salt, self._iterations = verifier.salt, verifier.iterations
-        self._scram = ServerExchange(verifier, not real, self._name, end_point, self.encryption is not None)
+        self._scram = ServerExchange(verifier, not real, self._name, end_point, bool(end_point))
         return message(AUTHENTICATION, b"\0\0\0\x0b" + self._scram.first(mechanism, rest[4:]))
 
 

@@ -10,7 +10,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 import structlog
@@ -22,7 +22,7 @@ from healthcheck.topology import Topology
 from middleware.auth import FileMistake
 from middleware.config import Settings
 from middleware.config.access import access_of
-from middleware.config.tls import asyncpg_tls, mistakes
+from middleware.config.tls import TlsError, asyncpg_tls, client_tls_of, material_of, server_context
 from middleware.control import (
     CatalogWanted,
     Configure,
@@ -33,7 +33,6 @@ from middleware.control import (
     FreshnessWanted,
     NodeTrouble,
     Ready,
-    ReloadTls,
     SecretWanted,
     ServerFreed,
     ServerWanted,
@@ -41,6 +40,7 @@ from middleware.control import (
     SetChanges,
     SetFreshness,
     SetReasons,
+    SetTls,
     SetTopology,
     Up,
     worker_of,
@@ -71,9 +71,12 @@ class Supervisor:
         self._published: Topology | None = None
         checks = settings.health_check
         password = checks.password.get_secret_value() if checks.password else None
-        self._tls = asyncpg_tls(settings.server_tls())
+        try:
+            self._tls = _read_tls(settings)
+        except TlsError as error:
+            raise StartError(f"{error.key}: {error}") from None
         credentials = Credentials(
-            checks.user, password, checks.database, lambda: self._tls, settings.server_tls_negotiation == "direct"
+            checks.user, password, checks.database, lambda: self._tls.own, settings.server_tls_negotiation == "direct"
         )
         self._monitor = Monitor(
             [Target(name, node.host, node.port) for name, node in settings.nodes.items()],
@@ -168,17 +171,16 @@ class Supervisor:
         settings = self._settings
         password = self._access.secrets.get(settings.auth_user)
         direct = settings.server_tls_negotiation == "direct"
-        return Credentials(settings.auth_user, password, settings.auth_dbname, lambda: self._tls, direct)
+        return Credentials(settings.auth_user, password, settings.auth_dbname, lambda: self._tls.own, direct)
 
     def reload(self) -> None:
         """Read again the files that the settings name. One that cannot be used changes nothing."""
         settings = self._settings
-        wrong = [
-            f"{side}_tls_{key}: {why}"
-            for side, tls in (("client", settings.client_tls()), ("server", settings.server_tls()))
-            for key, why in mistakes(tls, server_side=side == "client")
-        ]
-        access = self._access
+        tls, access, wrong = self._tls, self._access, []
+        try:
+            tls = _read_tls(settings)
+        except TlsError as error:
+            wrong.append(f"{error.key}: {error}")
         try:
             access = access_of(settings, self._seed)
         except FileMistake as mistake:
@@ -186,8 +188,8 @@ class Supervisor:
         for line in wrong:
             log.error("not reloaded", why=line)
         if not wrong:
-            self._access, self._tls = access, asyncpg_tls(settings.server_tls())
-            self._tell_all(ReloadTls())
+            self._access, self._tls = access, tls
+            self._tell_all(tls.told)
             self._tell_all(SetAccess(access))
             log.info("certificates and keys, users and rules were read again", users=len(access.secrets))
 
@@ -248,6 +250,7 @@ class Supervisor:
                 self._shared.fileno(),
             ),
             SetAccess(self._access),
+            self._tls.told,
         ]
         if self._published is not None:
             messages.append(SetTopology(self._published))
@@ -325,6 +328,29 @@ class Supervisor:
         if reasons != self._reasons:
             self._reasons = reasons
             self._tell_all(reasons)
+
+
+class _Tls(NamedTuple):
+    """One reading of the files of certificates and keys."""
+
+    told: SetTls
+    """To the workers."""
+    own: Any
+    """What asyncpg takes for our own connections."""
+
+
+def _read_tls(settings: Settings) -> _Tls:
+    """Read the files, and see that a worker can use them. Raises TlsError, whose `key` is the setting's whole name."""
+    side = "client_tls"
+    try:
+        clients = material_of(settings.client_tls())
+        client_tls_of(clients)
+        side = "server_tls"
+        nodes = material_of(settings.server_tls())
+        server_context(nodes)
+        return _Tls(SetTls(clients, nodes), asyncpg_tls(nodes))
+    except TlsError as error:
+        raise TlsError(f"{side}_{error.key}", str(error)) from None
 
 
 @contextlib.asynccontextmanager
