@@ -12,7 +12,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import asyncpg
 import psycopg
@@ -161,6 +161,25 @@ def by_psycopg(place: Place, by: By) -> str:
         raise Refused(None, str(error)) from None
 
 
+class Loop(asyncio.SelectorEventLoop):
+    """One that can close what asyncpg leaves open: it does not wait for TLS's goodbye after a login that is refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: list[asyncio.BaseTransport] = []
+
+    async def create_connection(self, *args: Any, **keys: Any) -> Any:
+        made = await super().create_connection(*args, **keys)
+        self._made.append(made[0])
+        return made
+
+    async def abort_all(self) -> None:
+        for transport in self._made:
+            cast(asyncio.Transport, transport).abort()
+        # What closes the sockets is called once the loop comes round.
+        await asyncio.sleep(0)
+
+
 def by_asyncpg(place: Place, by: By) -> str:
     tls: ssl.SSLContext | bool = False
     if by.tls:
@@ -184,7 +203,11 @@ def by_asyncpg(place: Place, by: By) -> str:
             await client.close()
 
     try:
-        return asyncio.run(ask())
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            try:
+                return runner.run(ask())
+            finally:
+                runner.run(cast(Loop, runner.get_loop()).abort_all())
     except asyncpg.PostgresError as error:
         raise Refused(error.sqlstate, str(error)) from None
     except asyncpg.InterfaceError as error:
