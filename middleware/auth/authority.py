@@ -18,6 +18,7 @@ KNOWN_MAX: Final = 10_000
 """Users whose derived keys are kept: the most recent ones. Clients make up names at will."""
 SALTS_MAX: Final = 16
 """Salts for which a user's keys are kept: one is usual, as all nodes have the same secret."""
+LONG_AGO: Final = float("-inf")
 FRESH_S: Final = 1.0
 """An answer of auth_query younger than this is not asked for again, however many logins it fails."""
 
@@ -39,7 +40,8 @@ class Authority:
         """From now on this holds."""
         before, self._access = self._access, access
         self._most = most_common_kind(access.secrets)
-        self._asked.clear()
+        for user in list(self._asked):
+            self._expire(user)
         for user, credentials in list(self._credentials.items()):
             if access.secrets.get(user) != before.secrets.get(user):
                 credentials.use(access.secrets.get(user))
@@ -67,7 +69,11 @@ class Authority:
         """A login has failed: what auth_query has said may be out of date."""
         asked = self._asked.get(user)
         if asked is not None and time.monotonic() - asked[0] > FRESH_S:
-            del self._asked[user]
+            self._expire(user)
+
+    def _expire(self, user: str) -> None:
+        """Have the next login ask again. What was said is kept: another login may be in the middle of its proof."""
+        self._asked[user] = LONG_AGO, self._asked[user][1]
 
     def __contains__(self, user: str) -> bool:
         return user in self._access.secrets or self._asked.get(user, (0.0, None))[1] is not None

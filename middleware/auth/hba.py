@@ -9,14 +9,18 @@ import re
 from typing import Final
 
 from middleware.auth.lines import Line, Word, lines_of
+from middleware.auth.mistakes import FileMistake
 from middleware.auth.rules import METHODS, HbaRule, UserMapping
 
 _KINDS: Final = ("local", "host", "hostssl", "hostnossl", "hostnogssenc")
 
 
 def hba_rules(file: str) -> tuple[HbaRule, ...]:
-    """The file's rules, in its order. Raises FileMistake."""
-    return tuple(rule for line in lines_of(file) if (rule := _rule(line)) is not None)
+    """The file's rules, in its order. Raises FileMistake; as PostgreSQL, also where it has none."""
+    rules = tuple(rule for line in lines_of(file) if (rule := _rule(line)) is not None)
+    if not rules:
+        raise FileMistake(file, 0, "contains no entries: nobody could come in")
+    return rules
 
 
 def user_mappings(file: str) -> tuple[UserMapping, ...]:

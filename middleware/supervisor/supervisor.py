@@ -22,6 +22,7 @@ from healthcheck.topology import Topology
 from middleware.auth import FileMistake
 from middleware.config import Settings
 from middleware.config.access import access_of
+from middleware.config.contradictions import access_mistakes
 from middleware.config.tls import TlsError, asyncpg_tls, client_tls_of, material_of, server_context
 from middleware.control import (
     CatalogWanted,
@@ -185,6 +186,10 @@ class Supervisor:
             access = access_of(settings, self._seed)
         except FileMistake as mistake:
             wrong.append(str(mistake))
+        wrong.extend(f"{key[0]}: {why}" for key, why in access_mistakes(settings, access))
+        if self._access.secrets.keys() - settings.users.keys() and not access.secrets.keys() - settings.users.keys():
+            # As it is while somebody writes it.
+            wrong.append(f"{settings.auth_file}: contains no users, and there were some")
         for line in wrong:
             log.error("not reloaded", why=line)
         if not wrong:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
 import pytest
@@ -124,6 +125,22 @@ def test_what_auth_query_says_is_kept_and_refreshed(monkeypatch: pytest.MonkeyPa
     assert not it.must_ask("eve")
     now += 60
     assert it.must_ask("eve")
+
+
+def test_a_login_under_way_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another one of the same user fails, and while the files are read again."""
+    now = 1000.0
+    monkeypatch.setattr("middleware.auth.authority.time.monotonic", lambda: now)
+    access = Access((), (), {}, b"seed", True, 60.0)
+    it = Authority(access)
+    it.answered("ann", True, "secret")
+    now += 2
+    happenings: list[Callable[[], None]] = [lambda: it.failed("ann"), lambda: it.use(access)]
+    for happens in happenings:
+        happens()
+        assert it.must_ask("ann")
+        assert "ann" in it
+        assert it.is_password("ann", "secret")
 
 
 def exchange(password: str, binding: bytes = b"", seen: bytes = b"", plus: bool = False) -> ServerExchange:

@@ -52,6 +52,12 @@ def test_rules(tmp_path: Path) -> None:
     assert hba_rules(file)[-1].where == f"{file}:11"
 
 
+@pytest.mark.parametrize("text", ["", "# trust\n\n", "hostgssenc all all all gss\n"])
+def test_a_file_without_rules_is_a_mistake(tmp_path: Path, text: str) -> None:
+    with pytest.raises(FileMistake, match="file: contains no entries"):
+        hba_rules(written(tmp_path, text))
+
+
 @pytest.mark.parametrize(
     ("visitor", "number"),
     [

@@ -75,7 +75,10 @@ def secret_of(cluster: Sandbox, user: str) -> str:
 
 
 @contextlib.contextmanager
-def serving(cluster: Sandbox, certificates: Certificates, directory: Path, hba: str, **more: Any) -> Iterator[Place]:
+def serving(
+    cluster: Sandbox, certificates: Certificates, directory: Path, hba: str, *, users: str = "", **more: Any
+) -> Iterator[Place]:
+    """`users`: the file of them, where it is not to have one of each kind."""
     (directory / "hba.conf").write_text(hba)
     (directory / "ident.conf").write_text("people /^(.*)@example$ au_cert\npeople app app\n")
     secrets = {
@@ -84,7 +87,8 @@ def serving(cluster: Sandbox, certificates: Certificates, directory: Path, hba: 
         "au_scram": secret_of(cluster, "au_scram"),
         "au_cert": "cert",
     }
-    (directory / "users.txt").write_text("".join(f'"{name}" "{secret}"\n' for name, secret in secrets.items()))
+    listed = "".join(f'"{name}" "{secret}"\n' for name, secret in secrets.items())
+    (directory / "users.txt").write_text(users or listed)
     settings: dict[str, Any] = {
         "auth_type": "hba",
         "auth_hba_file": str(directory / "hba.conf"),
@@ -369,3 +373,30 @@ def test_rules_and_users_are_read_again(cluster: Sandbox, certificates: Certific
         place.endpoint.process.send_signal(signal.SIGHUP)
         eventually(lambda: "users and rules were read again" in place.instance.log())
         assert connect(place, "asyncpg", By("au_plain", "no matter", "reject")) == "au_plain 1"
+
+
+def test_files_that_cannot_be_meant_change_nothing(
+    cluster: Sandbox, certificates: Certificates, tmp_path: Path
+) -> None:
+    """What an editor leaves for a moment, or the settings contradict: it is logged, and who could come in can."""
+    files = {"hba.conf": "host all all all scram-sha-256\n", "users.txt": '"au_plain" "plain pass"\n'}
+    more = {
+        "auth_user": "au_plain",
+        "auth_query": "SELECT $1, NULL::text",
+        "auth_dbname": "app",
+        "client_tls_ca_file": "",
+    }
+    with serving(cluster, certificates, tmp_path, ASKING, users=files["users.txt"], **more) as place:
+        for file, text, why in (
+            ("hba.conf", "# nothing yet\n", "hba.conf: contains no entries"),
+            ("hba.conf", "hostssl all all all cert\n", "client_tls_ca_file: missing"),
+            ("users.txt", "", "users.txt: contains no users, and there were some"),
+            ("users.txt", '"au_md5" "x"\n', 'auth_user: "au_plain" is not allowed'),
+        ):
+            before = (tmp_path / file).read_text()
+            (tmp_path / file).write_text(text)
+            place.endpoint.process.send_signal(signal.SIGHUP)
+            eventually(lambda why=why: why in place.instance.log())  # type: ignore[misc]
+            assert connect(place, "psycopg", By("app", cluster.passwords["app"], "any")) == "app 1"
+            (tmp_path / file).write_text(before)
+        assert "were read again" not in place.instance.log()
