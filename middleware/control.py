@@ -10,6 +10,8 @@ import msgspec
 
 from healthcheck.topology import Topology
 from middleware.auth import Access
+from middleware.auth.made_up import Nobody
+from middleware.auth.scram import Verifier
 from middleware.config import TlsMaterial, WorkerSettings
 from routing.catalog import Catalog
 
@@ -53,6 +55,10 @@ class SetSecret(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """As in Access; None where there is none."""
     failed: bool = False
     """The nodes could not be asked: nothing is known."""
+    verifier: Verifier | None = None
+    """Derived of the secret, where that is a plain password."""
+    nobody: Nobody | None = None
+    """What is shown to users who do not exist, now that this is known; None for what was."""
 
     def __repr__(self) -> str:
         return f"SetSecret({self.user!r})"

@@ -100,7 +100,7 @@ class Worker(asyncio.Protocol):
         elif isinstance(message, SetAccess):
             relay.authority.use(message.access)
         elif isinstance(message, SetSecret):
-            relay.set_secret(message.user, message.exists, message.secret, message.failed)
+            relay.set_secret(message)
         elif isinstance(message, SetCatalog):
             relay.set_catalog(message.catalog, message.read_at, message.changed_at)
         elif isinstance(message, SetFreshness):

@@ -8,15 +8,17 @@ import random
 import secrets
 import time
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 import cachetools
 
 from healthcheck.topology import Node, Topology
 from middleware.auth import Access, Authority
+from middleware.auth.scram import Keys, keys_of
 from middleware.config import PoolPolicy, RoutePolicy, TlsMaterial, WorkerSettings
 from middleware.config.tls import ClientTls, client_tls_of, server_context
-from middleware.control import Counters, NodeCounters, StateUse, process_id_of, worker_of
+from middleware.control import Counters, NodeCounters, SetSecret, StateUse, process_id_of, worker_of
 from middleware.errors import ConnectionLost, NoNode
 from middleware.pool.dial import Dialer
 from middleware.pool.ledger import Ledger, Limit
@@ -39,6 +41,8 @@ from routing.router import Router
 
 IDLE_LOOK_S: Final = 1.0
 """How often all clients are looked at for idle ones."""
+DERIVERS: Final = 2
+"""Threads that work for passwords shown in clear text: what waits for them is bounded by max_client_logins."""
 WELCOMES_MAX: Final = 1000
 PATHS_MAX: Final = 1000
 """Roles and search paths of one database; beyond them, names are looked up in all schemas."""
@@ -138,6 +142,7 @@ class Relay:
         self.authority: Final = Authority(Access())
         """Nobody may come in until the control plane has said who."""
         self.inquiries: Final = Inquiries(control.secret_wanted)
+        self._derivers: Final = ThreadPoolExecutor(DERIVERS, "derive")
         self.policies: Final = Policies(settings.policies)
         self.facts: Final = table_for(settings.primary_queries)
         self.statements: Final = StatementRegistry()
@@ -207,11 +212,15 @@ class Relay:
         for pool in [*self._pools.values(), *self._retired]:
             pool.moved(host, addresses)
 
-    def set_secret(self, user: str, exists: bool, secret: str | None, failed: bool) -> None:
+    def set_secret(self, said: SetSecret) -> None:
         """What auth_query has said of a user, or that it could not be asked."""
-        if not failed:
-            self.authority.answered(user, exists, secret)
-        self.inquiries.end(user, failed)
+        if not said.failed:
+            self.authority.answered(said.user, said.exists, said.secret, said.verifier, said.nobody)
+        self.inquiries.end(said.user, said.failed)
+
+    def derive(self, password: str, salt: bytes, iterations: int) -> "asyncio.Future[Keys]":
+        """Have a thread do the work of SCRAM."""
+        return self.loop.run_in_executor(self._derivers, keys_of, password, salt, iterations)
 
     def set_topology(self, topology: Topology) -> None:
         """Use a new topology: pools of nodes that are gone, moved or down are closed."""

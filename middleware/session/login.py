@@ -14,7 +14,7 @@ from typing import Final
 
 from middleware.auth import Authority, HbaRule
 from middleware.auth.rules import Visitor
-from middleware.auth.scram import PLAIN, PLUS, ServerExchange
+from middleware.auth.scram import PLAIN, PLUS, Keys, ServerExchange
 from middleware.config.tls import ENFORCING, Encryption
 from middleware.errors import LoginRefused, NotSupported, ProtocolViolation
 from middleware.session.replication import PHYSICAL, PHYSICAL_DATABASE, REPLICATION_OFF, replication_of
@@ -46,7 +46,8 @@ AUTHENTICATION_OK: Final = message(AUTHENTICATION, b"\0\0\0\0")
 class ClientLogin:
     """One login. feed() what the client sends and send what it returns, until `user` or `cancel` is set.
 
-    Where `asks_for` is set, only auth_query can say who that is: go_on() when the authority knows.
+    Where `asks_for` is set, only auth_query can say who that is: go_on() when the authority knows. Where `derives` is
+    set, keys are to be derived (auth.scram.keys_of): derived() when they are there.
     """
 
     def __init__(self, authority: Authority, address: str, sslmode: str = "disable") -> None:
@@ -66,6 +67,8 @@ class ClientLogin:
         self._verifier_salt = b""
         self._iterations = 0
         self.asks_for: str | None = None
+        self.derives: tuple[str, bytes, int] | None = None
+        """A password that was shown in clear text, a salt, and iterations."""
         self._rule: HbaRule | None = None
         self._encryption_requests = 0
         self.protocol = 0
@@ -94,7 +97,13 @@ class ClientLogin:
         """Take what came; returns the answer to send. Raises PointsmanError to be sent before closing."""
         self._pending += data
         out = b""
-        while self.user is None and self.cancel is None and not self.starting_tls and self.asks_for is None:
+        while (
+            self.user is None
+            and self.cancel is None
+            and not self.starting_tls
+            and self.asks_for is None
+            and self.derives is None
+        ):
             packet = self._next_proof() if self.startup else self._next_startup()
             if packet is None:
                 break
@@ -275,21 +284,41 @@ class ClientLogin:
             if not shown:
                 raise LoginRefused("empty password returned by client", sqlstate="28P01")
             if self._method == "md5":
-                right = authority.is_md5(name, self._salt, shown)
-            else:
-                password = shown.decode(errors="replace")
-                right = authority.is_password(name, password)
-                if right:
-                    authority.credentials(name).shown_password(password)
-            if not right:
-                raise LoginRefused(f'password authentication failed for user "{name}"', sqlstate="28P01")
-            return self._believe()
+                return self._believe_if(authority.is_md5(name, self._salt, shown))
+            password = shown.decode(errors="replace")
+            work = authority.password_work(name)
+            if work is not None:
+                self.derives = password, *work
+                return b""
+            return self._believe_password(password, None)
         if self._scram is None:
             return self._first(body)
         final = self._scram.final(body)
         assert self._scram.keys is not None
         authority.credentials(name).shown_keys(self._scram.keys, self._verifier_salt, self._iterations)
         return message(AUTHENTICATION, b"\0\0\0\x0c" + final) + self._believe()
+
+    def derived(self, keys: Keys) -> bytes:
+        """What `derives` has asked for; returns the answer to send. Raises PointsmanError as feed()."""
+        assert self.derives is not None
+        password, self.derives = self.derives[0], None
+        try:
+            return self._believe_password(password, keys)
+        except LoginRefused:
+            self._authority.failed(self._name)
+            raise
+
+    def _believe_password(self, password: str, keys: Keys | None) -> bytes:
+        authority, name = self._authority, self._name
+        right = authority.is_password(name, password, keys)
+        if right:
+            authority.credentials(name).shown_password(password)
+        return self._believe_if(right)
+
+    def _believe_if(self, right: bool) -> bytes:
+        if not right:
+            raise LoginRefused(f'password authentication failed for user "{self._name}"', sqlstate="28P01")
+        return self._believe()
 
     def _first(self, body: bytes) -> bytes:
         """Take SASLInitialResponse."""

@@ -4,7 +4,6 @@ In: Settings. Out: a proxy that serves, and what there is to know of it: address
 """
 
 import contextlib
-import secrets
 import signal
 import socket
 import tempfile
@@ -13,15 +12,16 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import anyio
+import msgspec
 import structlog
 
 from healthcheck.line import Credentials
 from healthcheck.monitor import Monitor, Target
 from healthcheck.state import Rhythm
 from healthcheck.topology import Topology
-from middleware.auth import FileMistake
+from middleware.auth import Access, FileMistake
 from middleware.config import Settings
-from middleware.config.access import access_of
+from middleware.config.access import access_of, seed_of
 from middleware.config.contradictions import access_mistakes
 from middleware.config.tls import TlsError, asyncpg_tls, client_tls_of, material_of, server_context
 from middleware.control import (
@@ -51,6 +51,7 @@ from middleware.relay.shared import shared_bytes
 from middleware.supervisor.auth_query import AuthQuery
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.counters import CountersSnapshot, Totals
+from middleware.supervisor.derivations import Derivations
 from middleware.supervisor.listeners import Listeners, StartError, open_listeners
 from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker
@@ -99,14 +100,19 @@ class Supervisor:
             period_s=settings.freshness_period,
             timeout_s=checks.timeout,
         )
-        self._seed = secrets.token_bytes(32)
-        self._access = access_of(settings, self._seed)
+        self._seed = seed_of(settings)
+        try:
+            self._access = access_of(settings, self._seed)
+        except FileMistake as mistake:
+            raise StartError(str(mistake)) from None
+        self._derivations = Derivations(self._access, self._use_access)
         self._auth_query = AuthQuery(
             self._asking,
             settings.auth_query,
             lambda: self.topology,
             lambda answer: self._tell_all(answer),
             timeout_s=checks.timeout,
+            seed=self._seed,
         )
         self._workers = [
             Worker(index, worker_command, self._inherited, self._greeting, self._heard, self._totals.ended)
@@ -193,10 +199,19 @@ class Supervisor:
         for line in wrong:
             log.error("not reloaded", why=line)
         if not wrong:
-            self._access, self._tls = access, tls
+            self._tls = tls
             self._tell_all(tls.told)
-            self._tell_all(SetAccess(access))
+            self._derivations.use(access)
             log.info("certificates and keys, users and rules were read again", users=len(access.secrets))
+
+    def _use_access(self, access: Access) -> None:
+        self._access = access
+        self._tell_all(self._set_access())
+
+    def _set_access(self) -> SetAccess:
+        """With what is known by now of what nobody is to be shown."""
+        access = self._access
+        return SetAccess(msgspec.structs.replace(access, nobody=self._auth_query.nobody) if access.asks else access)
 
     def stop(self) -> None:
         """Take no new clients and let open transactions end within shutdown_timeout. Called again, end at once."""
@@ -212,6 +227,8 @@ class Supervisor:
                 tasks.start_soon(self._catalogs.run)
                 tasks.start_soon(self._sampler.run)
                 tasks.start_soon(self._auth_query.run)
+                tasks.start_soon(self._derivations.run)
+                await self._derivations.begun.wait()
                 tasks.start_soon(self._tell_ready)
                 tasks.start_soon(self._drain_when_stopped)
                 with self._workers_scope:
@@ -254,7 +271,7 @@ class Supervisor:
                 self._listeners.filenos(),
                 self._shared.fileno(),
             ),
-            SetAccess(self._access),
+            self._set_access(),
             self._tls.told,
         ]
         if self._published is not None:

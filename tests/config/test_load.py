@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from middleware.config import ConfigError, NodeShare, PoolPolicy, RoutePolicy, Settings, build_settings, load_settings
-from middleware.config.access import access_of
+from middleware.config.access import access_of, seed_of
 from middleware.config.tables import POLICIES
 from middleware.control import SetAccess
 
@@ -309,6 +309,18 @@ def test_trust_needs_no_password() -> None:
     text = GOOD.replace(f'[users.app]\npassword = "{SECRET}"', "[users.app]")
     settings = build_settings(tomllib.loads('auth_type = "trust"' + text))
     assert access_of(settings, b"").secrets == {"app": None}
+
+
+def test_salts_are_the_same_after_a_restart() -> None:
+    strong = GOOD.replace(SECRET, SECRET + "0123456789abcdefghijklmn")
+    one, again, other = (
+        build_settings(tomllib.loads(text)) for text in (strong, strong, strong.replace("0123", "0124"))
+    )
+    assert seed_of(one) == seed_of(again) != seed_of(other)
+    # Too little to guess: a salt would tell whoever guesses that he is right.
+    weak = build_settings(tomllib.loads(GOOD.replace(SECRET, "short")))
+    assert seed_of(weak) != seed_of(weak)
+    assert len(seed_of(weak)) == len(seed_of(one)) == 32
 
 
 def test_secrets_are_in_no_representation() -> None:

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from healthcheck.topology import Node, Role, Topology
 from middleware import control
 from middleware.auth import Access, HbaRule, UserMapping
+from middleware.auth.made_up import Nobody
+from middleware.auth.scram import Verifier
 from middleware.config import NetworkSettings, NodeShare, RoutePolicy, TlsMaterial, WorkerSettings
 from middleware.control import (
     FRAME_BYTES_MAX,
@@ -97,10 +99,13 @@ EVERY_MESSAGE: list[Down | Up] = [
             b"seed",
             True,
             1.5,
+            {"b": Verifier(4096, b"salt", b"stored", b"server")},
+            Nobody("scram", 5000, 12, True),
         )
     ),
     SecretWanted("b"),
     SetSecret("b", True, "x"),
+    SetSecret("c", True, "x", False, Verifier(1, b"a", b"b", b"c"), Nobody("md5", 2, 3, True)),
     Ready(0),
     CatalogWanted("d", 1.5),
     NodeTrouble("db1", "text"),
