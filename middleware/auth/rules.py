@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-METHODS: Final = ("trust", "reject", "password", "md5", "scram-sha-256", "scram-sha-256-plus", "cert")
+METHODS: Final = ("trust", "reject", "password", "md5", "scram-sha-256", "scram-sha-256-plus", "cert", "peer")
 """PostgreSQL's, of which `scram-sha-256` takes channel binding where the client offers it; and one that demands it."""
 
 
@@ -22,7 +22,7 @@ class HbaRule(msgspec.Struct, frozen=True, array_like=True):
     """None for any."""
     method: str
     map: str = ""
-    """The map of names in certificates; "" for the same name."""
+    """The map of names in certificates, or of the system's users; "" for the same name."""
     client_cert: str = ""
     """"verify-ca" or "verify-full": what a certificate beside the method must show; "" for nothing."""
     client_name: str = "CN"

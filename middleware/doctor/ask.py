@@ -30,7 +30,7 @@ from middleware.doctor.units import Value, seconds_of, value_of
 APPLICATION_NAME: Final = "pointsman-doctor"
 LAG_AGAIN_S: Final = 0.1
 """A lag is looked at twice, so far apart."""
-WITHOUT_PASSWORD: Final = ("trust", "cert")
+WITHOUT_PASSWORD: Final = ("trust", "cert", "peer")
 
 # What the role or its database has otherwise does not tell what the server has.
 _SETTINGS: Final = """

@@ -9,6 +9,9 @@ client of its kind waits for one, the others are told what that one was.
 """
 
 import asyncio
+import pwd
+import socket
+import struct
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -41,6 +44,9 @@ CLOSED: Final = 2
 
 TLS_HANDSHAKE: Final = 0x16
 """The first byte of a TLS handshake; no startup packet begins with it, being too long."""
+
+_UCRED: Final = struct.Struct("iII")
+"""Linux's: process, user, group."""
 
 UNKNOWN: Final = ClientLogin(Authority(Access()), "unix")
 """Stands in for the login of a connection that has not been made."""
@@ -128,7 +134,7 @@ class Arrival(Borrower):
         # Whoever may use the socket's file needs no secrecy from it.
         address = self._address()
         sslmode = "disable" if relay.client_tls is None or address == "unix" else relay.client_tls.sslmode
-        self._login = ClientLogin(relay.authority, address, sslmode)
+        self._login = ClientLogin(relay.authority, address, sslmode, self._peer)
         if self._relay.may_knock() and not self._relay.draining:
             self._relay.logging_in.add(self)
         else:
@@ -341,6 +347,15 @@ class Arrival(Borrower):
         """Where it comes from; "unix" for a unix socket."""
         peer = self.transport.get_extra_info("peername")
         return str(peer[0]) if isinstance(peer, tuple) else "unix"
+
+    def _peer(self) -> str:
+        """Which user of the system is at the other end of a unix socket; "" where the system does not say."""
+        one = self.transport.get_extra_info("socket")
+        try:
+            _, uid, _ = _UCRED.unpack(one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            return pwd.getpwuid(uid).pw_name
+        except (OSError, KeyError):
+            return ""
 
     def _ask(self, server: ServerConnection) -> None:
         """Learn from `server` its parameters under the client's settings."""

@@ -10,6 +10,7 @@ Everything is bounded before anyone is known: a startup packet as PostgreSQL bou
 """
 
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 from middleware.auth import Authority, HbaRule
@@ -50,8 +51,11 @@ class ClientLogin:
     set, keys are to be derived (auth.scram.keys_of): derived() when they are there.
     """
 
-    def __init__(self, authority: Authority, address: str, sslmode: str = "disable") -> None:
-        """`address`: where it comes from, "unix" for a unix socket."""
+    def __init__(
+        self, authority: Authority, address: str, sslmode: str = "disable", peer: Callable[[], str] = str
+    ) -> None:
+        """`address`: where it comes from, "unix" for a unix socket; `peer`: the user of the system, "" for unknown."""
+        self._peer: Final = peer
         self._authority: Final = authority
         self._address: Final = address
         self._sslmode: Final = sslmode
@@ -175,6 +179,10 @@ class ClientLogin:
         self._rule = rule = self._find_rule()
         if rule.client_cert or rule.method == "cert":
             self._check_certificate(rule)
+        if rule.method == "peer":
+            peer = self._peer()
+            if not peer or not self._authority.is_mapped(rule, peer, self._name):
+                raise LoginRefused(f'Peer authentication failed for user "{self._name}"')
         if self._authority.must_ask(self._name):
             self.asks_for = self._name
             return b""
@@ -197,7 +205,7 @@ class ClientLogin:
         assert rule is not None
         self.asks_for = None
         method = rule.method
-        if method in ("trust", "cert"):
+        if method in ("trust", "cert", "peer"):
             return self._believe()
         if method == "md5" and self._authority.kind(self._name) == "scram":
             # As PostgreSQL: nothing else can be done with such a secret, and it is better.

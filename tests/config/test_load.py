@@ -378,8 +378,8 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
         ('auth_type = "hba"', 'auth_hba_file: missing: auth_type "hba" needs one'),
         (
             'auth_type = "hba"\nauth_hba_file = "{dir}/hba"',
-            'auth_hba_file: cannot be used: {dir}/hba:1: method "peer" is not supported: trust, reject, password, md5, '
-            "scram-sha-256, scram-sha-256-plus, cert",
+            'auth_hba_file: cannot be used: {dir}/hba:1: method "ident" is not supported: trust, reject, password, '
+            "md5, scram-sha-256, scram-sha-256-plus, cert, peer",
         ),
         (
             'auth_type = "hba"\nauth_hba_file = "{dir}/good"',
@@ -398,7 +398,7 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
     ],
 )
 def test_mistakes_about_who_may_come_in(tmp_path: Path, text: str, line: str) -> None:
-    (tmp_path / "hba").write_text("host all all all peer\n")
+    (tmp_path / "hba").write_text("host all all all ident\n")
     (tmp_path / "good").write_text("hostssl all all all cert\n")
     with pytest.raises(ConfigError) as refused:
         build_settings(tomllib.loads(text.replace("{dir}", str(tmp_path)) + GOOD), origin="p.toml")

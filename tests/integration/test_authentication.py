@@ -4,6 +4,7 @@ then logged in to."""
 import asyncio
 import contextlib
 import os
+import pwd
 import signal
 import ssl
 import statistics
@@ -365,7 +366,7 @@ def test_rules_and_users_are_read_again(cluster: Sandbox, certificates: Certific
         with pytest.raises(Refused):
             connect(place, "asyncpg", By("au_plain", "plain pass", "reject"))
         good = (tmp_path / "hba.conf").read_text()
-        (tmp_path / "hba.conf").write_text("host all all all peer\n")
+        (tmp_path / "hba.conf").write_text("host all all all ident\n")
         place.endpoint.process.send_signal(signal.SIGHUP)
         eventually(lambda: "is not supported: trust, reject" in place.instance.log())
         assert connect(place, "asyncpg", By("au_plain", "plain pass", "any")) == "au_plain 1"
@@ -400,3 +401,57 @@ def test_files_that_cannot_be_meant_change_nothing(
             assert connect(place, "psycopg", By("app", cluster.passwords["app"], "any")) == "app 1"
             (tmp_path / file).write_text(before)
         assert "were read again" not in place.instance.log()
+
+
+def test_peer(cluster: Sandbox, certificates: Certificates, tmp_path: Path) -> None:
+    """Over the unix socket, the system says who we are."""
+    hba = "local m_mapped all peer map=system\nlocal all all peer\nhost all all all reject\n"
+    with serving(cluster, certificates, tmp_path, hba, unix_socket_dir=str(tmp_path)) as place:
+        with (tmp_path / "ident.conf").open("a") as maps:
+            maps.write(f"system {pwd.getpwuid(os.getuid()).pw_name} au_plain\n")
+        place.endpoint.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "users and rules were read again" in place.instance.log())
+        local = place._replace(endpoint=place.endpoint._replace(host=str(tmp_path)))
+        for driver in ("psql", "psycopg"):
+            assert connect(local, driver, By("au_plain", "", "mapped")) == "au_plain 1"
+            for by in (By("au_scram", "", "mapped"), By("au_plain", "", "same")):
+                with pytest.raises(Refused, match=f'Peer authentication failed for user "{by.user}"'):
+                    connect(local, driver, by)
+
+
+TTL_S: Final = 3
+
+
+def test_auth_query_ttl(cluster: Sandbox, certificates: Certificates, tmp_path: Path) -> None:
+    """A role that is gone comes in as long as an answer is used, and no longer."""
+    cluster.query(
+        "CREATE TABLE listed AS SELECT 'au_listed'::text AS role, 'listed'::text AS secret;"
+        "CREATE ROLE au_listed LOGIN PASSWORD 'listed'; GRANT SELECT ON listed TO au_plain"
+    )
+    more = {"auth_user": "au_plain", "auth_query": "SELECT role, secret FROM listed WHERE role = $1"}
+    database = cluster.query("SELECT current_database()")[0][0]
+    by = By("au_listed", "listed", "any")
+    with serving(
+        cluster,
+        certificates,
+        tmp_path,
+        ASKING,
+        users='"au_plain" "plain pass"\n',
+        auth_dbname=database,
+        auth_query_ttl=TTL_S,
+        **more,
+    ) as place:
+
+        def comes_in() -> bool:
+            try:
+                return connect(place, "psycopg", by) == "au_listed 1"
+            except Refused:
+                return False
+
+        begun = time.monotonic()
+        assert comes_in()
+        cluster.query("DELETE FROM listed")
+        assert comes_in() or time.monotonic() - begun > TTL_S
+        eventually(lambda: not comes_in())
+        assert time.monotonic() - begun > TTL_S
+    cluster.query("DROP TABLE listed")

@@ -7,7 +7,7 @@ import scramp
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from middleware.auth import Access, Authority, HbaRule
+from middleware.auth import Access, Authority, HbaRule, UserMapping
 from middleware.auth.made_up import look_of, nobody_of
 from middleware.auth.scram import keys_of, verifier_of
 from middleware.errors import LoginRefused, NotSupported, PointsmanError, ProtocolViolation
@@ -336,3 +336,29 @@ def test_a_password_in_clear_text_waits_for_keys_whoever_shows_it(user: bytes, p
     else:
         with pytest.raises(LoginRefused, match="password authentication failed"):
             login.derived(keys_of(*login.derives))
+
+
+@pytest.mark.parametrize(
+    ("peer", "map_name", "user", "error"),
+    [
+        ("ann", "", b"ann", ""),
+        ("eve", "", b"ann", "Peer authentication failed"),
+        ("eve", "m", b"ann", ""),
+        ("ann", "m", b"ann", "Peer authentication failed"),
+        ("", "", b"ann", "Peer authentication failed"),
+        ("", "any", b"ann", "Peer authentication failed"),
+        ("nobody", "", b"nobody", 'role "nobody" does not exist'),
+    ],
+)
+def test_peer(peer: str, map_name: str, user: bytes, error: str) -> None:
+    rule = HbaRule("local", ("=all",), ("=all",), (), "peer", map_name)
+    maps = (UserMapping("m", "eve", "ann"), UserMapping("any", "/.*", "=all"))
+    login = ClientLogin(Authority(Access((rule,), maps, SECRETS, b"seed")), "unix", peer=lambda: peer)
+    packet = StartupMessage(((b"user", user),)).encode()
+    if error:
+        with pytest.raises(LoginRefused, match=error) as refused:
+            login.feed(packet)
+        assert refused.value.sqlstate == "28000"
+    else:
+        assert login.feed(packet) == OK
+        assert login.user == user
