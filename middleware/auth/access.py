@@ -20,7 +20,6 @@ class Access(msgspec.Struct, frozen=True):
     """Users who are not here are asked for by auth_query."""
     kept_s: float = 60.0
     """How long its answers are used."""
-
     verifiers: dict[str, Verifier] = {}
     """Derived ahead of plain passwords, by user; of those that are missing, one is derived when it is needed."""
     nobody: Nobody = Nobody()

@@ -13,6 +13,7 @@ import pwd
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Final, cast
 
 import structlog
@@ -64,6 +65,16 @@ def _feed(transport: asyncio.Transport, data: bytes) -> None:
         buffer[:count] = data[:count]
         buffered.buffer_updated(count)
         data = data[count:]
+
+
+def _peer_of(transport: asyncio.BaseTransport) -> str:
+    """Which user of the system is at the other end of a unix socket; "" where the system does not say."""
+    one = transport.get_extra_info("socket")
+    try:
+        _, uid, _ = _UCRED.unpack(one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        return pwd.getpwuid(uid).pw_name
+    except (OSError, KeyError):
+        return ""
 
 
 def _nobody_asked() -> bytes:
@@ -134,7 +145,7 @@ class Arrival(Borrower):
         # Whoever may use the socket's file needs no secrecy from it.
         address = self._address()
         sslmode = "disable" if relay.client_tls is None or address == "unix" else relay.client_tls.sslmode
-        self._login = ClientLogin(relay.authority, address, sslmode, self._peer)
+        self._login = ClientLogin(relay.authority, address, sslmode, partial(_peer_of, transport))
         if self._relay.may_knock() and not self._relay.draining:
             self._relay.logging_in.add(self)
         else:
@@ -347,15 +358,6 @@ class Arrival(Borrower):
         """Where it comes from; "unix" for a unix socket."""
         peer = self.transport.get_extra_info("peername")
         return str(peer[0]) if isinstance(peer, tuple) else "unix"
-
-    def _peer(self) -> str:
-        """Which user of the system is at the other end of a unix socket; "" where the system does not say."""
-        one = self.transport.get_extra_info("socket")
-        try:
-            _, uid, _ = _UCRED.unpack(one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-            return pwd.getpwuid(uid).pw_name
-        except (OSError, KeyError):
-            return ""
 
     def _ask(self, server: ServerConnection) -> None:
         """Learn from `server` its parameters under the client's settings."""
