@@ -32,6 +32,10 @@ class ProbeError(Exception):
     """The node did not answer as a PostgreSQL node in service does. The text says why, for people."""
 
 
+class NoAnswer(ProbeError):
+    """The node has said nothing within the time there was."""
+
+
 class Line:
     """A line to one node. Not for concurrent use."""
 
@@ -44,7 +48,7 @@ class Line:
     async def ask(self, query: str, *arguments: str) -> Any:
         """The first row of the answer, None where it has none.
 
-        Raises ProbeError; the connection is then dropped, and opened anew next time.
+        Raises ProbeError, of which NoAnswer is one; the connection is then dropped, and opened anew next time.
         """
         try:
             with anyio.fail_after(self._timeout_s):
@@ -53,7 +57,7 @@ class Line:
                 return await self._connection.fetchrow(query, *arguments)
         except TimeoutError:
             self.close()
-            raise ProbeError(f"no answer within {self._timeout_s:g} s") from None
+            raise NoAnswer(f"no answer within {self._timeout_s:g} s") from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             self.close()
             raise ProbeError(reason(error)) from None

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from middleware.auth import FileMistake
+from middleware.auth import Access, FileMistake
 from middleware.config.access import access_of
 from middleware.config.fields import plain
 from middleware.config.settings import Settings
@@ -79,6 +79,11 @@ def _access_mistakes(settings: Settings) -> Iterator[Mistake]:
         named = [key for key in keys if getattr(settings, key) and str(mistake).startswith(getattr(settings, key))]
         yield (named[0] if named else "auth_hba_file",), f"cannot be used: {mistake}"
         return
+    yield from access_mistakes(settings, access)
+
+
+def access_mistakes(settings: Settings, access: Access) -> Iterator[Mistake]:
+    """Where the files of rules and users contradict the settings: to be looked at whenever they are read."""
     if settings.auth_user and not access.secrets.get(settings.auth_user):
         yield ("auth_user",), f'"{settings.auth_user}" is not allowed: a user whose password is in [users] or auth_file'
     for rule in access.rules:

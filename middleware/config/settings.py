@@ -149,8 +149,6 @@ class Settings(
             server_lifetime_jitter=self.server_lifetime_jitter,
             server_reset_query=self.server_reset_query,
             network=self.network(),
-            client_tls=self.client_tls(),
-            server_tls=self.server_tls(),
             max_replica_lag_bytes=self.max_replica_lag_bytes,
             primary_queries=self.primary_queries,
             state_quiet=tuple(name.lower() for name in self.session_state_quiet),

@@ -52,6 +52,21 @@ class TlsSettings(msgspec.Struct, frozen=True):
     """Towards a node: without asking first."""
 
 
+class TlsMaterial(msgspec.Struct, frozen=True):
+    """TLS on one side: what the files of TlsSettings held when they were read, all at once."""
+
+    sslmode: str = "disable"
+    certificate: bytes = b""
+    """PEM, as is the rest; empty where the settings name no file."""
+    key: bytes = b""
+    authorities: bytes = b""
+    min_protocol: str = "TLSv1.2"
+    direct: bool = False
+
+    def __repr__(self) -> str:
+        return f"TlsMaterial(sslmode={self.sslmode!r})"
+
+
 class NetworkSettings(msgspec.Struct, frozen=True):
     """What is set on TCP sockets; 0 as the system has it."""
 
@@ -135,8 +150,6 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     server_lifetime_jitter: float
     server_reset_query: str
     network: NetworkSettings
-    client_tls: TlsSettings
-    server_tls: TlsSettings
     max_replica_lag_bytes: int
     """0 for no bound."""
     primary_queries: tuple[str, ...]

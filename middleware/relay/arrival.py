@@ -9,11 +9,17 @@ client of its kind waits for one, the others are told what that one was.
 """
 
 import asyncio
+import pwd
+import socket
+import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
 import structlog
 
 from middleware.auth import Access, Authority
+from middleware.auth.scram import Keys
 from middleware.config.tls import ALPN, ClientTls
 from middleware.errors import LoginRefused, NoNode, PointsmanError, ShuttingDown, TooManyConnections
 from middleware.pool.ledger import Limit
@@ -40,6 +46,9 @@ CLOSED: Final = 2
 TLS_HANDSHAKE: Final = 0x16
 """The first byte of a TLS handshake; no startup packet begins with it, being too long."""
 
+_UCRED: Final = struct.Struct("iII")
+"""Linux's: process, user, group."""
+
 UNKNOWN: Final = ClientLogin(Authority(Access()), "unix")
 """Stands in for the login of a connection that has not been made."""
 
@@ -60,11 +69,26 @@ def _feed(transport: asyncio.Transport, data: bytes) -> None:
         data = data[count:]
 
 
+def _peer_of(transport: asyncio.BaseTransport) -> str:
+    """Which user of the system is at the other end of a unix socket; "" where the system does not say."""
+    one = transport.get_extra_info("socket")
+    try:
+        _, uid, _ = _UCRED.unpack(one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        return pwd.getpwuid(uid).pw_name
+    except (OSError, KeyError):
+        return ""
+
+
+def _nobody_asked() -> bytes:
+    raise NoNode("no node could be asked whether the user may log in", hint="Try again later.")
+
+
 class Arrival(Borrower):
     """A connection that has not logged in: an asyncio.Protocol in all but name, so that it can be compiled."""
 
     __slots__ = (
         "_asked",
+        "_deriving",
         "_due",
         "_fresh",
         "_handshake",
@@ -102,6 +126,8 @@ class Arrival(Borrower):
         self.wrote = False
         self._asked = False
         """auth_query was asked for its user."""
+        self._deriving = False
+        """A thread derives keys of the password it has shown."""
         self._fresh = True
         """Nothing has come yet."""
         self._handshake: asyncio.Task[None] | None = None
@@ -124,7 +150,7 @@ class Arrival(Borrower):
         # Whoever may use the socket's file needs no secrecy from it.
         address = self._address()
         sslmode = "disable" if relay.client_tls is None or address == "unix" else relay.client_tls.sslmode
-        self._login = ClientLogin(relay.authority, address, sslmode)
+        self._login = ClientLogin(relay.authority, address, sslmode, partial(_peer_of, transport))
         if relay.draining:
             self.close()
         else:
@@ -183,6 +209,10 @@ class Arrival(Borrower):
             self._asked = True
             self._relay.inquiries.begin(login.asks_for, self, self._relay.clock.now)
             self.transport.pause_reading()
+        if login.derives is not None and not self._deriving:
+            self._deriving = True
+            self._relay.derive(*login.derives).add_done_callback(self._derived)
+            self.transport.pause_reading()
         if login.cancel is not None:
             # Answered by closing, before the cancel is carried out or not: nothing is told.
             self._relay.cancel(*login.cancel)
@@ -196,13 +226,22 @@ class Arrival(Borrower):
 
     def secret_arrived(self, failed: bool) -> None:
         """The authority knows of its user; or nobody could be asked."""
+        if failed:
+            self._go_on(_nobody_asked)
+        else:
+            self._go_on(self._login.go_on)
+
+    def _derived(self, keys: "asyncio.Future[Keys]") -> None:
+        """The password can be checked."""
+        self._go_on(lambda: self._login.derived(keys.result()))
+
+    def _go_on(self, answer: Callable[[], bytes]) -> None:
+        """What the login has waited for is there."""
         if self.state == CLOSED:
             return
         self.transport.resume_reading()
         try:
-            if failed:
-                raise NoNode("no node could be asked whether the user may log in", hint="Try again later.")
-            self.transport.write(self._login.go_on())
+            self.transport.write(answer())
             self._log_in(b"")
         except PointsmanError as error:
             self._refused(error)

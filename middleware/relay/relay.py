@@ -8,15 +8,17 @@ import random
 import secrets
 import time
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 import cachetools
 
 from healthcheck.topology import Node, Topology
 from middleware.auth import Access, Authority
-from middleware.config import PoolPolicy, RoutePolicy, WorkerSettings
-from middleware.config.tls import ClientTls, server_context
-from middleware.control import Counters, NodeCounters, StateUse, process_id_of, worker_of
+from middleware.auth.scram import Keys, keys_of
+from middleware.config import PoolPolicy, RoutePolicy, TlsMaterial, WorkerSettings
+from middleware.config.tls import ClientTls, client_tls_of, server_context
+from middleware.control import Counters, NodeCounters, SetSecret, StateUse, process_id_of, worker_of
 from middleware.errors import ConnectionLost, NoNode
 from middleware.pool.dial import Dialer
 from middleware.pool.ledger import Ledger, Limit
@@ -44,6 +46,8 @@ ASK_AGAIN_S: Final = 1.0
 """Between two questions for catalogs that are missing."""
 ASKS: Final = 10
 """As often, unless something is to be decided again: the database may not exist."""
+DERIVERS: Final = 2
+"""Threads that work for passwords shown in clear text: what waits for them is bounded by max_client_logins."""
 WELCOMES_MAX: Final = 1000
 PATHS_MAX: Final = 1000
 """Roles and search paths of one database; beyond them, names are looked up in all schemas."""
@@ -131,6 +135,7 @@ class Relay:
         self.authority: Final = Authority(Access())
         """Nobody may come in until the control plane has said who."""
         self.inquiries: Final = Inquiries(control.secret_wanted)
+        self._derivers: Final = ThreadPoolExecutor(DERIVERS, "derive")
         self.policies: Final = Policies(settings.policies)
         self.facts: Final = table_for(settings.primary_queries)
         self.statements: Final = StatementRegistry()
@@ -174,7 +179,6 @@ class Relay:
         self.server_limits: Final = ServerLimits(ledger, workers, settings, control.server_wanted, control.server_freed)
         self.client_tls: ClientTls | None = None
         self.dialer: Final = Dialer(loop, settings.network, self._moved)
-        self.reload_tls()
         self._around: Final = Surroundings(
             settings,
             loop,
@@ -194,23 +198,26 @@ class Relay:
 
     # Snapshots
 
-    def reload_tls(self) -> None:
-        """Read the files of certificates and keys: for the connections that come from now on. Raises TlsError."""
-        settings = self.settings
-        client_tls = None if settings.client_tls.sslmode == "disable" else ClientTls(settings.client_tls)
-        self.dialer.use(settings.server_tls.sslmode, settings.server_tls.direct, server_context(settings.server_tls))
+    def set_tls(self, clients: TlsMaterial, nodes: TlsMaterial) -> None:
+        """Use these for the connections that come from now on. Raises TlsError, OSError, having changed nothing."""
+        client_tls, context = client_tls_of(clients), server_context(nodes)
         self.client_tls = client_tls
+        self.dialer.use(nodes.sslmode, nodes.direct, context)
 
     def _moved(self, host: str, addresses: frozenset[str]) -> None:
         """The addresses of a node's name have changed."""
         for pool in [*self._pools.values(), *self._retired]:
             pool.moved(host, addresses)
 
-    def set_secret(self, user: str, exists: bool, secret: str | None, failed: bool) -> None:
+    def set_secret(self, said: SetSecret) -> None:
         """What auth_query has said of a user, or that it could not be asked."""
-        if not failed:
-            self.authority.answered(user, exists, secret)
-        self.inquiries.end(user, failed)
+        if not said.failed:
+            self.authority.answered(said.user, said.exists, said.secret, said.verifier, said.nobody)
+        self.inquiries.end(said.user, said.failed)
+
+    def derive(self, password: str, salt: bytes, iterations: int) -> "asyncio.Future[Keys]":
+        """Have a thread do the work of SCRAM."""
+        return self.loop.run_in_executor(self._derivers, keys_of, password, salt, iterations)
 
     def set_topology(self, topology: Topology) -> None:
         """Use a new topology: pools of nodes that are gone, moved or down are closed."""

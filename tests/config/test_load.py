@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from middleware.config import ConfigError, NodeShare, PoolPolicy, RoutePolicy, Settings, build_settings, load_settings
-from middleware.config.access import access_of
+from middleware.config.access import access_of, seed_of
 from middleware.config.tables import OF_POOLS, POLICIES
 from middleware.control import SetAccess
 
@@ -349,6 +349,18 @@ def test_trust_needs_no_password() -> None:
     assert access_of(settings, b"").secrets == {"app": None}
 
 
+def test_salts_are_the_same_after_a_restart() -> None:
+    strong = GOOD.replace(SECRET, SECRET + "0123456789abcdefghijklmn")
+    one, again, other = (
+        build_settings(tomllib.loads(text)) for text in (strong, strong, strong.replace("0123", "0124"))
+    )
+    assert seed_of(one) == seed_of(again) != seed_of(other)
+    # Too little to guess: a salt would tell whoever guesses that he is right.
+    weak = build_settings(tomllib.loads(GOOD.replace(SECRET, "short")))
+    assert seed_of(weak) != seed_of(weak)
+    assert len(seed_of(weak)) == len(seed_of(one)) == 32
+
+
 def test_secrets_are_in_no_representation() -> None:
     settings = build_settings(tomllib.loads(GOOD))
     worker, access = settings.worker_settings(), access_of(settings, b"seed")
@@ -404,8 +416,8 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
         ('auth_type = "hba"', 'auth_hba_file: missing: auth_type "hba" needs one'),
         (
             'auth_type = "hba"\nauth_hba_file = "{dir}/hba"',
-            'auth_hba_file: cannot be used: {dir}/hba:1: method "peer" is not supported: trust, reject, password, md5, '
-            "scram-sha-256, scram-sha-256-plus, cert",
+            'auth_hba_file: cannot be used: {dir}/hba:1: method "ident" is not supported: trust, reject, password, '
+            "md5, scram-sha-256, scram-sha-256-plus, cert, peer",
         ),
         (
             'auth_type = "hba"\nauth_hba_file = "{dir}/good"',
@@ -424,7 +436,7 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
     ],
 )
 def test_mistakes_about_who_may_come_in(tmp_path: Path, text: str, line: str) -> None:
-    (tmp_path / "hba").write_text("host all all all peer\n")
+    (tmp_path / "hba").write_text("host all all all ident\n")
     (tmp_path / "good").write_text("hostssl all all all cert\n")
     with pytest.raises(ConfigError) as refused:
         build_settings(tomllib.loads(text.replace("{dir}", str(tmp_path)) + GOOD), origin="p.toml")

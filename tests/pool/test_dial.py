@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import uvloop
 
-from middleware.config import NetworkSettings, TlsSettings
+from middleware.config import NetworkSettings, TlsMaterial
 from middleware.config.tls import server_context
 from middleware.errors import ConnectionLost, LoginRefused
 from middleware.pool.dial import NEXT_ADDRESS_S, SSL_REQUEST, Dialer, other_kind, set_options
@@ -169,7 +169,7 @@ def test_with_prefer_it_goes_on_without_tls_where_there_can_be_none(run: Any, an
         peers = Peers()
 
         async def attempt(sslmode: str, encrypted: bool | None) -> None:
-            dialer.use(sslmode, False, server_context(TlsSettings(sslmode)))
+            dialer.use(sslmode, False, server_context(TlsMaterial(sslmode)))
             await dialer.open("127.0.0.1", port, lambda: peers, encrypted=encrypted)
 
         async with server:
