@@ -230,7 +230,8 @@ class Clients(BaseModel):
         3,
         0,
         LIMIT_MAX,
-        "Connections beyond max_client_conn, and beyond a pool's size, that only admin_users get.",
+        "Connections that only admin_users get: clients beyond max_client_conn and the other limits for clients, "
+        "servers beyond a pool's size and the limits for servers.",
     )
     max_db_client_connections: int = whole(
         0,

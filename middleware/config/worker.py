@@ -123,7 +123,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
     max_client_conn: int
     admin_reserved_conn: int
-    """Beyond max_client_conn and a pool's size, for `admin_users`."""
+    """Beyond each limit of clients and of servers, for `admin_users`."""
     admin_users: tuple[str, ...]
     max_client_logins: int
     """Connections that have not proved who they are, in one worker."""

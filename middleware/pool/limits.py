@@ -54,15 +54,22 @@ class ServerLimits:
     def of(self, node: str, database: bytes, user: bytes, policy: PoolPolicy, size: int) -> list[Limit]:
         """The limits of a pool that may have `size` servers."""
         name = node.encode()
-        # What a user of [admin_users] is given beyond the limits for others.
-        more = self._settings.admin_reserved_conn if user.decode(errors="replace") in self._settings.admin_users else 0
         limits = [(key_of(b"pool", name, database, user, policy.name.encode()), size)]
         for kind, part, limit in (
             (b"database", database, policy.max_db_connections),
             (b"user", user, policy.max_user_connections),
         ):
-            limits.append((key_of(kind, name, part), limit + more if limit else 0))
+            limits.append((key_of(kind, name, part), limit))
         return limits
+
+    def for_admins(self, limits: list[Limit]) -> list[Limit]:
+        """The same for a client that is one of admin_users: it may have some beyond each of them."""
+        more = self._settings.admin_reserved_conn
+        return [(key, limit + more if limit else 0) for key, limit in limits]
+
+    def exceeded(self, limits: list[Limit], closing: int) -> bool:
+        """Whether there are more, but for those that are `closing`, than others than administrators may have."""
+        return any(limit and self._ledger.total(key) - closing > limit for key, limit in limits)
 
     def join(self, pool: "Pool") -> None:
         """There is a new pool."""

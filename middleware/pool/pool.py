@@ -115,7 +115,7 @@ class Pool:
         self._draw: Final = around.draw
         self.state: Final = state
         self.plan: Final[Plan[ServerConnection, Borrower]] = Plan(
-            policy.size, policy.reserve_size, policy.reserve_timeout_s
+            policy.size, policy.reserve_size, policy.reserve_timeout_s, settings.admin_reserved_conn
         )
         self._all_limits: Final = around.limits
         self.limits: Final = around.limits.of(self.node, database, user, policy, policy.size)
@@ -154,7 +154,7 @@ class Pool:
             return None
         limits = client.limits
         notify_at = now + limits.query_wait_notify_s if limits.query_wait_notify_s else 0.0
-        plan.waiting.append(Waiter(client, now, now + limits.query_wait_s, notify_at))
+        plan.wait(Waiter(client, now, now + limits.query_wait_s, notify_at, client.admin))
         self.open_what_is_needed(now)
         return None
 
@@ -181,12 +181,22 @@ class Pool:
                 self.plan.owed -= 1
                 server.yields = True
             server.close()
+        elif self.plan.over and self._too_many():
+            server.close()
         elif session.dirty:
             self._reset(server)
         elif server.cancels:
             self._hold_back(server)
         else:
             self._offer(server)
+
+    def _too_many(self) -> bool:
+        """Whether a server that was given back is one of those beyond the limits, and no administrator waits for it."""
+        plan = self.plan
+        if plan.waiting and plan.waiting[0].admin:
+            return False
+        plan.over = self._all_limits.exceeded(self._reserve_limits, plan.closing)
+        return plan.over
 
     def roll_back(self, server: ServerConnection) -> None:
         """Its client has gone from a transaction that waited for it: end that, and keep the server."""
@@ -439,11 +449,17 @@ class Pool:
         logins = self.state.logins
         if not logins.may_begin(self):
             return False
-        reserve = self.plan.limit(now) > self.policy.size
-        if not self._all_limits.take(self, self._reserve_limits if reserve else self.limits, now):
+        plan = self.plan
+        limits = self._reserve_limits if plan.limit(now) > self.policy.size else self.limits
+        for_an_admin = plan.for_an_admin()
+        if for_an_admin:
+            limits = self._all_limits.for_admins(self._reserve_limits)
+        if not self._all_limits.take(self, limits, now):
             return False
+        if for_an_admin:
+            plan.over = True
         logins.begin()
-        self.plan.on_the_way += 1
+        plan.on_the_way += 1
         task = self._loop.create_task(self._open(now))
         self._openings.add(task)
         task.add_done_callback(self._openings.discard)

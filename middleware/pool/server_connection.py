@@ -48,8 +48,10 @@ SERVER_FULL: Final = 1
 class Borrower(ABC):
     """What a server and a pool need of the client that a server is lent to."""
 
-    __slots__ = ("limits", "transport", "wrote")
+    __slots__ = ("admin", "limits", "transport", "wrote")
 
+    admin: bool
+    """Its user, as it has logged in, is one of admin_users."""
     transport: asyncio.Transport
     limits: ClientPolicy
     """How long it may take for what."""

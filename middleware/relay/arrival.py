@@ -124,6 +124,7 @@ class Arrival(Borrower):
         self.counted: list[Limit] = []
         self.server: ServerConnection | None = None
         self.wrote = False
+        self.admin = False
         self._asked = False
         """auth_query was asked for its user."""
         self._deriving = False
@@ -304,6 +305,7 @@ class Arrival(Borrower):
         """The client is who it says. Get from a server what it must be told."""
         relay = self._relay
         self.user = user
+        self.admin = relay.admission.is_admin(user)
         self.database = login.database
         try:
             self._parameters = relay.parameters.of(gucs_of(login.startup))
@@ -357,7 +359,7 @@ class Arrival(Borrower):
     def _replicate(self, login: ClientLogin) -> None:
         """Hand over to a replication connection."""
         relay = self._relay
-        wish = Wish(login.replication, self._server_database, self._server_user, self._parameters)
+        wish = Wish(login.replication, self._server_database, self._server_user, self._parameters, self.admin)
         node = node_for(relay.topology, self._own, self._policy, relay.draw())
         client = ReplicationClient(
             relay, self.transport, self.process_id, self._key, self.counted, wish, node, login.rest
@@ -415,7 +417,7 @@ class Arrival(Borrower):
             self._policy,
             self.counted,
         )
-        client.process_id, client.secret = self.process_id, self._key
+        client.process_id, client.secret, client.admin = self.process_id, self._key, self.admin
         relay.clients[self.process_id] = client
         self.transport.set_protocol(cast(asyncio.Protocol, client))
         key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self._key)

@@ -87,6 +87,7 @@ class Borrowing(Intake):
         self.idle_since = relay.clock.now
         """Since when it has no server."""
         self.wrote = False
+        self.admin = False
         self.routing: Final = ClientRouting(relay, user, database, parameters, own, policy)
         if policy.mode == SESSION_MODE:
             self.routing.settle(parameters, SESSION_POOLING)
@@ -378,6 +379,7 @@ class Borrowing(Intake):
         server.answered_at = self.relay.clock.now
         self.routing.left(server.pool, self._on_primary, self.wrote)
         self.wrote = False
+        self.admin = False
         self.session.returned()
         if self._draining:
             self.terminate()
@@ -428,6 +430,7 @@ class Borrowing(Intake):
         self.idle_since = self.relay.clock.now
         self.routing.left(server.pool, self._on_primary, self.wrote)
         self.wrote = False
+        self.admin = False
 
     def _drop_server(self, server: ServerConnection) -> None:
         """Have nothing more to do with a server that cannot be lent again."""

@@ -49,6 +49,8 @@ class Wish(NamedTuple):
     user: bytes
     """As they are called on the nodes."""
     parameters: StartupParameters
+    admin: bool
+    """Its user, as it has logged in, is one of admin_users."""
 
     def startup(self) -> tuple[tuple[bytes, bytes], ...]:
         """What the server's startup message says beyond database and user."""
@@ -176,7 +178,7 @@ class ReplicationClient(asyncio.Protocol):
     def open(self) -> None:
         """Begin. Raises TooManyConnections."""
         relay = self.relay
-        places = relay.admission.replicate(self.node.name, self._wish.user)
+        places = relay.admission.replicate(self.node.name, self._wish.admin)
         if isinstance(places, PointsmanError):
             raise places
         self._places = places

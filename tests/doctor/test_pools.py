@@ -82,6 +82,12 @@ def test_a_limit_of_one_rule_does_not_hold_the_pools_of_another() -> None:
 def test_what_admin_users_may_have_beyond() -> None:
     case = made({"users": USERS, "admin_users": ["one"], "max_db_connections": 10}, {"databases": (APP,)})
     assert servers(case).most == 10 + 3
+    case = made({"users": USERS, "admin_users": ["one"]}, {"databases": (APP,)})
+    assert servers(case).most == 20 + 3 + 20
+    # Whoever the client is on the nodes.
+    rule = {"user": "one", "server_user": "two"}
+    case = made({"users": USERS, "admin_users": ["one"], "routes": [rule]}, {"databases": (APP,)})
+    assert [f"{pool} {pool.servers}" for pool in servers(case).pools] == ["two@app 23"]
 
 
 def test_everybody_whom_the_nodes_know_may_come() -> None:

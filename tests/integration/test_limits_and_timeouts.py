@@ -185,6 +185,38 @@ def test_max_client_conn_is_over_all_workers_and_admins_have_room(cluster: Sandb
     eventually(lambda: cluster.query(SERVERS) == [["0"]])
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("limit", ["default_pool_size", "max_db_connections", "max_user_connections"])
+@pytest.mark.parametrize("server_user", ["postgres", "app"])
+def test_admins_have_servers_beyond_each_limit_whoever_they_are_there(
+    cluster: Sandbox, tmp_path: Path, workers: int, limit: str, server_user: str
+) -> None:
+    limits = {"admin_users": ["postgres"], "admin_reserved_conn": 1, limit: 2, "query_wait_timeout": 1}
+    rules = [{"user": "postgres", "server_user": server_user}]
+    admin = {"user": "postgres", "password": cluster.passwords["postgres"]}
+    with running(cluster, tmp_path, workers=workers, routes=rules, **limits) as it:
+        ordinary = [it.connect() for _ in range(3)]
+        admins = [it.connect(**admin) for _ in range(4)]
+        mine = SERVERS.replace("'app'", f"'{server_user}' AND pid <> pg_backend_pid()")
+        holders = ordinary if server_user == "app" else admins
+        for client in holders[:2]:
+            client.execute("BEGIN")
+            client.execute("SELECT 1")
+        if server_user == "app":
+            with pytest.raises(errors.TooManyConnections):
+                ordinary[2].execute("SELECT 1")
+        # They have one more, and no other.
+        admins[2].execute("BEGIN")
+        admins[2].execute("SELECT 1")
+        assert cluster.query(mine) == [["3"]]
+        with pytest.raises(errors.TooManyConnections):
+            admins[3].execute("SELECT 1")
+        for client in (admins[2], *holders[:2]):
+            client.execute("COMMIT")
+        eventually(lambda: int(cluster.query(mine)[0][0]) <= 2)
+        ordinary[0].execute("SELECT 1")
+
+
 def test_max_db_client_connections_and_max_user_client_connections(cluster: Sandbox, tmp_path: Path) -> None:
     rules = [{"application_name": "few", "max_user_client_connections": 2}, {"max_db_client_connections": 3}]
     with running(cluster, tmp_path, workers=2, routes=rules) as it, contextlib.ExitStack() as stack:

@@ -98,16 +98,16 @@ class Peers(asyncio.Protocol):
 
 
 @contextlib.contextmanager
-def deaf(address: str, port: int) -> Iterator[None]:
-    """An address that takes no connection and refuses none: its backlog is full."""
+def deaf(address: str) -> Iterator[int]:
+    """A port at which an address takes no connection and refuses none: its backlog is full."""
     with socket.socket() as listener, contextlib.ExitStack() as queue:
-        listener.bind((address, port))
+        listener.bind((address, 0))
         listener.listen(0)
         for _ in range(2):
             knock = queue.enter_context(socket.socket())
             knock.setblocking(False)
-            knock.connect_ex((address, port))
-        yield
+            knock.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -115,26 +115,24 @@ def test_an_address_that_does_not_answer_keeps_nobody_from_the_next(run: Any) ->
     async def connect() -> None:
         loop = asyncio.get_running_loop()
         dialer = Dialer(loop, NetworkSettings(), lambda _host, _now: None)
-        server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.3", 0)
-        port = server.sockets[0].getsockname()[1]
         # What getaddrinfo() would say; the second refuses at once.
         known = [(int(socket.AF_INET), address) for address in ("127.0.0.1", "127.0.0.2", "127.0.0.3")]
-        dialer._known["db.example"] = known, loop.time() + 100.0
         peers = Peers()
-        async with server:
-            with deaf("127.0.0.1", port):
+        with deaf("127.0.0.1") as port:
+            async with await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.3", port):
+                dialer._known["db.example"] = known, loop.time() + 100.0
                 async with asyncio.timeout(20 * NEXT_ADDRESS_S):
                     await dialer.open("db.example", port, lambda: peers)
                 assert peers.seen == ["127.0.0.3"]
-                # Alone, it is waited for until the caller's time is over; and nothing is left behind.
-                dialer._known["db.example"] = known[:2], loop.time() + 100.0
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(3 * NEXT_ADDRESS_S):
-                        await dialer.open("db.example", port, lambda: peers)
-                assert asyncio.all_tasks() == {asyncio.current_task()}
-            with pytest.raises(ConnectionRefusedError):
-                await dialer.open("db.example", port, lambda: peers)
-            peers.close()
+            # It is waited for until the caller's time is over, and then nothing is left behind.
+            dialer._known["db.example"] = known[:2], loop.time() + 100.0
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(3 * NEXT_ADDRESS_S):
+                    await dialer.open("db.example", port, lambda: peers)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+        with pytest.raises(ConnectionRefusedError):
+            await dialer.open("db.example", port, lambda: peers)
+        peers.close()
 
     run(connect())
 

@@ -95,6 +95,25 @@ def test_servers_that_are_closing_hold_their_places() -> None:
     assert plan.openings(0.0) == 1
 
 
+def test_administrators_are_served_first_and_beyond_the_size() -> None:
+    plan: Plan[str, str] = Plan(1, 1, 5.0, 2)
+    plan.lent = {"x"}
+    plan.wait(waiter("a"))
+    assert (plan.openings(0.0), plan.for_an_admin()) == (0, False)
+    for name in ("admin", "second", "third", "fourth"):
+        plan.wait(Waiter(name, 0.0, 10.0, 0.0, admin=True))
+    plan.wait(waiter("b"))
+    assert [one.client for one in plan.waiting] == ["admin", "second", "third", "fourth", "a", "b"]
+    # The size, the reserve, and two: one is lent.
+    assert (plan.openings(0.0), plan.for_an_admin()) == (3, True)
+    plan.on_the_way = 3
+    assert (plan.openings(0.0), plan.for_an_admin()) == (0, True)
+    plan.on_the_way = 4
+    assert not plan.for_an_admin()
+    assert [plan.next_client() for _ in range(4)] == ["admin", "second", "third", "fourth"]
+    assert (plan.openings(0.0), plan.for_an_admin()) == (0, False)
+
+
 class Lending(RuleBasedStateMachine):
     """Clients come, wait and go; servers open, fail and are given back, as Pool does it."""
 

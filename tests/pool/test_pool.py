@@ -24,6 +24,7 @@ class Fleeting(Borrower):
     def __init__(self, served: "list[Fleeting]") -> None:
         self._served = served
         self.limits = ClientPolicy()
+        self.admin = False
         self.told: list[PointsmanError] = []
 
     def lent(self, server: ServerConnection) -> None:
