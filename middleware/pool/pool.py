@@ -55,7 +55,7 @@ class NodeState:
 class Surroundings:
     """What all pools of a worker share."""
 
-    __slots__ = ("authority", "clock", "dialer", "draw", "limits", "loop", "settings", "trouble")
+    __slots__ = ("authority", "awake", "clock", "dialer", "draw", "limits", "loop", "settings", "trouble")
 
     def __init__(
         self,
@@ -77,6 +77,8 @@ class Surroundings:
         self.trouble: Final = trouble
         self.draw: Final = draw
         """A number from 0 to 1, another each time."""
+        self.awake: Final[dict[Pool, None]] = {}
+        """Pools that have servers, or clients that wait for one."""
 
 
 FITTING_MAX: Final = 16
@@ -124,6 +126,15 @@ class Pool:
             self.node, database, user, policy, policy.size + policy.reserve_size
         )
         around.limits.join(self)
+        self._all_awake: Final = around.awake
+        self.awake = False
+        """It may have servers, or clients that wait for one."""
+        self.rests_since = self.clock.now
+        """Since when it has none, if it has none."""
+        self._wanted_at = self.clock.now
+        """When somebody last waited in it."""
+        if policy.min_size:
+            self._wake()
         self._openings: Final[set[asyncio.Task[None]]] = set()
         self._on_the_way: Final[set[ServerConnection]] = set()
         """Servers that are connected, and neither idle nor lent."""
@@ -154,6 +165,8 @@ class Pool:
             return None
         limits = client.limits
         notify_at = now + limits.query_wait_notify_s if limits.query_wait_notify_s else 0.0
+        self._wake()
+        self._wanted_at = now
         plan.wait(Waiter(client, now, now + limits.query_wait_s, notify_at, client.admin))
         self.open_what_is_needed(now)
         return None
@@ -294,9 +307,23 @@ class Pool:
         for server, _ in idle:
             server.close()
 
-    def empty(self) -> bool:
-        """Nothing depends on it any more."""
-        return not self.plan.size() and not self.plan.waiting
+    def _wake(self) -> None:
+        if not self.awake:
+            self.awake = True
+            self._all_awake[self] = None
+
+    def at_rest(self, now: float) -> bool:
+        """Whether there is nothing to be seen to until somebody asks for a server; it is no longer awake, then."""
+        plan = self.plan
+        if plan.size() or plan.waiting:
+            return False
+        if self.policy.min_size and not plan.closed:
+            # Nobody wants them, and none can be opened.
+            idle_s = self._settings.server_idle_timeout_s
+            self.awake = not plan.failing_until or now - self._wanted_at < idle_s
+        else:
+            self.awake = False
+        return not self.awake
 
     # What a server on its way has come to
 

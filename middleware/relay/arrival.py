@@ -346,7 +346,7 @@ class Arrival(Borrower):
             self._welcome(known)
             return
         self._write(b"")
-        route = relay.route(database, role, policy)
+        route = relay.pools.route(database, role, policy)
         pool = route.primary or route.standby(Marks())
         if pool is None:
             raise NO_PRIMARY
@@ -360,7 +360,7 @@ class Arrival(Borrower):
         """Hand over to a replication connection."""
         relay = self._relay
         wish = Wish(login.replication, self._server_database, self._server_user, self._parameters, self.admin)
-        node = node_for(relay.topology, self._own, self._policy, relay.draw())
+        node = node_for(relay.pools.topology, self._own, self._policy, relay.draw())
         client = ReplicationClient(
             relay, self.transport, self.process_id, self._key, self.counted, wish, node, login.rest
         )

@@ -16,21 +16,21 @@ import cachetools
 from healthcheck.topology import Node, Topology
 from middleware.auth import Access, Authority
 from middleware.auth.scram import Keys, keys_of
-from middleware.config import PoolPolicy, RoutePolicy, TlsMaterial, WorkerSettings
+from middleware.config import TlsMaterial, WorkerSettings
 from middleware.config.tls import ClientTls, client_tls_of, server_context
 from middleware.control import Counters, NodeCounters, SetSecret, StateUse, process_id_of, worker_of
-from middleware.errors import ConnectionLost, NoNode
+from middleware.errors import NoNode
 from middleware.pool.dial import Dialer
 from middleware.pool.ledger import Ledger, Limit
 from middleware.pool.limits import ServerLimits
 from middleware.pool.plan import Clock
-from middleware.pool.pool import NodeState, Pool, Surroundings
+from middleware.pool.pool import Surroundings
 from middleware.relay.admission import Admission
-from middleware.relay.balance import Route
 from middleware.relay.freshness import NEVER, Commits
 from middleware.relay.inquiries import Inquiries
 from middleware.relay.newcomers import Newcomers
 from middleware.relay.policies import Policies
+from middleware.relay.pools import Pools
 from middleware.relay.reasons import Reasons, SharedReasons
 from middleware.relay.state_warnings import StateCounts
 from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2
@@ -140,9 +140,6 @@ class Relay:
         self.facts: Final = table_for(settings.primary_queries)
         self.statements: Final = StatementRegistry()
         self.parameters: Final = Interned()
-        self.topology = Topology()
-        self.routes_version = 0
-        """Grows with each topology: a Route of an earlier one is to be asked for again."""
         self.draining = False
         self.clients: Final[dict[int, Client]] = {}
         """Clients that are logged in, by process id."""
@@ -173,13 +170,12 @@ class Relay:
         self.shared_states: tuple[StateUse, ...] = ()
         """All workers' together, as the control plane last told."""
         self.shared_reasons = SharedReasons({}, 0)
-        self._routes: dict[tuple[bytes, bytes, RoutePolicy], Route] = {}
         self.draw: Final = random.Random().random  # noqa: S311 - it balances load
         self.admission: Final = Admission(ledger, settings)
         self.server_limits: Final = ServerLimits(ledger, workers, settings, control.server_wanted, control.server_freed)
         self.client_tls: ClientTls | None = None
         self.dialer: Final = Dialer(loop, settings.network, self._moved)
-        self._around: Final = Surroundings(
+        around = Surroundings(
             settings,
             loop,
             self.clock,
@@ -189,9 +185,7 @@ class Relay:
             control.node_trouble,
             self.draw,
         )
-        self._pools: Final[dict[tuple[str, bytes, bytes, PoolPolicy], Pool]] = {}
-        self._retired: list[Pool] = []
-        self._nodes: Final[dict[str, NodeState]] = {}
+        self.pools: Final = Pools(around, self.draw)
         self._serial = 0
         self._someone_may_idle: Final = any(policy.client.idle_s > 0 for policy in settings.policies)
         self._idle_looked_at = 0.0
@@ -206,7 +200,7 @@ class Relay:
 
     def _moved(self, host: str, addresses: frozenset[str]) -> None:
         """The addresses of a node's name have changed."""
-        for pool in [*self._pools.values(), *self._retired]:
+        for pool in self.pools.awake():
             pool.moved(host, addresses)
 
     def set_secret(self, said: SetSecret) -> None:
@@ -221,15 +215,8 @@ class Relay:
 
     def set_topology(self, topology: Topology) -> None:
         """Use a new topology: pools of nodes that are gone, moved or down are closed."""
-        self.topology = topology
-        self._routes = {}
-        self.routes_version += 1
+        self.pools.set_topology(topology)
         self.welcomes.clear()
-        usable = {(node.name, node.host, node.port) for node in topology.nodes if node.up}
-        for key, pool in list(self._pools.items()):
-            if (pool.node, pool.host, pool.port) not in usable:
-                pool.close(ConnectionLost(f'node "{pool.node}" is down'))
-                self._retired.append(self._pools.pop(key))
         for client in list(self.replicating):
             client.topology_changed(topology)
 
@@ -258,7 +245,7 @@ class Relay:
         """A sample of how far the standbys have come."""
         bound = self.settings.max_replica_lag_bytes
         for name, fresh_as_of, lag_bytes in standbys:
-            state = self.node_state(name)
+            state = self.pools.node(name)
             state.lag_bytes = lag_bytes
             too_far = bound > 0 and (lag_bytes is None or lag_bytes > bound)
             state.fresh_as_of = NEVER if too_far else fresh_as_of
@@ -266,13 +253,6 @@ class Relay:
         waiting, self.waiting_for_freshness = self.waiting_for_freshness, []
         for client in waiting:
             client.freshness_arrived()
-
-    def node_state(self, name: str) -> NodeState:
-        """What is known of a node."""
-        state = self._nodes.get(name)
-        if state is None:
-            state = self._nodes[name] = NodeState(self.settings.max_server_logins)
-        return state
 
     def want_freshness(self) -> None:
         """A read could not go to a standby for want of a newer sample."""
@@ -304,28 +284,6 @@ class Relay:
 
     def _miss(self, database: str) -> None:
         self._missing[database] = ASKS
-
-    def route(self, database: bytes, user: bytes, policy: RoutePolicy) -> Route:
-        """The pools for a database, user and policy under the present topology."""
-        route = self._routes.get((database, user, policy))
-        if route is None:
-            primary = self.topology.primary()
-            route = self._routes[database, user, policy] = Route(
-                self.routes_version,
-                None if primary is None else self._pool(primary, database, user, policy.pool),
-                tuple(self._pool(node, database, user, policy.pool) for node in self.topology.standbys()),
-                policy,
-                self.settings,
-                self.draw,
-            )
-        return route
-
-    def _pool(self, node: Node, database: bytes, user: bytes, policy: PoolPolicy) -> Pool:
-        key = node.name, database, user, policy
-        pool = self._pools.get(key)
-        if pool is None:
-            pool = self._pools[key] = Pool(node, database, user, policy, self.node_state(node.name), self._around)
-        return pool
 
     # Clients
 
@@ -380,12 +338,9 @@ class Relay:
             for client in list(self.clients.values()):
                 client.idle_too_long(now)
         self.inquiries.tick(now)
-        for node in self.topology.nodes:
+        for node in self.pools.topology.nodes:
             self.dialer.refresh(node.host)
-        for pool in list(self._pools.values()):
-            pool.tick(now)
-        for pool in self._retired:
-            pool.tick(now)
+        self.pools.tick(now)
         if self._missing and now - self._missing_told_at >= ASK_AGAIN_S:
             self._missing_told_at = now
             for database, asks in list(self._missing.items()):
@@ -397,17 +352,17 @@ class Relay:
         for database in self._suspected:
             self.control.catalog_suspected(database)
         self._suspected.clear()
-        self._retired = [pool for pool in self._retired if not pool.empty()]
         self.newcomers.tick(now)
         for client in [client for client in self.leaving if client.deadline <= now]:
             client.close()
 
     def counters(self) -> Counters:
         """What the control plane shows of this worker."""
-        waiting = sum(len(pool.plan.waiting) for pool in self._pools.values())
+        awake = self.pools.awake()
+        waiting = sum(len(pool.plan.waiting) for pool in awake)
         nodes = []
-        for name, state in self._nodes.items():
-            pools = [pool for pool in self._pools.values() if pool.node == name]
+        for name, state in self.pools.nodes().items():
+            pools = [pool for pool in awake if pool.node == name]
             leases = sum(len(pool.plan.lent) for pool in pools)
             servers = sum(pool.plan.size() for pool in pools)
             servers += sum(client.node.name == name for client in self.replicating)

@@ -333,6 +333,15 @@ def test_server_idle_timeout_0_is_never(cluster: Sandbox, tmp_path: Path) -> Non
         assert it.servers() == 2
 
 
+def test_a_client_outlives_the_pools_that_nobody_uses(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, server_idle_timeout=0.3) as it, it.connect() as client:
+        for _ in range(2):
+            client.execute("SELECT 1")
+            eventually(lambda: it.servers() == 0)
+            # Its pool is at rest for so long, too, and then retired: with a margin of some ticks.
+            time.sleep(1.5)
+
+
 def test_reserve_pool_size_is_for_those_who_waited_for_reserve_pool_timeout(cluster: Sandbox, tmp_path: Path) -> None:
     with (
         running(cluster, tmp_path, default_pool_size=1, reserve_pool_size=1, reserve_pool_timeout=0.7) as it,

@@ -24,9 +24,13 @@ def pool_of(
     node: str, settings: WorkerSettings, loop: asyncio.AbstractEventLoop, host: str = "127.0.0.1", port: int = 1
 ) -> Pool:
     """A pool of database "d" and user "u", at rest."""
+    return Pool(Node(node, host, port), b"d", b"u", PoolPolicy(), NodeState(8), surroundings(settings, loop))
+
+
+def surroundings(settings: WorkerSettings, loop: asyncio.AbstractEventLoop) -> Surroundings:
+    """Those of a worker's pools, at time 0."""
     limits = ServerLimits(ledger(), 1, settings, lambda _key: None, lambda: None)
     dialer = Dialer(loop, settings.network, lambda _host, _addresses: None)
-    around = Surroundings(
+    return Surroundings(
         settings, loop, Clock(0.0), limits, dialer, Authority(Access()), lambda _node, _text: None, lambda: 0.0
     )
-    return Pool(Node(node, host, port), b"d", b"u", PoolPolicy(), NodeState(8), around)

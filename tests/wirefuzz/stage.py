@@ -293,7 +293,7 @@ class Stage:
         unrest = self.unrest()
         if unrest:
             self.faults.append(f"leak: {unrest} after {REST_S:g} s")
-        for pool in self.relay._pools.values():
+        for pool in self.relay.pools._pools.values():
             if pool.database != BROKEN:
                 self.faults.extend(wrong for server, _ in pool.plan.idle if (wrong := self._wrong_books(server)))
         for entry in self._log:
@@ -309,7 +309,7 @@ class Stage:
         newcomers = len(relay.newcomers.everybody())
         if newcomers or relay.leaving:
             return f"{newcomers} logging in, {len(relay.leaving)} leaving"
-        for pool in [*relay._pools.values(), *relay._retired]:
+        for pool in {*relay.pools._pools.values(), *relay.pools.awake()}:
             plan = pool.plan
             if plan.lent or plan.waiting or plan.on_the_way or plan.closing:
                 return (
@@ -331,7 +331,7 @@ class Stage:
         if tasks:
             return f"{tasks} tasks beside the stage's own"
         alive = len(self.backends.alive)
-        idle = sum(len(pool.plan.idle) for pool in relay._pools.values())
+        idle = sum(len(pool.plan.idle) for pool in relay.pools._pools.values())
         return f"{alive} backends for {idle} idle servers" if alive != idle else ""
 
     def _wrong_books(self, server: ServerConnection) -> Fault:
