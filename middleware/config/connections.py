@@ -295,7 +295,8 @@ class ClientTimeouts(BaseModel):
     )
     query_wait_timeout: float = seconds(
         120.0,
-        "How long a statement waits for a server: ERROR 53300.",
+        "How long a statement waits for a server: ERROR 53300. So does, in each worker, the first login of a database "
+        "and user, and with settings (but application_name) that were not seen before: FATAL 53300.",
         peers="pgbouncer: query_wait_timeout; hikaricp: connectionTimeout; sqlalchemy: pool_timeout",
     )
     query_wait_notify: float = seconds(

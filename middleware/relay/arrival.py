@@ -5,7 +5,7 @@ The protocol object of asyncio's transport; ClientLogin decides, this moves byte
     LOGIN --proved--> WELCOME --a server told its parameters--> a ClientConnection, or CLOSED
 
 What a client must be told at login, the values of its parameters under its own settings, only a server knows: the first
-client of its kind waits for one, the others are told what that one was.
+client of its kind waits for one, the others are told what that one was. See welcomes.py.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from middleware.session.parameters import NONE, StartupParameters, gucs_of
 from middleware.session.server import SETUP_FAILED
 from middleware.sqlstate import INVALID_CATALOG_NAME, QUERY_CANCELED, SYNTAX_ERROR
 from middleware.wire.build import READY_IDLE, error_response, message, notice
-from middleware.wire.codes import BACKEND_KEY_DATA, PARAMETER_STATUS, PROTOCOL_3_2
+from middleware.wire.codes import BACKEND_KEY_DATA, PROTOCOL_3_2
 
 log: Final = structlog.get_logger("client")
 
@@ -341,7 +341,7 @@ class Arrival(Borrower):
         if login.rest:
             self._rest.append(login.rest)
         self.state = WELCOME
-        known = relay.welcomes.get((database, role, self._parameters))
+        known = relay.welcomes.known(database, role, self._parameters)
         if known is not None:
             self._welcome(known)
             return
@@ -394,10 +394,9 @@ class Arrival(Borrower):
             self._told(server)
 
     def _told(self, server: ServerConnection) -> None:
-        told = b"".join(
-            message(PARAMETER_STATUS, name + b"\0" + value + b"\0") for name, value in server.session.reported.items()
+        told = self._relay.welcomes.learn(
+            self._server_database, self._server_user, self._parameters, server.session.reported
         )
-        self._relay.welcomes[self._server_database, self._server_user, self._parameters] = told
         self.server = None
         server.pool.give_back(server)
         self._welcome(told)

@@ -11,8 +11,6 @@ from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
-import cachetools
-
 from healthcheck.topology import Node, Topology
 from middleware.auth import Access, Authority
 from middleware.auth.scram import Keys, keys_of
@@ -33,8 +31,9 @@ from middleware.relay.policies import Policies
 from middleware.relay.pools import Pools
 from middleware.relay.reasons import Reasons, SharedReasons
 from middleware.relay.state_warnings import StateCounts
+from middleware.relay.welcomes import Welcomes
 from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2
-from middleware.session.parameters import Interned, StartupParameters
+from middleware.session.parameters import Interned
 from middleware.session.prepared import StatementRegistry
 from parser.shapes import table_for
 from routing.catalog import ANYWHERE, Catalog, Known, SearchPath, shared
@@ -48,7 +47,6 @@ ASKS: Final = 10
 """As often, unless something is to be decided again: the database may not exist."""
 DERIVERS: Final = 2
 """Threads that work for passwords shown in clear text: what waits for them is bounded by max_client_logins."""
-WELCOMES_MAX: Final = 1000
 PATHS_MAX: Final = 1000
 """Roles and search paths of one database; beyond them, names are looked up in all schemas."""
 DATABASES_MAX: Final = 1000
@@ -148,10 +146,7 @@ class Relay:
         """Clients that send no more, and are owed answers until their deadlines."""
         self.replicating: Final[set[Replicating]] = set()
         """Replication connections whose servers are there, or may be."""
-        self.welcomes: Final[cachetools.LRUCache[tuple[bytes, bytes, StartupParameters], bytes]] = cachetools.LRUCache(
-            WELCOMES_MAX
-        )
-        """The ParameterStatus messages for a client's login, as a server told them."""
+        self.welcomes: Final = Welcomes()
         self._routers: Final[dict[str, dict[tuple[str, SearchPath | None], Router]]] = {}
         self.waiting_for_freshness: list[Reader] = []
         """Clients whose reads are held until a standby is fresh enough."""

@@ -157,6 +157,31 @@ def test_query_wait_timeout_and_query_wait_notify(cluster: Sandbox, tmp_path: Pa
         client.execute("SELECT 1")
 
 
+def test_a_login_with_another_application_name_needs_no_server(cluster: Sandbox, tmp_path: Path) -> None:
+    names = ["one", "two", "x" * 70, 'it\'s \\ "quoted"', "caf\u00e9 " + "\u00e9" * 40]
+
+    def told(client: psycopg.Connection[Any]) -> bytes | None:
+        return client.pgconn.parameter_status(b"application_name")
+
+    with running(cluster, tmp_path, default_pool_size=1, query_wait_timeout=1) as it:
+        holder = it.connect(application_name="first")
+        with it.connect(application_name=names[-1]) as client:
+            before = told(client)
+        holder.execute("BEGIN")
+        holder.execute("SELECT 1")
+        clients = [it.connect(application_name=name) for name in names]
+        with pytest.raises(psycopg.OperationalError, match="query_wait_timeout"):
+            it.connect(application_name="one", options="-c search_path=elsewhere")
+        holder.execute("COMMIT")
+        for name, client in zip(names, clients, strict=True):
+            conninfo = psycopg.conninfo.make_conninfo(cluster.url(), application_name=name)
+            with psycopg.connect(conninfo, autocommit=True) as direct:
+                assert told(client) == told(direct)
+                shown = "SELECT current_setting('application_name')"
+                assert client.execute(shown).fetchone() == direct.execute(shown).fetchone()
+        assert before == told(clients[-1])
+
+
 def test_leak_warning(cluster: Sandbox, tmp_path: Path) -> None:
     with running(cluster, tmp_path, leak_warning=0.3) as it, it.connect() as client:
         client.execute("BEGIN")
