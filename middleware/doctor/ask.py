@@ -186,8 +186,8 @@ async def look(
 
 
 def _machine() -> Machine:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return Machine(0 if soft == resource.RLIM_INFINITY else soft, os.cpu_count() or 1, time.time())
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Machine(0 if hard == resource.RLIM_INFINITY else hard, os.cpu_count() or 1, time.time())
 
 
 def _with_resources(

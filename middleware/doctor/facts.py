@@ -133,7 +133,7 @@ class Machine(msgspec.Struct, frozen=True):
     """Where Pointsman runs, taken to be where the command runs."""
 
     descriptors_max: int
-    """RLIMIT_NOFILE, the soft one; 0 for no limit."""
+    """RLIMIT_NOFILE, the hard one; 0 for no limit."""
     cores: int
     now: float
     """Seconds since 1970."""

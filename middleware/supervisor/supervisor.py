@@ -52,6 +52,7 @@ from middleware.supervisor.auth_query import AuthQuery
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.counters import CountersSnapshot, Totals
 from middleware.supervisor.derivations import Derivations
+from middleware.supervisor.descriptors import raise_limit
 from middleware.supervisor.listeners import Listeners, StartError, open_listeners
 from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker
@@ -401,6 +402,7 @@ async def running(settings: Settings, *, worker_command: Sequence[str] = WORKER_
 
 async def serve(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second one ends at once. Raises StartError."""
+    raise_limit(settings)
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         supervisor = Supervisor(settings, worker_command=worker_command)
         supervisor.listen()
