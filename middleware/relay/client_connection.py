@@ -20,6 +20,7 @@ from middleware.pool.server_connection import LENT, ServerConnection
 from middleware.relay.answers import RouteAnswers
 from middleware.relay.borrowing import Borrowing
 from middleware.relay.cancel import send_cancel
+from middleware.relay.intake import BLOCKED
 from middleware.relay.own_settings import OwnSettings
 from middleware.relay.relay import Relay
 from middleware.relay.session_state import NO_TRANSACTIONS, SESSION_POOLING
@@ -105,7 +106,11 @@ class ClientConnection(Borrowing):
         try:
             if self._closed:
                 return
-            self.take_in(data)
+            if self._left and self._blocked:
+                # The answer that is waited for is one to the message that this is a part of.
+                data = self._pass_on(data)
+            if data:
+                self.take_in(data)
         except PointsmanError as error:
             self.refuse(error)
         except Exception:
@@ -324,6 +329,19 @@ class ClientConnection(Borrowing):
             out += server.behind(behind)
         if out:
             server.transport.write(prefix + out if prefix else out)
+        if self._left and batch.state == HELD:
+            self._pass_on_kept()
+
+    def _pass_on_kept(self) -> None:
+        """The same for what has come of a message while its beginning waited for a server."""
+        kept = b"".join(self._backlog)
+        if kept:
+            rest = self._pass_on(kept)
+            self.forget()
+            if rest:
+                self._backlog = [rest]
+            else:
+                self.resume_reading(BLOCKED)
 
     def _fail_batch(self, batch: Batch, error: PointsmanError) -> None:
         """Answer a batch that was not sent with an error, as a server would."""

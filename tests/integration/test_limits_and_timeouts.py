@@ -425,6 +425,24 @@ def test_max_packet_size(cluster: Sandbox, tmp_path: Path) -> None:
         assert caught.value.sqlstate == "08P01"
 
 
+def test_a_query_that_is_too_long_to_be_read_may_wait_for_a_server(cluster: Sandbox, tmp_path: Path) -> None:
+    """It may begin a COPY, so nothing behind it is looked at before it is answered; but the whole of it is sent."""
+    with running(cluster, tmp_path, statement_size_max=2048, default_pool_size=1) as it:
+        holder, client = it.connect(), it.connect()
+        for size in (400_000, 3_000_000):
+            holder.execute("BEGIN")
+            holder.execute("SELECT 1")
+            answers: list[Any] = []
+            text = f"SELECT 1 /* {'x' * size} */"
+            waiting = threading.Thread(target=lambda: answers.append(client.execute(text).fetchone()))  # noqa: B023
+            waiting.start()
+            waiting.join(0.3)
+            assert waiting.is_alive()
+            holder.execute("COMMIT")
+            waiting.join(20)
+            assert answers == [(1,)]
+
+
 def test_max_client_logins(cluster: Sandbox, tmp_path: Path) -> None:
     """Connections that say nothing keep nobody out, and no cancel request."""
     with running(cluster, tmp_path, max_client_logins=5) as it, contextlib.ExitStack() as stack:
