@@ -267,8 +267,8 @@ class Clients(BaseModel):
         1_048_576,
         1024,
         2**30 - 1,
-        "Bytes of a message that is gathered and read. A longer Query goes to the primary; a longer named statement is "
-        "refused with 54000.",
+        "Bytes of a message that is gathered and read. A longer Query that does not come at once goes to the primary; "
+        "a longer named statement is refused with FATAL 54000.",
     )
 
 

@@ -368,18 +368,18 @@ class ClientSession:
 
     def _scan_parse(self, batch: Batch, data: bytes, position: int, end: int) -> None:
         name_end = position + 5 if end > position + 5 and not data[position + 5] else data.find(0, position + 5, end)
+        if name_end != position + 5 and end - position - 1 > self._statement_size_max:
+            raise StatementTooLarge(end - position - 5, self._statement_size_max)
         if end <= len(data):
             text_end = data.find(0, name_end + 1, end) if name_end >= 0 else -1
             if text_end < 0 or end - text_end < 3:
                 raise ProtocolViolation("invalid message format")
             facts = self.facts_of(data[name_end + 1 : text_end])
             body = data[name_end + 1 : end] if not facts.asks else self._answer(facts) + data[text_end:end]
-        elif name_end == position + 5:
+        else:
             # Too long to be kept: its first bytes stand for it, to tell it from others; see _emit_unnamed().
             body = data[position : position + 5]
             facts = UNREAD
-        else:
-            raise StatementTooLarge(end - position - 5, self._statement_size_max)
         if name_end == position + 5:
             batch.add_facts(facts)
             self.statements.unnamed = batch.unnamed = body

@@ -3,11 +3,13 @@
 import contextlib
 import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import psycopg
@@ -425,6 +427,20 @@ def test_max_packet_size(cluster: Sandbox, tmp_path: Path) -> None:
         assert caught.value.sqlstate == "08P01"
 
 
+def test_statement_size_max(cluster: Sandbox, tmp_path: Path) -> None:
+    """A named statement that is longer is refused, however it comes; the unnamed one and a simple query are not."""
+    with running(cluster, tmp_path, statement_size_max=2048) as it:
+        for size in (3000, 400_000):
+            text = f"SELECT 1 /* {'x' * size} */"
+            with it.connect() as client:
+                assert client.execute(text).fetchone() == (1,)
+                assert client.execute(text, (), prepare=False).fetchone() == (1,)
+                assert client.execute("SELECT 3", prepare=True).fetchone() == (3,)
+                with pytest.raises(psycopg.OperationalError, match="prepared statement is too long") as caught:
+                    client.execute(text, prepare=True)
+                assert caught.value.sqlstate == "54000"
+
+
 def test_a_query_that_is_too_long_to_be_read_may_wait_for_a_server(cluster: Sandbox, tmp_path: Path) -> None:
     """It may begin a COPY, so nothing behind it is looked at before it is answered; but the whole of it is sent."""
     with running(cluster, tmp_path, statement_size_max=2048, default_pool_size=1) as it:
@@ -441,6 +457,75 @@ def test_a_query_that_is_too_long_to_be_read_may_wait_for_a_server(cluster: Sand
             holder.execute("COMMIT")
             waiting.join(20)
             assert answers == [(1,)]
+
+
+def test_max_prepared_statements(cluster: Sandbox, tmp_path: Path) -> None:
+    """A server keeps so many; the client does not notice which."""
+    with running(cluster, tmp_path, max_prepared_statements=3, default_pool_size=1) as it, it.connect() as client:
+        for _ in range(2):
+            for number in range(6):
+                row = client.execute(f"SELECT {number}, %s::int", [number], prepare=True).fetchone()
+                assert row == (number, number)
+                kept = client.execute("SELECT count(*) FROM pg_prepared_statements", prepare=False).fetchone()
+                assert kept is not None
+                assert kept[0] <= 3
+        assert len(client._prepared._names) == 6
+
+
+def test_cancel_wait_timeout(cluster: Sandbox, tmp_path: Path) -> None:
+    """While a cancel request may still hit it, a server is lent to nobody: so long, if the node does not take it."""
+    with running(cluster, tmp_path, cancel_wait_timeout=1.5, default_pool_size=1) as it:
+        client, other = it.connect(), it.connect()
+        server = client.execute("SELECT pg_backend_pid()").fetchone()
+        with taking_no_connections(cluster):
+            client.pgconn.send_query(b"SELECT pg_sleep(0.3)")
+            asked = time.monotonic()
+            client.cancel_safe(timeout=10)
+            result = client.pgconn.get_result()
+            assert result is not None
+            assert result.status == psycopg.pq.ExecStatus.TUPLES_OK
+            assert other.execute("SELECT pg_backend_pid()").fetchone() == server
+            assert 1.2 < time.monotonic() - asked < 8
+
+
+def test_unix_socket_mode_and_listening_on_ipv6(
+    cluster: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    monkeypatch.setenv("POINTSMAN_LISTEN_ADDR", "127.0.0.1, ::1")
+    with running(cluster, tmp_path, unix_socket_dir=str(tmp_path), unix_socket_mode="0750") as it:
+        path = tmp_path / f".s.PGSQL.{it.endpoint.port}"
+        assert stat.S_ISSOCK(path.stat().st_mode)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o750
+        for host in ("::1", "127.0.0.1", str(tmp_path)):
+            with it.connect(host=host) as client:
+                assert client.execute("SELECT 1").fetchone() == (1,)
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as one:
+            one.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_a_node_by_its_unix_socket(cluster: Sandbox, tmp_path: Path) -> None:
+    """The node is a Pointsman."""
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    inner.mkdir()
+    outer.mkdir()
+    with running(cluster, inner, unix_socket_dir=str(inner)) as first:
+        node = SimpleNamespace(name="db1", host=str(inner), port=first.endpoint.port)
+        names = {"user": cluster.user, "database": cluster.database, "passwords": cluster.passwords}
+        behind = SimpleNamespace(nodes=[node], query=cluster.query, **names)
+        with running(cast(Sandbox, behind), outer) as it, it.connect() as client:
+            assert client.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+            threading.Timer(0.3, client.cancel_safe).start()
+            with pytest.raises(errors.QueryCanceled):
+                client.execute("SELECT pg_sleep(30)")
 
 
 def test_max_client_logins(cluster: Sandbox, tmp_path: Path) -> None:

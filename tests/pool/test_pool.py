@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from middleware.config import ClientPolicy, WorkerSettings, build_settings
-from middleware.errors import PointsmanError
+from middleware.errors import ConnectionLost, PointsmanError
 from middleware.pool import pool
 from middleware.pool.plan import Waiter
 from middleware.pool.server_connection import IDLE, Borrower, ServerConnection
@@ -97,3 +97,21 @@ def test_many_who_wait_may_give_back_at_once() -> None:
     assert server.state == IDLE
     assert [one for one, _ in theirs.plan.idle] == [server]
     assert not theirs.plan.lent
+
+
+@pytest.mark.parametrize(("drawn", "lives_s"), [(0.0, 100.0), (0.5, 87.5), (1.0, 75.0)])
+def test_server_lifetime_jitter(drawn: float, lives_s: float) -> None:
+    async def open_one() -> float:
+        settings = settled(server_lifetime=100.0, server_lifetime_jitter=0.25, server_tls_sslmode="disable")
+        async with await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0) as node:
+            port = node.sockets[0].getsockname()[1]
+            pool = pool_of("db1", settings, asyncio.get_running_loop(), port=port, drawn=drawn)
+            pool.lease(Fleeting([]), NONE)
+            async with asyncio.timeout(10):
+                while not pool._on_the_way:
+                    await asyncio.sleep(0)
+            (server,) = pool._on_the_way
+            server.fail(ConnectionLost("it has told enough"))
+            return server.expires_at
+
+    assert asyncio.run(open_one()) == lives_s

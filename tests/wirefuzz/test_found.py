@@ -158,7 +158,10 @@ def test_an_idle_server_that_says_what_nobody_asked_for_is_closed(stage: Stage, 
     stage.saboteur = Says(1, later)
     stage.play(broken_server(said(("select 'victim'",))))
     idle = [
-        server for pool in stage.relay.pools._pools.values() for server, _ in pool.plan.idle if pool.database == b"broken"
+        server
+        for pool in stage.relay.pools._pools.values()
+        for server, _ in pool.plan.idle
+        if pool.database == b"broken"
     ]
     # That of the bystander, who came before it said so, or none.
     assert len(idle) <= 1
