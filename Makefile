@@ -6,7 +6,8 @@ READY := $(VENV)/.ready
 
 COMPILED := build/compiled
 
-.PHONY: help demo tour test lint unit format compiled test-compiled bench soak load consistency oracle state-fuzz clean
+.PHONY: help demo tour test lint unit format compiled test-compiled bench soak load consistency oracle state-fuzz
+.PHONY: wire-fuzz clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -66,6 +67,9 @@ oracle: $(READY) ## A real standby judges the routing: misroutes, and what staye
 
 state-fuzz: $(READY) ## Clients that share few servers see what each sees on a connection of its own (ARGS="--help")
 	$(BIN)/python -m tests.statefuzz $(ARGS)
+
+wire-fuzz: $(READY) ## Mutated streams of clients and of servers: no crash, hang or leak, and nobody else notices (ARGS="--help")
+	$(BIN)/python -m tests.wirefuzz $(ARGS)
 
 clean: ## Remove what make made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

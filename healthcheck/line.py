@@ -31,10 +31,9 @@ class Credentials(msgspec.Struct, frozen=True):
 class ProbeError(Exception):
     """The node did not answer as a PostgreSQL node in service does. The text says why, for people."""
 
-    def __init__(self, why: str, *, late: bool = False) -> None:
-        super().__init__(why)
-        self.late = late
-        """It has not said no: it has said nothing in time."""
+
+class NoAnswer(ProbeError):
+    """The node has said nothing within the time there was."""
 
 
 class Line:
@@ -49,7 +48,7 @@ class Line:
     async def ask(self, query: str, *arguments: str) -> Any:
         """The first row of the answer, None where it has none.
 
-        Raises ProbeError; the connection is then dropped, and opened anew next time.
+        Raises ProbeError, of which NoAnswer is one; the connection is then dropped, and opened anew next time.
         """
         try:
             with anyio.fail_after(self._timeout_s):
@@ -58,7 +57,7 @@ class Line:
                 return await self._connection.fetchrow(query, *arguments)
         except TimeoutError:
             self.close()
-            raise ProbeError(f"no answer within {self._timeout_s:g} s", late=True) from None
+            raise NoAnswer(f"no answer within {self._timeout_s:g} s") from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             self.close()
             raise ProbeError(reason(error)) from None

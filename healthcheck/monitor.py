@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import anyio
 import msgspec
 
-from healthcheck.line import Credentials, ProbeError
+from healthcheck.line import Credentials, NoAnswer, ProbeError
 from healthcheck.probe import Probe
 from healthcheck.state import NodeState, Rhythm
 from healthcheck.topology import Condition, Node, Observation, Topology, decide
@@ -43,7 +43,7 @@ class _Watched:
                 try:
                     self.state.answered(await self.probe.ask())
                 except ProbeError as error:
-                    self.state.failed(str(error), heard=self.heard and error.late)
+                    self.state.failed(str(error), heard=self.heard and isinstance(error, NoAnswer))
                 outcome()
                 await self._pause()
         finally:

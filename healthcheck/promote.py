@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from healthcheck.conninfo import literal, pointed_at
-from healthcheck.line import Credentials, Line, ProbeError
+from healthcheck.line import Credentials, Line, NoAnswer, ProbeError
 from healthcheck.topology import Node
 
 GRACE_S: Final = 5.0
@@ -29,7 +29,7 @@ class Hand:
         finally:
             line.close()
         if not row["promoted"]:
-            raise ProbeError(f"was not promoted within {timeout_s:g} s", late=True)
+            raise NoAnswer(f"was not promoted within {timeout_s:g} s")
 
     async def checkpoint(self, node: Node, timeout_s: float) -> None:
         """Have a node write a checkpoint: what follows has less to do."""

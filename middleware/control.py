@@ -10,7 +10,9 @@ import msgspec
 
 from healthcheck.topology import Topology
 from middleware.auth import Access
-from middleware.config import WorkerSettings
+from middleware.auth.made_up import Nobody
+from middleware.auth.scram import Verifier
+from middleware.config import TlsMaterial, WorkerSettings
 from routing.catalog import Catalog
 
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -53,6 +55,10 @@ class SetSecret(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """As in Access; None where there is none."""
     failed: bool = False
     """The nodes could not be asked: nothing is known."""
+    verifier: Verifier | None = None
+    """Derived of the secret, where that is a plain password."""
+    nobody: Nobody | None = None
+    """What is shown to users who do not exist, now that this is known; None for what was."""
 
     def __repr__(self) -> str:
         return f"SetSecret({self.user!r})"
@@ -80,8 +86,11 @@ class SetFreshness(msgspec.Struct, frozen=True, tag=True, array_like=True):
     standbys: tuple[tuple[str, float, int | None], ...]
 
 
-class ReloadTls(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Down: the files of certificates and keys have changed, and can be used."""
+class SetTls(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down, before the first SetTopology and when the files were read again: certificates and keys, found good."""
+
+    clients: TlsMaterial
+    nodes: TlsMaterial
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -206,7 +215,7 @@ Down = (
     | SetChanges
     | SetFreshness
     | SetReasons
-    | ReloadTls
+    | SetTls
     | Drain
     | Passed
 )

@@ -17,6 +17,7 @@ import structlog
 import uvloop
 
 from middleware import control
+from middleware.config.tls import TlsError
 from middleware.control import (
     CatalogWanted,
     Configure,
@@ -27,7 +28,6 @@ from middleware.control import (
     FreshnessWanted,
     NodeTrouble,
     Ready,
-    ReloadTls,
     SecretWanted,
     ServerFreed,
     ServerWanted,
@@ -37,6 +37,7 @@ from middleware.control import (
     SetFreshness,
     SetReasons,
     SetSecret,
+    SetTls,
     SetTopology,
 )
 from middleware.logs import set_up_logs
@@ -99,7 +100,7 @@ class Worker(asyncio.Protocol):
         elif isinstance(message, SetAccess):
             relay.authority.use(message.access)
         elif isinstance(message, SetSecret):
-            relay.set_secret(message.user, message.exists, message.secret, message.failed)
+            relay.set_secret(message)
         elif isinstance(message, SetCatalog):
             relay.set_catalog(message.catalog, message.read_at, message.changed_at)
         elif isinstance(message, SetFreshness):
@@ -111,8 +112,8 @@ class Worker(asyncio.Protocol):
             relay.commits.reported = message.reported
         elif isinstance(message, ForwardCancel):
             relay.cancel(message.process_id, message.secret)
-        elif isinstance(message, ReloadTls):
-            relay.reload_tls()
+        elif isinstance(message, SetTls):
+            self._set_tls(relay, message)
         elif isinstance(message, ServerWanted):
             relay.server_limits.give_way(message.key)
         elif isinstance(message, ServerFreed):
@@ -164,6 +165,15 @@ class Worker(asyncio.Protocol):
         self._relay = Relay(message.worker, message.workers, settings, self._loop, self, commits, ledger)
         self._listeners = [socket.socket(fileno=fd) for fd in message.listeners]
         self._loop.call_later(TICK_S, self._tick, self._relay)
+
+    def _set_tls(self, relay: Relay, message: SetTls) -> None:
+        try:
+            relay.set_tls(message.clients, message.nodes)
+        except (TlsError, OSError) as error:
+            if self._accepting is None:
+                # There is nothing to go on with: without its TLS it must take nobody. It ends, and is started again.
+                raise
+            log.error("the new certificates and keys cannot be used here: the old ones stay", why=str(error))
 
     async def _accept(self, relay: Relay) -> None:
         def connection() -> asyncio.Protocol:

@@ -1,9 +1,25 @@
 """Certificates for tests: an authority, what it has signed, and another authority that nobody trusts."""
 
+import datetime as dt
 from pathlib import Path
 from typing import Final
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+
+
+def signed(key: Key, algorithm: hashes.HashAlgorithm | None, rsa_padding: padding.PSS | None = None) -> bytes:
+    """A certificate for localhost that has signed itself, in DER."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
+    made = builder.sign(key, algorithm, rsa_padding=rsa_padding)  # type: ignore[arg-type]
+    return made.public_bytes(serialization.Encoding.DER)
 
 
 class Certificates:

@@ -4,8 +4,9 @@
 worker's use of it. The rules are those of pg_hba.conf, whatever they were made of.
 """
 
+from middleware.auth.access import Access
 from middleware.auth.authority import Authority, ServerCredentials
 from middleware.auth.mistakes import FileMistake
-from middleware.auth.rules import Access, HbaRule, UserMapping
+from middleware.auth.rules import HbaRule, UserMapping
 
 __all__ = ["Access", "Authority", "FileMistake", "HbaRule", "ServerCredentials", "UserMapping"]

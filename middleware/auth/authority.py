@@ -1,7 +1,8 @@
 """A worker's use of Access: which rule holds for a visitor, what a proof is checked against, what servers are shown.
 
-Nobody can tell by the answers or by the time they take whether a user exists: who does not is given a secret of the
-kind that most have, made of the name and the seed, at the same cost as that of one who does; no proof fits it.
+Nobody can tell by the answers or by the time they take whether a user exists: who does not is given a secret that
+looks like most others (auth.made_up), and no proof fits it. Passwords cost work before SCRAM can check them: that is
+done ahead, or, for a password that is shown in clear text, for everybody alike and by the caller, which has threads.
 """
 
 import hashlib
@@ -11,13 +12,16 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from middleware.auth.rules import Access, HbaRule, Visitor, first_match, kind_of, mapped, most_common_kind
-from middleware.auth.scram import ITERATIONS, SALT_BYTES, Keys, Verifier, keys_of, parsed_verifier, verifier_of
+from middleware.auth.access import Access
+from middleware.auth.made_up import Nobody, derived, made_up
+from middleware.auth.rules import HbaRule, Visitor, first_match, kind_of, mapped
+from middleware.auth.scram import Keys, Verifier, keys_of, parsed_verifier
 
 KNOWN_MAX: Final = 10_000
-"""Users whose derived keys are kept: the most recent ones. Clients make up names at will."""
+"""Users of whom is kept what auth_query has said, and what they have shown: the most recent ones."""
 SALTS_MAX: Final = 16
 """Salts for which a user's keys are kept: one is usual, as all nodes have the same secret."""
+LONG_AGO: Final = float("-inf")
 FRESH_S: Final = 1.0
 """An answer of auth_query younger than this is not asked for again, however many logins it fails."""
 
@@ -27,19 +31,20 @@ class Authority:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._most = "plain"
+        self._nobody = access.nobody
         self._asked: LRUCache[str, tuple[float, str | None]] = LRUCache(KNOWN_MAX)
         """What auth_query has said, and when."""
         self._verifiers: LRUCache[tuple[str, str], Verifier] = LRUCache(KNOWN_MAX)
-        """Derived of plain passwords, by user and password; the password of nobody is empty."""
+        """By user and secret: derived of plain passwords that are not in the Access, or not yet, or as secrets say."""
         self._credentials: LRUCache[str, ServerCredentials] = LRUCache(KNOWN_MAX)
         self.use(access)
 
     def use(self, access: Access) -> None:
         """From now on this holds."""
         before, self._access = self._access, access
-        self._most = most_common_kind(access.secrets)
-        self._asked.clear()
+        self._nobody = access.nobody
+        for user in list(self._asked):
+            self._expire(user)
         for user, credentials in list(self._credentials.items()):
             if access.secrets.get(user) != before.secrets.get(user):
                 credentials.use(access.secrets.get(user))
@@ -57,9 +62,19 @@ class Authority:
         asked = self._asked.get(user)
         return asked is None or time.monotonic() - asked[0] > self._access.kept_s
 
-    def answered(self, user: str, exists: bool, secret: str | None) -> None:
-        """What auth_query has said."""
+    def answered(
+        self,
+        user: str,
+        exists: bool,
+        secret: str | None,
+        verifier: Verifier | None = None,
+        nobody: Nobody | None = None,
+    ) -> None:
+        """What auth_query has said; the verifier of a plain password, and what nobody is shown from now on."""
         self._asked[user] = time.monotonic(), (secret or "") if exists else None
+        self._nobody = nobody or self._nobody
+        if verifier is not None and secret:
+            self._verifiers[user, secret] = verifier
         if exists:
             self.credentials(user).use(secret or None)
 
@@ -67,7 +82,11 @@ class Authority:
         """A login has failed: what auth_query has said may be out of date."""
         asked = self._asked.get(user)
         if asked is not None and time.monotonic() - asked[0] > FRESH_S:
-            del self._asked[user]
+            self._expire(user)
+
+    def _expire(self, user: str) -> None:
+        """Have the next login ask again. What was said is kept: another login may be in the middle of its proof."""
+        self._asked[user] = LONG_AGO, self._asked[user][1]
 
     def __contains__(self, user: str) -> bool:
         return user in self._access.secrets or self._asked.get(user, (0.0, None))[1] is not None
@@ -79,24 +98,35 @@ class Authority:
     def kind(self, user: str) -> str:
         """Of which kind the user's secret is: "plain", "md5" or "scram"."""
         secret = self._secret(user)
-        return kind_of(secret) if secret else self._most
+        return kind_of(secret) if secret else self._nobody.kind
 
     def verifier(self, user: str) -> tuple[Verifier, bool]:
         """What to check a SCRAM proof against; and whether a proof that fits it is one."""
         secret = self._secret(user)
-        if secret and kind_of(secret) == "scram":
-            parsed = parsed_verifier(secret)
-            if parsed is not None:
-                return parsed, True
-        plain = bool(secret) and kind_of(secret or "") == "plain"
-        if plain or self._most == "plain":
-            return self._derived(user, (secret or "") if plain else ""), plain
-        # Made up: to have none derived costs nothing, as for a user whose verifier is known.
-        made_up = self._made_up(user, "key", 32)
-        return Verifier(ITERATIONS, self._salt(user), made_up, made_up), False
+        kind = kind_of(secret) if secret else ""
+        if secret and kind == "plain":
+            return self._derived(user, secret), True
+        if secret and kind == "scram":
+            known = self._verifiers.get((user, secret)) or parsed_verifier(secret)
+            if known is not None:
+                self._verifiers[user, secret] = known
+                return known, True
+        return made_up(self._access.seed, user, self._nobody), False
 
-    def is_password(self, user: str, password: str) -> bool:
-        """Whether it is the user's, as shown in clear text."""
+    def password_work(self, user: str) -> tuple[bytes, int] | None:
+        """By which salt and iterations keys are to be derived of a password in clear text, before it can be checked.
+
+        None for no work. Where one user's secret needs it, it is done for all, whatever theirs is.
+        """
+        secret = self._secret(user)
+        scram = bool(secret) and kind_of(secret or "") == "scram"
+        if not scram and not self._nobody.derives:
+            return None
+        verifier = self.verifier(user)[0] if scram else made_up(self._access.seed, user, self._nobody)
+        return verifier.salt, verifier.iterations
+
+    def is_password(self, user: str, password: str, keys: Keys | None) -> bool:
+        """Whether it is the user's, as shown in clear text. `keys`: derived as password_work() has said."""
         secret = self._secret(user)
         kind = self.kind(user)
         if kind == "md5":
@@ -104,8 +134,8 @@ class Authority:
             return hmac.compare_digest(shown, secret or "") and secret is not None
         if kind == "scram":
             verifier, real = self.verifier(user)
-            keys = keys_of(password, verifier.salt, verifier.iterations)
-            stored_key = hashlib.sha256(keys.client_key).digest()
+            # A secret that has become one since: its keys are those of another salt, or none.
+            stored_key = b"" if keys is None else hashlib.sha256(keys.client_key).digest()
             return hmac.compare_digest(stored_key, verifier.stored_key) and real
         return hmac.compare_digest(password.encode(), (secret or "").encode()) and bool(secret)
 
@@ -130,19 +160,12 @@ class Authority:
         return self._asked.get(user, (0.0, None))[1]
 
     def _derived(self, user: str, password: str) -> Verifier:
-        key = user, password
-        known = self._verifiers.get(key)
+        if user in self._access.secrets and user in self._access.verifiers:
+            return self._access.verifiers[user]
+        known = self._verifiers.get((user, password))
         if known is None:
-            salt = self._salt(user)
-            known = self._verifiers[key] = verifier_of(keys_of(password, salt, ITERATIONS), salt, ITERATIONS)
+            known = self._verifiers[user, password] = derived(self._access.seed, user, password)
         return known
-
-    def _salt(self, user: str) -> bytes:
-        return self._made_up(user, "salt", SALT_BYTES)
-
-    def _made_up(self, user: str, what: str, size: int) -> bytes:
-        """The same for a user in every worker, and nothing that one could tell from chance."""
-        return hmac.digest(self._access.seed, f"{what}\0{user}".encode(errors="replace"), "sha256")[:size]
 
 
 class ServerCredentials:

@@ -6,17 +6,24 @@ could let somebody in by the next one.
 
 import ipaddress
 import re
+import socket
 from typing import Final
 
+import psutil
+
 from middleware.auth.lines import Line, Word, lines_of
+from middleware.auth.mistakes import FileMistake
 from middleware.auth.rules import METHODS, HbaRule, UserMapping
 
 _KINDS: Final = ("local", "host", "hostssl", "hostnossl", "hostnogssenc")
 
 
 def hba_rules(file: str) -> tuple[HbaRule, ...]:
-    """The file's rules, in its order. Raises FileMistake."""
-    return tuple(rule for line in lines_of(file) if (rule := _rule(line)) is not None)
+    """The file's rules, in its order. Raises FileMistake; as PostgreSQL, also where it has none."""
+    rules = tuple(rule for line in lines_of(file) if (rule := _rule(line)) is not None)
+    if not rules:
+        raise FileMistake(file, 0, "contains no entries: nobody could come in")
+    return rules
 
 
 def user_mappings(file: str) -> tuple[UserMapping, ...]:
@@ -42,13 +49,15 @@ def _rule(line: Line) -> HbaRule | None:
     method = line.single(at, "the method").text
     if method not in METHODS:
         raise line.mistake(f'method "{method}" is not supported: {", ".join(METHODS)}')
+    if method == "peer" and kind != "local":
+        raise line.mistake('method "peer" needs the connection type local')
     if method == "cert" and kind != "hostssl":
         raise line.mistake('method "cert" needs the connection type hostssl')
     options = dict(_option(line, word) for field in line.fields[at + 1 :] for word in field)
     if "clientcert" in options and kind != "hostssl":
         raise line.mistake("clientcert needs the connection type hostssl")
-    if "map" in options and method != "cert":
-        raise line.mistake('map needs the method "cert"')
+    if "map" in options and method not in ("cert", "peer"):
+        raise line.mistake('map needs the method "cert" or "peer"')
     if "clientname" in options and method != "cert" and options.get("clientcert") != "verify-full":
         raise line.mistake('clientname needs the method "cert" or clientcert=verify-full')
     return HbaRule(
@@ -95,7 +104,7 @@ def _networks(line: Line, at: int) -> tuple[tuple[str, ...], int]:
     if word.is_keyword("all"):
         return (), at + 1
     if not word.quoted and word.text in ("samehost", "samenet"):
-        raise line.mistake(f'"{word.text}" is not supported: give the addresses')
+        return _own_networks(line, whole=word.text == "samenet"), at + 1
     text = word.text
     if "/" not in text:
         try:
@@ -108,6 +117,24 @@ def _networks(line: Line, at: int) -> tuple[tuple[str, ...], int]:
         return (str(ipaddress.ip_network(text, strict=False)),), at + 1
     except ValueError as error:
         raise line.mistake(f'"{text}" is not a network: {error}') from None
+
+
+def _own_networks(line: Line, whole: bool) -> tuple[str, ...]:
+    """This machine's addresses as they are now, or the networks that they are in."""
+    found = []
+    for interface in psutil.net_if_addrs().values():
+        for one in interface:
+            if one.family in (socket.AF_INET, socket.AF_INET6):
+                address = ipaddress.ip_address(one.address.partition("%")[0])
+                bits: int = address.max_prefixlen
+                # As PostgreSQL: an interface without a mask, or with one of zeros, is of one address.
+                if whole and one.netmask:
+                    bits = _bits_of(line, one.netmask, bits) or bits
+                found.append(str(ipaddress.ip_network(f"{address}/{bits}", strict=False)))
+    if not found:
+        # None would stand for any.
+        raise line.mistake("this machine has no addresses")
+    return tuple(dict.fromkeys(found))
 
 
 def _bits_of(line: Line, mask: str, width: int) -> int:

@@ -1,13 +1,12 @@
-"""What is known of who may come in: rules, maps and secrets, as plain values that travel to the workers."""
+"""Rules and maps, as plain values that travel to the workers, and whom they fit."""
 
 import ipaddress
 import re
-from collections import Counter
 from typing import Final
 
 import msgspec
 
-METHODS: Final = ("trust", "reject", "password", "md5", "scram-sha-256", "scram-sha-256-plus", "cert")
+METHODS: Final = ("trust", "reject", "password", "md5", "scram-sha-256", "scram-sha-256-plus", "cert", "peer")
 """PostgreSQL's, of which `scram-sha-256` takes channel binding where the client offers it; and one that demands it."""
 
 
@@ -23,7 +22,7 @@ class HbaRule(msgspec.Struct, frozen=True, array_like=True):
     """None for any."""
     method: str
     map: str = ""
-    """The map of names in certificates; "" for the same name."""
+    """The map of names in certificates, or of the system's users; "" for the same name."""
     client_cert: str = ""
     """"verify-ca" or "verify-full": what a certificate beside the method must show; "" for nothing."""
     client_name: str = "CN"
@@ -40,24 +39,6 @@ class UserMapping(msgspec.Struct, frozen=True, array_like=True):
     """A name, or a slash and an expression."""
     user: str
     """A name, "=all", or a slash and an expression; `\\1` is what the system user's expression has caught."""
-
-
-class Access(msgspec.Struct, frozen=True):
-    """Who may come in. The same for all workers of a Pointsman."""
-
-    rules: tuple[HbaRule, ...] = ()
-    maps: tuple[UserMapping, ...] = ()
-    secrets: dict[str, str | None] = {}
-    """By user: a password, or what PostgreSQL keeps of one ("md5..", "SCRAM-SHA-256$.."); None where there is none."""
-    seed: bytes = b""
-    """Random; salts are made of it, also those of users that do not exist."""
-    asks: bool = False
-    """Users who are not here are asked for by auth_query."""
-    kept_s: float = 60.0
-    """How long its answers are used."""
-
-    def __repr__(self) -> str:
-        return f"Access({len(self.rules)} rules, {len(self.secrets)} users)"
 
 
 class Visitor(msgspec.Struct, frozen=True):
@@ -90,12 +71,6 @@ def mapped(maps: tuple[UserMapping, ...], name: str, certified: str, user: str) 
     if not name:
         return certified == user
     return any(mapping.map == name and _maps(mapping, certified, user) for mapping in maps)
-
-
-def most_common_kind(secrets: dict[str, str | None]) -> str:
-    """Of which kind most secrets are: "plain", "md5" or "scram". One made up for nobody is of the same."""
-    kinds = Counter(kind_of(secret) for secret in secrets.values() if secret)
-    return kinds.most_common(1)[0][0] if kinds else "plain"
 
 
 def kind_of(secret: str) -> str:

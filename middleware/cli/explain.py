@@ -12,7 +12,7 @@ from healthcheck.probe import Probe
 from healthcheck.topology import Topology, decide
 from middleware.cli.common import CONFIG_DEFAULT, EXIT_FAILED, ConfigOption, settings_or_exit
 from middleware.config import Settings
-from middleware.config.tls import asyncpg_tls
+from middleware.config.tls import asyncpg_tls, material_of
 from middleware.supervisor.catalogs import read_catalog, source
 from parser.shapes import table_for
 from routing import router
@@ -52,7 +52,7 @@ def explain_statement(
 
 async def _explain(settings: Settings, statement: str, database: str, user: str) -> Explanation:
     checks = settings.health_check
-    tls = asyncpg_tls(settings.server_tls())
+    tls = asyncpg_tls(material_of(settings.server_tls()))
     password = checks.password.get_secret_value() if checks.password else None
     direct = settings.server_tls_negotiation == "direct"
     credentials = Credentials(checks.user, password, checks.database, lambda: tls, direct)

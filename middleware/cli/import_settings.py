@@ -10,6 +10,7 @@ from middleware.config import ConfigError, build_settings
 from middleware.config.from_pgbouncer import from_pgbouncer
 from middleware.config.from_pgpool import from_pgpool
 from middleware.config.imported import Imported
+from middleware.config.pgbouncer_ini import is_pgbouncer_ini
 
 
 def import_settings(
@@ -17,8 +18,8 @@ def import_settings(
 ) -> None:
     """Write the equivalent of another pooler's settings to standard output.
 
-    What has no equivalent, and what is to be looked at, is listed on standard error. A file that ends in .ini is taken
-    for PgBouncer's, any other for pgpool-II's.
+    What has no equivalent, and what is to be looked at, is listed on standard error. A file with a section [databases]
+    or [pgbouncer] is taken for PgBouncer's, any other for pgpool-II's.
     """
     try:
         imported = _read(file)
@@ -37,8 +38,13 @@ def import_settings(
 
 
 def _read(file: Path) -> Imported:
-    text = file.read_text(encoding="utf-8")
-    return from_pgbouncer(file, text) if file.suffix == ".ini" else from_pgpool(text)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from None
+    # The files it names are looked for beside it, from wherever ours is used.
+    at = file.absolute()
+    return from_pgbouncer(at, text) if file.suffix == ".ini" or is_pgbouncer_ini(text) else from_pgpool(at, text)
 
 
 def _fail(line: str) -> NoReturn:

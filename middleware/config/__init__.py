@@ -19,6 +19,7 @@ from middleware.config.worker import (
     NodeShare,
     PoolPolicy,
     RoutePolicy,
+    TlsMaterial,
     TlsSettings,
     WorkerSettings,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "RoutePolicy",
     "RouteSettings",
     "Settings",
+    "TlsMaterial",
     "TlsSettings",
     "UserSettings",
     "WorkerSettings",

@@ -145,7 +145,10 @@ class ServerEncryption(BaseModel):
     """TLS with the nodes"""
 
     server_tls_sslmode: SslMode = one_of(
-        "prefer", SslMode, "As libpq's sslmode.", peers="pgbouncer: server_tls_sslmode"
+        "prefer",
+        SslMode,
+        "As libpq's sslmode. With allow and prefer, a login that is refused with 28000 is tried on the other kind.",
+        peers="pgbouncer: server_tls_sslmode",
     )
     server_tls_negotiation: Literal["postgres", "direct"] = one_of(
         "postgres",
@@ -227,8 +230,8 @@ class Clients(BaseModel):
         3,
         0,
         LIMIT_MAX,
-        "Connections beyond max_client_conn, and beyond a pool's size, that only admin_users get.",
-        peers="pgpool: reserved_connections",
+        "Connections that only admin_users get: clients beyond max_client_conn and the other limits for clients, "
+        "servers beyond a pool's size and the limits for servers.",
     )
     max_db_client_connections: int = whole(
         0,
@@ -245,7 +248,11 @@ class Clients(BaseModel):
         peers="pgbouncer: max_user_client_connections",
     )
     max_client_logins: int = whole(
-        500, 1, LIMIT_MAX, "Connections that have not logged in yet, in each worker. More are closed."
+        500,
+        1,
+        LIMIT_MAX,
+        "Connections that have not proved yet who they are, in each worker. When one more comes, the one that has been "
+        "silent for longest is closed; where none is silent, the one that came first.",
     )
     # A message cannot be longer than PostgreSQL takes (1 GiB).
     max_packet_size: int = whole(
@@ -260,8 +267,8 @@ class Clients(BaseModel):
         1_048_576,
         1024,
         2**30 - 1,
-        "Bytes of a message that is gathered and read. A longer Query goes to the primary; a longer named statement is "
-        "refused with 54000.",
+        "Bytes of a message that is gathered and read. A longer Query that does not come at once goes to the primary; "
+        "a longer named statement is refused with FATAL 54000.",
     )
 
 
@@ -288,7 +295,8 @@ class ClientTimeouts(BaseModel):
     )
     query_wait_timeout: float = seconds(
         120.0,
-        "How long a statement waits for a server: ERROR 53300.",
+        "How long a statement waits for a server: ERROR 53300. So does, in each worker, the first login of a database "
+        "and user, and with settings (but application_name) that were not seen before: FATAL 53300.",
         peers="pgbouncer: query_wait_timeout; hikaricp: connectionTimeout; sqlalchemy: pool_timeout",
     )
     query_wait_notify: float = seconds(
@@ -348,7 +356,8 @@ class ServerTimeouts(BaseModel):
     )
     server_idle_timeout: float = seconds(
         600.0,
-        "A server idle for longer is closed, down to min_pool_size.",
+        "A server idle for longer is closed, down to min_pool_size. 0 for never.",
+        zero=True,
         peers="pgbouncer: server_idle_timeout; pgpool: connection_life_time; hikaricp: idleTimeout",
     )
     server_lifetime: float = seconds(

@@ -1,10 +1,11 @@
 """Mistakes in the settings that no field shows on its own."""
 
+import json
 import re
 from collections.abc import Iterator
 
 from healthcheck.commands import Place, placeholders, words
-from middleware.auth import FileMistake
+from middleware.auth import Access, FileMistake
 from middleware.config.access import access_of
 from middleware.config.fields import plain
 from middleware.config.settings import Settings
@@ -33,6 +34,11 @@ def contradictions(settings: Settings) -> list[Mistake]:
         for name in settings.nodes
         if not _NODE_NAME.fullmatch(name)
     )
+    found.extend(
+        (("nodes", name, "host"), f"{json.dumps(node.host)} is not allowed: a host name or an address")
+        for name, node in settings.nodes.items()
+        if not may_be_host(node.host)
+    )
     for key in ("primary_functions", "safe_functions", "primary_queries"):
         for pattern in getattr(settings, key):
             found.extend(_pattern_mistakes((key,), pattern))
@@ -53,6 +59,17 @@ def contradictions(settings: Settings) -> list[Mistake]:
     return found
 
 
+def may_be_host(host: str) -> bool:
+    """Whether it can be asked for at all: a name of labels, an address, or the directory of a unix socket."""
+    if "\0" in host or host.startswith("/"):
+        return "\0" not in host
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
 def _access_mistakes(settings: Settings) -> Iterator[Mistake]:
     if settings.auth_type == "hba" and not settings.auth_hba_file:
         yield ("auth_hba_file",), 'missing: auth_type "hba" needs one'
@@ -71,6 +88,11 @@ def _access_mistakes(settings: Settings) -> Iterator[Mistake]:
         named = [key for key in keys if getattr(settings, key) and str(mistake).startswith(getattr(settings, key))]
         yield (named[0] if named else "auth_hba_file",), f"cannot be used: {mistake}"
         return
+    yield from access_mistakes(settings, access)
+
+
+def access_mistakes(settings: Settings, access: Access) -> Iterator[Mistake]:
+    """Where the files of rules and users contradict the settings: to be looked at whenever they are read."""
     for key in ("auth_user", "failover_user"):
         user = getattr(settings, key)
         if user and not access.secrets.get(user):
@@ -83,7 +105,14 @@ def _access_mistakes(settings: Settings) -> Iterator[Mistake]:
 
 
 def _rule_mistakes(settings: Settings) -> Iterator[Mistake]:
+    with_pools: set[str] = set()
     for index, rule in enumerate(settings.routes):
+        if rule.own_pools():
+            # Pools are told apart by it.
+            name = rule.called(index)
+            if name in with_pools:
+                yield ("routes", index, "name"), f'"{name}" is not allowed: a name that no other rule with pools has'
+            with_pools.add(name)
         patterns = rule.patterns()
         for key, pattern in patterns.items():
             if pattern is not None:
@@ -103,5 +132,11 @@ def _rule_mistakes(settings: Settings) -> Iterator[Mistake]:
 def _pattern_mistakes(at: tuple[int | str, ...], pattern: str) -> Iterator[Mistake]:
     try:
         re.compile(pattern)
+        if at[0] == "primary_queries":
+            # Statements are bytes.
+            re.compile(pattern.encode())
     except re.error as error:
-        yield at, f'"{pattern}" is not allowed: a regular expression ({error})'
+        why = str(error)
+        if pattern == "*":
+            why = '".*" means all' + (", and so does leaving the key out" if at[0] == "routes" else "")
+        yield at, f'"{pattern}" is not allowed: a regular expression ({why})'

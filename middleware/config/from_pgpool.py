@@ -1,135 +1,177 @@
-"""pgpool.conf as settings of ours."""
+"""pgpool.conf as settings of ours.
+
+What differs most: pgpool-II pools sessions, with a server for each; the primary is one of the readers; a session keeps
+its node; and its passwords are kept where they cannot be read. Its defaults are written out where they are others than
+ours.
+"""
 
 import re
+from pathlib import Path
 from typing import Final
 
-from middleware.config.imported import Imported, converted
-from middleware.config.tables import HealthCheckSettings
+from middleware.config.imported import Imported, is_on, mode_of, seconds_of
+from middleware.config.pgpool_conf import assignments
+from middleware.config.pgpool_nodes import health_check, nodes
+from middleware.config.pgpool_reads import reads
 
-_LINE: Final = re.compile(r"\s*([A-Za-z_]\w*)\s*=?\s*('(?:[^']|'')*'|[^#\s]*)")
+_DEFAULTS: Final = {
+    "listen_addresses": "localhost",
+    "port": "9999",
+    "unix_socket_directories": "/tmp",  # noqa: S108 - pgpool-II's default
+    "num_init_children": "32",
+    "connect_timeout": "10000",
+    "connection_life_time": "0",
+    "load_balance_mode": "on",
+    "statement_level_load_balance": "off",
+    "health_check_timeout": "20",
+    "health_check_max_retries": "0",
+}
+"""Where pgpool-II's are others than ours."""
 _SAME: Final = {
     "listen_addresses": ("listen_addr", 1.0),
     "port": ("listen_port", 1.0),
-    "unix_socket_directories": ("unix_socket_dir", 1.0),
-    "unix_socket_permissions": ("unix_socket_mode", 1.0),
-    "num_init_children": ("max_client_conn", 1.0),
-    "reserved_connections": ("admin_reserved_conn", 1.0),
     "authentication_timeout": ("client_login_timeout", 1.0),
     "client_idle_limit": ("client_idle_timeout", 1.0),
     "connect_timeout": ("server_connect_timeout", 1e-3),
     "connection_life_time": ("server_idle_timeout", 1.0),
-    "ssl_cert": ("client_tls_cert_file", 1.0),
-    "ssl_key": ("client_tls_key_file", 1.0),
-    "ssl_ca_cert": ("client_tls_ca_file", 1.0),
-    "delay_threshold": ("max_replica_lag_bytes", 1.0),
-    "write_function_list": ("primary_functions", 1.0),
-    "read_only_function_list": ("safe_functions", 1.0),
 }
 """Of the same meaning: ours, and the unit of a duration without one."""
-_CHECKS: Final = {
-    "health_check_user": "user",
-    "sr_check_user": "user",
-    "health_check_password": "password",
-    "sr_check_password": "password",
-    "health_check_database": "database",
-    "sr_check_database": "database",
-    "health_check_period": "period",
-    "sr_check_period": "period",
-    "health_check_timeout": "timeout",
-    "health_check_max_retries": "max_retries",
-    "health_check_retry_delay": "retry_delay",
-    "relcache_expire": "catalog_refresh",
-}
-_NODE: Final = re.compile(r"backend_(hostname|port|weight)(\d+)")
+_ENDS: Final = ("authentication_timeout", "connect_timeout")
+"""Where 0 is for ever there."""
+_PROMOTION: Final = "there is no promotion yet; who else promotes is followed"
 _WHY: Final = {
     "child_life_time": "it is the life of a process; server_lifetime is that of a connection",
     "max_pool": "default_pool_size is for all clients of a database and user",
-    "load_balance_mode": "reads go to standbys by default; read_from_primary says whether to the primary, too",
-    "disable_load_balance_on_write": 'see consistency; "session" is the default: a client sees what it has written',
-    "delay_threshold_by_time": "set max_replica_lag",
-    "reset_query_list": "DISCARD ALL is used behind a client that has left something behind",
+    "disable_load_balance_on_write": 'see consistency; "session" is the default: a client sees what it has written. '
+    'Reads of a transaction stay on the primary; transaction_reads = "until_write" has them balanced until it writes',
+    "prefer_lower_delay_standby": "a standby that lags too far serves no reads, the others do",
     "master_slave_mode": "nodes' roles are found out",
-    "backend_clustering_mode": "streaming replication; nodes' roles are found out",
-    "pool_passwd": "give passwords in [users] or auth_file: pgpool's encrypted ones cannot be read",
-    "enable_pool_hba": 'copy pool_hba.conf and set auth_type = "hba" and auth_hba_file',
-    "failover_command": "there is no promotion yet; who else promotes is followed",
+    "failover_command": _PROMOTION,
+    "follow_primary_command": _PROMOTION,
+    "failback_command": _PROMOTION,
+    "auto_failback": "a standby that is back is used again",
+    "recovery_1st_stage_command": "standbys are not made here",
     "memory_cache_enabled": "there is no query cache yet",
     "use_watchdog": "run several, behind an address of your choice",
+    "allow_clear_text_frontend_auth": 'auth_type = "password" is that',
+    "relcache_query_target": "the catalog is read from the primary",
 }
+_OFF: Final = ("", "off", "false", "no", "0", "none")
+"""What is not done there need not be told of."""
+_CLUSTERING: Final = "only streaming replication is known here: writes go to ONE node, and are not sent to the others"
 
 
-def from_pgpool(text: str) -> Imported:
+def from_pgpool(path: Path, text: str) -> Imported:
     """Raises ValueError for a file that is none."""
-    pairs: dict[str, str] = {}
-    for line in text.splitlines():
-        found = _LINE.match(line)
-        if found is not None:
-            value = found[2]
-            pairs[found[1]] = value[1:-1].replace("''", "'") if value.startswith("'") else value
-    if not any(name.startswith("backend_hostname") for name in pairs):
+    found = Imported()
+    given = assignments(path, text, found.note)
+    if not any(name.startswith("backend_hostname") for name in given):
         raise ValueError("no backend_hostname0 is in it")
-    imported = Imported()
-    imported.values["pool_mode"] = "session"
-    imported.note("pool_mode", 'pgpool-II pools sessions; "transaction" serves more clients with fewer servers')
+    pairs = {**_DEFAULTS, **given}
+    found.values["pool_mode"] = "session"
+    found.note("pool_mode", 'pgpool-II pools sessions; "transaction" serves more clients with fewer servers')
+    nodes(found, pairs)
+    health_check(found, pairs)
+    reads(found, pairs)
+    _clients(found, pairs)
+    _unix_socket(found, pairs)
+    _tls(found, path, pairs)
+    _authentication(found, path, pairs)
+    _clustering(found, pairs)
     for name, value in pairs.items():
+        _take(found, name, value)
+    return found
+
+
+def _clients(found: Imported, pairs: dict[str, str]) -> None:
+    """A process for each there, with servers of its own."""
+    found.take("num_init_children", pairs.pop("num_init_children"), "max_client_conn")
+    clients = found.values.setdefault("max_client_conn", 32)
+    # Who is refused early here leaves as many processes unused there.
+    refused = pairs.pop("reserved_connections", "0")
+    if refused.isdecimal() and 0 < int(refused) < clients:
+        clients = found.values["max_client_conn"] = clients - int(refused)
+    else:
+        found.note("num_init_children", "one client more waits there, unanswered; here it is told FATAL 53300")
+    found.values["default_pool_size"] = clients
+    found.note("default_pool_size", "each client has a server of its own there, and finds one here: num_init_children")
+
+
+def _unix_socket(found: Imported, pairs: dict[str, str]) -> None:
+    directories = [one.strip() for one in pairs.pop("unix_socket_directories").split(",")]
+    found.values["unix_socket_dir"] = directories[0]
+    if len(directories) > 1:
+        found.note("unix_socket_directories", f"there is one here: {directories[0]}")
+    if not found.values["unix_socket_dir"] and not pairs["listen_addresses"].strip(" ,"):
+        del pairs["listen_addresses"]
+        found.note("listen_addresses", "nothing would listen: 127.0.0.1, which is the default, does")
+    permissions = pairs.pop("unix_socket_permissions", None)
+    if permissions is not None:
         try:
-            _take(imported, name, value)
+            found.values["unix_socket_mode"] = mode_of(permissions)
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    imported.health_check.setdefault("user", "pointsman")
-    if "password" not in imported.health_check:
-        imported.note("[health_check]", "give the password of its user, which needs pg_monitor")
-    return imported
+            found.note("unix_socket_permissions", f"not taken: {error}")
+
+
+def _tls(found: Imported, path: Path, pairs: dict[str, str]) -> None:
+    on = is_on(pairs.pop("ssl", "off"))
+    files = {name: pairs.pop(name, "") for name in ("ssl_cert", "ssl_key", "ssl_ca_cert")}
+    cert, key, ca = (str(path.parent / file) if file else "" for file in files.values())
+    values = found.values
+    values["client_tls_sslmode"] = "disable"
+    if not on:
+        return
+    if cert and key:
+        values.update(client_tls_sslmode="prefer", client_tls_cert_file=cert, client_tls_key_file=key)
+    else:
+        found.note("ssl", "without ssl_cert and ssl_key clients have no TLS, as there")
+    if ca:
+        values.update(server_tls_sslmode="verify-ca", server_tls_ca_file=ca)
+        found.note(
+            "ssl_ca_cert",
+            "the nodes must have TLS, with certificates it has signed; for clients' certificates "
+            "set client_tls_ca_file",
+        )
+
+
+def _authentication(found: Imported, path: Path, pairs: dict[str, str]) -> None:
+    pairs.pop("pool_passwd", None)
+    if is_on(pairs.pop("enable_pool_hba", "off")):
+        found.values.update(auth_type="hba", auth_hba_file=str(path.parent / "pool_hba.conf"))
+    found.note(
+        "pool_passwd",
+        "not read, its secrets are encrypted: give the users and their passwords in [users] or auth_file, or set "
+        "auth_user, who asks the primary for them",
+    )
+
+
+def _clustering(found: Imported, pairs: dict[str, str]) -> None:
+    mode = pairs.pop("backend_clustering_mode", "streaming_replication")
+    if mode != "streaming_replication":
+        found.note("backend_clustering_mode", f'"{mode}": {_CLUSTERING}')
+    if is_on(pairs.pop("replication_mode", "off")):
+        found.note("replication_mode", _CLUSTERING)
+    if not is_on(pairs.pop("connection_cache", "on")):
+        found.values["server_lifetime"] = 0.001
+        found.note("connection_cache", "off: a server that is used once has a server_lifetime that short")
+    reset = pairs.pop("reset_query_list", "")
+    if reset and not re.fullmatch(r"\s*(abort\s*;)?\s*discard\s+all\s*;?\s*", reset, re.IGNORECASE):
+        found.note("reset_query_list", "not taken: DISCARD ALL is sent behind a client that has left something behind")
 
 
 def _take(found: Imported, name: str, value: str) -> None:
-    node = _NODE.fullmatch(name)
-    if node is not None:
-        _node(found, node[1], int(node[2]), value)
-    elif name in _SAME:
+    if name in _SAME:
         setting, unit_s = _SAME[name]
-        # 0 is "never" there.
-        if value != "0" or setting != "server_idle_timeout":
+        if name in _ENDS and _is_zero(value):
+            found.note(name, "0 is for ever there; here it always ends, and the default holds")
+        else:
             found.take(name, value, setting, unit_s=unit_s)
-    elif name in _CHECKS:
-        _check(found, name, value)
-    elif name == "ssl":
-        found.values["client_tls_sslmode"] = "prefer" if value.lower() in ("on", "true", "yes", "1") else "disable"
-    elif name == "primary_routing_query_pattern_list":
-        found.values["primary_queries"] = [part for part in re.split(r"(?<!\\);", value) if part]
-    elif name == "statement_level_load_balance":
-        found.values["session_affinity"] = "off" if value.lower() in ("on", "true", "yes", "1") else "on"
-    else:
+    elif value.lower() not in _OFF:
         found.note(name, _WHY.get(name, "has no equivalent"))
 
 
-def _node(found: Imported, key: str, number: int, value: str) -> None:
-    node = found.nodes.setdefault(f"db{number}", {})
-    if key == "hostname":
-        node["host"] = value
-    elif key == "port":
-        node["port"] = int(value)
-    else:
-        weight = float(value)
-        node["weight"] = max(1, round(weight)) if weight else 0
-        if weight != int(weight):
-            found.note(f"backend_weight{number}", "weights are whole numbers here: look at their proportions")
-
-
-def _check(found: Imported, name: str, value: str) -> None:
-    key = _CHECKS[name]
-    if key in found.health_check or not value:
-        return
+def _is_zero(value: str) -> bool:
     try:
-        taken = (
-            value
-            if key in ("user", "password", "database")
-            else converted(HealthCheckSettings.model_fields[key], value)
-        )
-    except ValueError as error:
-        found.note(name, f"not taken: {error}")
-        return
-    if key in ("period", "timeout", "catalog_refresh") and not taken:
-        found.note(name, "not taken: 0 means never there; here nodes are always looked at")
-        return
-    found.health_check[key] = taken
+        return seconds_of(value, 1.0) == 0
+    except ValueError:
+        return False

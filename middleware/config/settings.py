@@ -152,8 +152,6 @@ class Settings(
             server_lifetime_jitter=self.server_lifetime_jitter,
             server_reset_query=self.server_reset_query,
             network=self.network(),
-            client_tls=self.client_tls(),
-            server_tls=self.server_tls(),
             max_replica_lag_bytes=self.max_replica_lag_bytes,
             primary_queries=self.primary_queries,
             state_quiet=tuple(name.lower() for name in self.session_state_quiet),
@@ -198,7 +196,7 @@ class Settings(
 
     def policies(self) -> tuple[RoutePolicy, ...]:
         """What holds for whom: the rules in their order, and the top level for everybody else."""
-        rules = [self._policy(rule, rule.name or f"routes[{index}]") for index, rule in enumerate(self.routes)]
+        rules = [self._policy(rule, rule.called(index)) for index, rule in enumerate(self.routes)]
         return (*rules, self._policy(RouteSettings(), ""))
 
     def _policy(self, rule: RouteSettings, name: str) -> RoutePolicy:
@@ -229,6 +227,7 @@ class Settings(
             server_database=rule.server_database or "",
             server_user=rule.server_user or "",
             mode=resolved("pool_mode"),
+            refuse=rule.refuse == "on",
             pool=PoolPolicy(
                 name=name if rule.own_pools() else "",
                 size=rule.pool_size or self.default_pool_size,

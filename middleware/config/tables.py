@@ -33,6 +33,14 @@ Pinned = Literal["pin", "reject", "allow"]
 
 LIMIT_MAX: Final = 1_000_000
 """More connections than any machine has."""
+OF_POOLS: Final = (
+    "pool_size",
+    "min_pool_size",
+    "reserve_pool_size",
+    "max_db_connections",
+    "max_user_connections",
+)
+"""What a rule may say of pools: it then has pools of its own."""
 
 
 class LogSettings(Table):
@@ -146,7 +154,12 @@ class RouteSettings(Table):
     A rule that says something of pools has pools of its own.
     """
 
-    name: str = setting("", "a string", "What it is called in logs and in SHOW; by default `routes[N]`.")
+    name: str = setting(
+        "",
+        "a string",
+        "What it is called in logs and in SHOW; by default `routes[N]`. A rule that says something of pools (sizes, "
+        "max_db_connections, max_user_connections) has pools of its own, and a name that no other such rule has.",
+    )
     database: str | None = setting(None, "a regular expression", "For the whole of the database's name.")
     user: str | None = setting(None, "a regular expression", "For the whole of the user's name.")
     application_name: str | None = setting(
@@ -172,6 +185,7 @@ class RouteSettings(Table):
         "The standbys that are asked first.",
         peers="pgpool: app_name_redirect_preference_list",
     )
+    refuse: Switch = one_of("off", Switch, "Its clients are told that there is no such database: FATAL 3D000.")
     # Pools
     pool_mode: PoolMode | None = one_of(None, PoolMode, "As the top level's.", peers="pgbouncer: pool_mode")
     pool_size: int | None = whole(None, 1, LIMIT_MAX, "As default_pool_size.", peers="pgbouncer: pool_size")
@@ -210,6 +224,10 @@ class RouteSettings(Table):
     session_state: SessionStateSettings = setting(SessionStateSettings(), "a table", "As the top level's.")
     session_state_warnings: StateWarnings | None = one_of(None, StateWarnings, "As the top level's.")
 
+    def called(self, index: int) -> str:
+        """What it is called as the rule of this index."""
+        return self.name or f"routes[{index}]"
+
     def patterns(self) -> dict[str, str | None]:
         """Whom it is for, by key."""
         return {"database": self.database, "user": self.user, "application_name": self.application_name}
@@ -224,4 +242,4 @@ class RouteSettings(Table):
 
     def own_pools(self) -> bool:
         """It says something of pools that another rule may say otherwise."""
-        return any(getattr(self, name) is not None for name in ("pool_size", "min_pool_size", "reserve_pool_size"))
+        return any(getattr(self, name) is not None for name in OF_POOLS)

@@ -1,9 +1,11 @@
 """TLS contexts, made of the files and words of the settings, and what there is to know of a connection that has one.
 
-Files are read when a context is made, and never again: a reload makes a new context, for the connections that come
-after it. ALPN is PostgreSQL's own name, which direct negotiation demands ("SSL Session Encryption").
+Files are read once, together, into TlsMaterial: what was found good is what is used, in every process, whatever
+becomes of the files. A reload makes new contexts, for the connections that come after it. ALPN is PostgreSQL's own
+name, which direct negotiation demands ("SSL Session Encryption").
 """
 
+import contextlib
 import hashlib
 import os
 import ssl
@@ -13,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from asn1crypto import pem, x509
 
-from middleware.config.worker import TlsSettings
+from middleware.config.worker import TlsMaterial, TlsSettings
 
 ALPN: Final = "postgresql"
 
@@ -42,7 +44,7 @@ class Encryption(NamedTuple):
     cipher: str
     bits: int
     server_end_point: bytes
-    """The hash of our own certificate: SCRAM's channel binding of type tls-server-end-point (RFC 5929)."""
+    """The hash of our own certificate: SCRAM's channel binding of type tls-server-end-point; empty for none."""
     common_name: str
     """Of the client's certificate, which was verified; "" for none."""
     distinguished_name: str
@@ -60,16 +62,16 @@ class TlsError(Exception):
 class ClientTls:
     """What clients' handshakes need, of one reading of the files."""
 
-    def __init__(self, settings: TlsSettings) -> None:
+    def __init__(self, material: TlsMaterial) -> None:
         """Raises TlsError."""
-        self.sslmode: Final = settings.sslmode
-        context = _context(ssl.PROTOCOL_TLS_SERVER, settings)
-        if settings.sslmode in VERIFYING:
+        self.sslmode: Final = material.sslmode
+        context = _context(ssl.PROTOCOL_TLS_SERVER, material)
+        if material.sslmode in VERIFYING:
             context.verify_mode = ssl.CERT_REQUIRED
-        elif settings.ca_file:
+        elif material.authorities:
             context.verify_mode = ssl.CERT_OPTIONAL
         self.context: Final = context
-        self._end_point: Final = end_point_of(_certificate(settings.cert_file))
+        self._end_point: Final = end_point_of(_first_certificate(material.certificate))
 
     def encryption(self, transport: Any) -> Encryption:
         """What is known of a connection after its handshake."""
@@ -82,43 +84,66 @@ class ClientTls:
         return Encryption(version, cipher, bits, self._end_point, common_name, distinguished)
 
 
-def server_context(settings: TlsSettings) -> ssl.SSLContext | None:
+def client_tls_of(material: TlsMaterial) -> ClientTls | None:
+    """None for no TLS. Raises TlsError."""
+    return None if material.sslmode == "disable" else ClientTls(material)
+
+
+def server_context(material: TlsMaterial) -> ssl.SSLContext | None:
     """What connections to nodes need; None for no TLS. Raises TlsError."""
-    if settings.sslmode == "disable":
+    if material.sslmode == "disable":
         return None
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, settings)
-    context.check_hostname = settings.sslmode == "verify-full"
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, material)
+    context.check_hostname = material.sslmode == "verify-full"
     # As libpq: a file that says who is trusted is not given to be passed over.
-    verifies = settings.sslmode in VERIFYING or (settings.sslmode == "require" and bool(settings.ca_file))
+    verifies = material.sslmode in VERIFYING or (material.sslmode == "require" and bool(material.authorities))
     context.verify_mode = ssl.CERT_REQUIRED if verifies else ssl.CERT_NONE
-    if verifies and not settings.ca_file:
+    if verifies and not material.authorities:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     return context
 
 
-def asyncpg_tls(settings: TlsSettings) -> ssl.SSLContext | str | bool:
+def asyncpg_tls(material: TlsMaterial) -> ssl.SSLContext | str | bool:
     """What asyncpg takes for the same. Raises TlsError."""
-    if settings.sslmode in ("allow", "prefer"):
+    if material.sslmode in ("allow", "prefer"):
         # With a context it would not go on without TLS.
-        return settings.sslmode
-    return server_context(settings) or False
+        return material.sslmode
+    return server_context(material) or False
+
+
+def material_of(settings: TlsSettings) -> TlsMaterial:
+    """Read the files. Raises TlsError."""
+    if settings.sslmode == "disable":
+        return TlsMaterial()
+    certificate = _read("cert_file", settings.cert_file)
+    key_file = settings.key_file or settings.cert_file
+    key = _read("key_file", key_file, secret=True)
+    authorities = _read("ca_file", settings.ca_file)
+    return TlsMaterial(settings.sslmode, certificate, key, authorities, settings.min_protocol, settings.direct)
 
 
 def end_point_of(der: bytes) -> bytes:
-    """The hash for tls-server-end-point: by the hash of the certificate's signature, SHA-256 where that is weak."""
+    """The hash for tls-server-end-point: by the hash of the certificate's signature, SHA-256 where that is weak.
+
+    Empty where it has none: for Ed25519 and Ed448, RFC 5929 leaves the binding undefined, and OpenSSL tells PostgreSQL
+    and libpq of no digest. No channel binding is offered then; what libpq would do with the offer is to fail.
+    """
+    signature = x509.Certificate.load(der)["signature_algorithm"]
+    if signature["algorithm"].native in ("ed25519", "ed448"):
+        return b""
     try:
-        name = x509.Certificate.load(der)["signature_algorithm"].hash_algo
+        name = signature.hash_algo
+        return hashlib.new("sha256" if name in ("md5", "sha1") else name, der).digest()
     except ValueError:
-        # Ed25519 and its like have no hash of their own: RFC 5929 leaves them undefined, OpenSSL's users take SHA-256.
-        name = "sha256"
-    return hashlib.new("sha256" if name in ("md5", "sha1") else name, der).digest()
+        return b""
 
 
-def _certificate(file: str) -> bytes:
-    """The first one of a file."""
-    with open(file, "rb") as opened:
-        _, _, der = next(iter(pem.unarmor(opened.read(), multiple=True)))
-    return bytes(der)
+def _first_certificate(text: bytes) -> bytes:
+    """The one that is shown; its key may stand before it."""
+    try:
+        return next(bytes(der) for kind, _, der in pem.unarmor(text, multiple=True) if kind.endswith("CERTIFICATE"))
+    except (StopIteration, ValueError):
+        raise TlsError("cert_file", "cannot be used: no certificate can be found in it") from None
 
 
 def mistakes(settings: TlsSettings, *, server_side: bool) -> Iterator[tuple[str, str]]:
@@ -134,45 +159,74 @@ def mistakes(settings: TlsSettings, *, server_side: bool) -> Iterator[tuple[str,
     if settings.direct and settings.sslmode not in ENFORCING:
         yield "negotiation", '"direct" is not allowed with an sslmode below "require": it cannot fall back'
     try:
+        material = material_of(settings)
         if server_side:
-            ClientTls(settings)
+            client_tls_of(material)
         else:
-            server_context(settings)
+            server_context(material)
     except TlsError as error:
         yield error.key, str(error)
 
 
-def _context(protocol: int, settings: TlsSettings) -> ssl.SSLContext:
+def _context(protocol: int, material: TlsMaterial) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
-    context.minimum_version = _VERSIONS[settings.min_protocol]
+    context.minimum_version = _VERSIONS[material.min_protocol]
     context.set_alpn_protocols([ALPN])
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    if settings.cert_file:
-        key_file = settings.key_file or settings.cert_file
-        _check_key(key_file)
+    if material.certificate:
         try:
-            context.load_cert_chain(settings.cert_file, key_file)
+            with _as_file(material.certificate) as certificate, _as_file(material.key) as key:
+                context.load_cert_chain(certificate, key, _passphrase)
         except OSError as error:
-            key = "key_file" if isinstance(error, ssl.SSLError) and "KEY" in (error.reason or "") else "cert_file"
-            raise TlsError(key, f"cannot be used: {_why(error)}") from None
-    if settings.ca_file:
+            name = "key_file" if isinstance(error, ssl.SSLError) and "KEY" in (error.reason or "") else "cert_file"
+            raise TlsError(name, f"cannot be used: {_why(error)}") from None
+    if material.authorities:
         try:
-            context.load_verify_locations(settings.ca_file)
+            with _as_file(material.authorities) as authorities:
+                context.load_verify_locations(authorities)
         except OSError as error:
             raise TlsError("ca_file", f"cannot be used: {_why(error)}") from None
     return context
 
 
-def _check_key(path: str) -> None:
-    """As PostgreSQL: a key that others may read is refused."""
+@contextlib.contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """A path where OpenSSL finds it: the ssl module takes keys from files alone.
+
+    The file is in memory and has no name but this one, which other users may not open; it is gone with the block.
+    """
+    fd = os.memfd_create("tls")
     try:
-        status = os.stat(path)
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+        os.fchmod(fd, 0o600)
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
+
+
+def _passphrase() -> str:
+    # Else OpenSSL asks for it on the terminal, and everything waits for the answer.
+    raise TlsError("key_file", "cannot be used: it has a passphrase")
+
+
+def _read(setting: str, path: str, *, secret: bool = False) -> bytes:
+    """A file's content; none where none is named. As PostgreSQL, a key that others may read is refused."""
+    if not path:
+        return b""
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            allowed = stat.S_IRWXU | (stat.S_IRGRP if status.st_uid == 0 else 0)
+            if secret and stat.S_IMODE(status.st_mode) & ~allowed:
+                raise TlsError(setting, "cannot be used: others than its owner may read it (chmod 0600)")
+            content = file.read()
     except OSError as error:
-        raise TlsError("key_file", f"cannot be used: {_why(error)}") from None
-    allowed = stat.S_IRWXU | (stat.S_IRGRP if status.st_uid == 0 else 0)
-    if stat.S_IMODE(status.st_mode) & ~allowed:
-        raise TlsError("key_file", "cannot be used: others than its owner may read it (chmod 0600)")
+        raise TlsError(setting, f"cannot be used: {_why(error)}") from None
+    if not content:
+        raise TlsError(setting, "cannot be used: it is empty")
+    return content
 
 
 def _why(error: OSError) -> str:

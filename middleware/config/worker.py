@@ -12,10 +12,10 @@ class NodeShare(msgspec.Struct, frozen=True):
 
 
 class PoolPolicy(msgspec.Struct, frozen=True):
-    """What holds for the pools of a rule, over all workers. Pools of equal policies are the same pools."""
+    """What holds for the pools of a rule, over all workers."""
 
     name: str = ""
-    """The rule's, where it has pools of its own."""
+    """The rule's, where it has pools of its own. Policies of one name are equal."""
     size: int = 20
     min_size: int = 0
     reserve_size: int = 0
@@ -50,6 +50,21 @@ class TlsSettings(msgspec.Struct, frozen=True):
     min_protocol: str = "TLSv1.2"
     direct: bool = False
     """Towards a node: without asking first."""
+
+
+class TlsMaterial(msgspec.Struct, frozen=True):
+    """TLS on one side: what the files of TlsSettings held when they were read, all at once."""
+
+    sslmode: str = "disable"
+    certificate: bytes = b""
+    """PEM, as is the rest; empty where the settings name no file."""
+    key: bytes = b""
+    authorities: bytes = b""
+    min_protocol: str = "TLSv1.2"
+    direct: bool = False
+
+    def __repr__(self) -> str:
+        return f"TlsMaterial(sslmode={self.sslmode!r})"
 
 
 class NetworkSettings(msgspec.Struct, frozen=True):
@@ -99,6 +114,8 @@ class RoutePolicy(msgspec.Struct, frozen=True):
     """"session", "transaction" or "statement"."""
     pool: PoolPolicy = PoolPolicy()
     client: ClientPolicy = ClientPolicy()
+    refuse: bool = False
+    """Its clients may not come in: there is no such database."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -106,10 +123,10 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
     max_client_conn: int
     admin_reserved_conn: int
-    """Beyond max_client_conn and a pool's size, for `admin_users`."""
+    """Beyond each limit of clients and of servers, for `admin_users`."""
     admin_users: tuple[str, ...]
     max_client_logins: int
-    """Connections that have not logged in, in one worker."""
+    """Connections that have not proved who they are, in one worker."""
     max_server_logins: int
     """Servers of one node that are being opened, in one worker."""
     max_wal_senders: int
@@ -128,12 +145,11 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     server_keepalive_s: float
     """0 for never."""
     server_idle_timeout_s: float
+    """0 for never."""
     server_lifetime_s: float
     server_lifetime_jitter: float
     server_reset_query: str
     network: NetworkSettings
-    client_tls: TlsSettings
-    server_tls: TlsSettings
     max_replica_lag_bytes: int
     """0 for no bound."""
     primary_queries: tuple[str, ...]

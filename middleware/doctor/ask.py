@@ -23,14 +23,14 @@ from healthcheck.line import reason
 from middleware.config import NodeSettings, Settings
 from middleware.config.access import access_of
 from middleware.config.fields import plain
-from middleware.config.tls import asyncpg_tls
+from middleware.config.tls import asyncpg_tls, material_of
 from middleware.doctor.facts import Case, Database, DatabaseRole, Machine, NodeFacts, Overridden, Replay, Sender, Slot
 from middleware.doctor.units import Value, seconds_of, value_of
 
 APPLICATION_NAME: Final = "pointsman-doctor"
 LAG_AGAIN_S: Final = 0.1
 """A lag is looked at twice, so far apart."""
-WITHOUT_PASSWORD: Final = ("trust", "cert")
+WITHOUT_PASSWORD: Final = ("trust", "cert", "peer")
 
 # What the role or its database has otherwise does not tell what the server has.
 _SETTINGS: Final = """
@@ -158,7 +158,7 @@ async def look(
 ) -> Case:
     """Ask everybody. `memory_bytes` and `cores` are each node's, where they are given. Raises FileMistake, TlsError."""
     access = access_of(settings, b"")
-    tls = asyncpg_tls(settings.server_tls())
+    tls = asyncpg_tls(material_of(settings.server_tls()))
     asked: dict[str, NodeFacts] = {}
 
     async def one(name: str, node: NodeSettings) -> None:
@@ -186,8 +186,8 @@ async def look(
 
 
 def _machine() -> Machine:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return Machine(0 if soft == resource.RLIM_INFINITY else soft, os.cpu_count() or 1, time.time())
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Machine(0 if hard == resource.RLIM_INFINITY else hard, os.cpu_count() or 1, time.time())
 
 
 def _with_resources(

@@ -6,9 +6,8 @@ from typing import Final
 from middleware.doctor.facts import Case, NodeFacts
 from middleware.doctor.finding import Finding, advice, error, warning
 from middleware.doctor.pools import Servers, servers
+from middleware.supervisor.descriptors import BESIDE
 
-BESIDE: Final = 100
-"""Descriptors of a worker that are neither clients' nor servers': the interpreter's, listeners', the log's."""
 CORES_OVER: Final = 4
 """Pools of so many times what the formula gives are worth a word: not all of their servers are busy at once."""
 
@@ -168,8 +167,8 @@ def cores(case: Case) -> Iterator[Finding]:
 
 
 def file_descriptors(case: Case) -> Iterator[Finding]:
-    """Clients and servers against RLIMIT_NOFILE, as if one worker had all of them; for a Pointsman that runs under
-    the same limit as the command."""
+    """Clients and servers against RLIMIT_NOFILE's hard limit, to which serve raises the soft one, as if one worker had
+    all of them; for a Pointsman that runs under the same limit as the command."""
     settings = case.settings
     clients = settings.max_client_conn + settings.admin_reserved_conn + settings.max_client_logins
     behind = servers(case).most * len(case.nodes)
@@ -179,7 +178,7 @@ def file_descriptors(case: Case) -> Iterator[Finding]:
             f"a worker may need {need} file descriptors ({clients} clients and logins, {behind} servers, {BESIDE} "
             f"others); the limit is {case.machine.descriptors_max}",
             "Without a descriptor neither a client can be accepted nor a server be opened.",
-            f"LimitNOFILE={need} in the unit file, or ulimit -n {need} before serve; or a smaller max_client_conn",
+            f"LimitNOFILE={need} in the unit file, or ulimit -Hn {need} before serve; or a smaller max_client_conn",
         )
 
 

@@ -133,7 +133,7 @@ class Machine(msgspec.Struct, frozen=True):
     """Where Pointsman runs, taken to be where the command runs."""
 
     descriptors_max: int
-    """RLIMIT_NOFILE, the soft one; 0 for no limit."""
+    """RLIMIT_NOFILE, the hard one; 0 for no limit."""
     cores: int
     now: float
     """Seconds since 1970."""
@@ -176,8 +176,12 @@ class Case(msgspec.Struct, frozen=True):
         return self.primary or next(iter(self.asked), None)
 
     def rules(self) -> tuple[tuple[str, RoutePolicy], ...]:
-        """The rules under the words that begin a text about one; the top level without any, last."""
-        return tuple((f"rule {policy.name}: " if policy.name else "", policy) for policy in self.settings.policies())
+        """The rules that let clients in, under the words that begin a text about one; the top level without, last."""
+        return tuple(
+            (f"rule {policy.name}: " if policy.name else "", policy)
+            for policy in self.settings.policies()
+            if not policy.refuse
+        )
 
     def may_log_in(self) -> tuple[str, ...]:
         """The users of Pointsman, in order."""

@@ -42,7 +42,8 @@ def idle_session_timeout(case: Case) -> Iterator[Finding]:
     `server_idle_timeout`, with `min_pool_size` even `server_lifetime`; `server_keepalive` shortens both."""
     settings = case.settings
     kept = any(policy.pool.min_size for policy in settings.policies())
-    idle_s = settings.server_lifetime if kept else min(settings.server_idle_timeout, settings.server_lifetime)
+    life_s = settings.server_lifetime
+    idle_s = life_s if kept else min(settings.server_idle_timeout or life_s, life_s)
     idle_s = min(idle_s, settings.server_keepalive or idle_s)
     for node in case.asked:
         found = _shortest(case, node, "idle_session_timeout")
@@ -127,7 +128,7 @@ def idle_connections(case: Case) -> Iterator[Finding]:
     """Servers on another machine that may be idle for more than 5 minutes with no sign of life from either side."""
     settings = case.settings
     here_s = (settings.tcp_keepidle or 7200) if settings.tcp_keepalive == "on" else float("inf")
-    idle_s = min(here_s, settings.server_keepalive or here_s, settings.server_idle_timeout)
+    idle_s = min(here_s, settings.server_keepalive or here_s, settings.server_idle_timeout or here_s)
     for node in case.asked:
         theirs_s = node.number("tcp_keepalives_idle") or 7200
         silent_s = min(idle_s, theirs_s)

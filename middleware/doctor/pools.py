@@ -29,12 +29,12 @@ class Pool(msgspec.Struct, frozen=True):
     user: str
     policy: PoolPolicy
     beyond: int = 0
-    """What its user, one of admin_users, may have beyond the limits of its database and of itself."""
+    """What clients that are admin_users may have beyond its size, and beyond the limits of its database and user."""
 
     @property
     def servers(self) -> int:
         """At most."""
-        return self.policy.size + self.policy.reserve_size
+        return self.policy.size + self.policy.reserve_size + self.beyond
 
     def __str__(self) -> str:
         return f"{self.user}@{self.database}" + (f" ({self.policy.name})" if self.policy.name else "")
@@ -68,19 +68,11 @@ def servers(case: Case) -> Servers:
     found: dict[tuple[str, str, str], Pool] = {}
     for pool in _pools(case):
         key = pool.database, pool.user, pool.policy.name
-        found[key] = _both(found.get(key, pool), pool)
+        if key not in found or found[key].beyond < pool.beyond:
+            found[key] = pool
     pools = tuple(found[key] for key in sorted(found))
     own = OWN_OF_A_NODE + LOADS_AT_ONCE_MAX + bool(case.settings.auth_user)
     return Servers(pools, _most(list(pools)), own)
-
-
-def _both(one: Pool, other: Pool) -> Pool:
-    """The same pool by two rules: it is as large as either lets it be."""
-    limits = {}
-    for name in ("max_db_connections", "max_user_connections"):
-        first, second = getattr(one.policy, name), getattr(other.policy, name)
-        limits[name] = max(first, second) if first and second else 0
-    return msgspec.structs.replace(one, policy=msgspec.structs.replace(one.policy, **limits))
 
 
 def assumption(case: Case) -> str:
@@ -120,15 +112,15 @@ def _pools(case: Case) -> Iterator[Pool]:
                 continue
             for policy in policies:
                 if _matches(policy.database, database) and _matches(policy.user, user):
-                    yield _pool(case, policy, policy.server_database or database, user)
+                    if not policy.refuse:
+                        yield _pool(case, policy, policy.server_database or database, user)
                     if policy.application_name is None and not policy.client_addr:
                         break
 
 
 def _pool(case: Case, policy: RoutePolicy, database: str, user: str) -> Pool:
-    user = policy.server_user or user
     beyond = case.settings.admin_reserved_conn if user in case.settings.admin_users else 0
-    return Pool(database, user, policy.pool, beyond)
+    return Pool(database, policy.server_user or user, policy.pool, beyond)
 
 
 def _matches(pattern: str | None, name: str) -> bool:

@@ -146,7 +146,7 @@ def server_keepalive(case: Case) -> Iterator[Finding]:
     """`server_keepalive` that is not below `server_idle_timeout`, and no `min_pool_size`."""
     settings = case.settings
     keepalive_s, idle_s = settings.server_keepalive, settings.server_idle_timeout
-    if keepalive_s >= idle_s and not any(policy.pool.min_size for policy in settings.policies()):
+    if keepalive_s >= idle_s > 0 and not any(policy.pool.min_size for policy in settings.policies()):
         yield warning(
             f"server_keepalive {duration(keepalive_s)}, server_idle_timeout {duration(idle_s)}",
             "A server is closed before it would be asked for a sign of life.",
@@ -157,7 +157,7 @@ def server_keepalive(case: Case) -> Iterator[Finding]:
 def server_check_delay(case: Case) -> Iterator[Finding]:
     """`server_check_delay` that is not below `server_idle_timeout`."""
     delay_s, idle_s = case.settings.server_check_delay, case.settings.server_idle_timeout
-    if delay_s >= idle_s:
+    if delay_s >= idle_s > 0:
         yield advice(
             f"server_check_delay {duration(delay_s)}, server_idle_timeout {duration(idle_s)}",
             "No server is ever checked before use: one that a firewall has forgotten costs its client an error.",

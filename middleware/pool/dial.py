@@ -1,8 +1,8 @@
 """Opening connections to nodes: names to addresses, sockets, TLS.
 
 Addresses of a name are kept for dns_max_ttl, for all pools and cancel requests of a worker; when they change, whoever
-is connected to one that is gone is told by `moved`. Addresses are tried in turn. TLS is negotiated as libpq does it:
-asked for by an SSLRequest ("SSL Session Encryption"), or direct.
+is connected to one that is gone is told by `moved`. Addresses are tried in turn, without waiting for long for each. TLS
+is negotiated as libpq does it: asked for by an SSLRequest ("SSL Session Encryption"), or direct.
 """
 
 import asyncio
@@ -13,9 +13,16 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from middleware.config import NetworkSettings
-from middleware.errors import ConnectionLost
+from middleware.errors import ConnectionLost, PointsmanError
+from middleware.sqlstate import INVALID_AUTHORIZATION_SPECIFICATION
 
 SSL_REQUEST: Final = b"\0\0\0\x08\x04\xd2\x16\x2f"
+
+NEXT_ADDRESS_S: Final = 0.25
+"""How long an address is given to take a connection before the next one is tried, too."""
+
+Address = tuple[int, str]
+"""Family and address."""
 
 Made = Callable[[], asyncio.Protocol]
 """Makes the protocol of a connection that is ready for a startup message."""
@@ -33,7 +40,7 @@ class Dialer:
         self._loop: Final = loop
         self._network: Final = network
         self._moved: Final = moved
-        self._known: Final[dict[str, tuple[list[tuple[int, str]], float]]] = {}
+        self._known: Final[dict[str, tuple[list[Address], float]]] = {}
         """The addresses of a name, and until when they are used without asking again."""
         self._resolving: Final[dict[str, asyncio.Task[None]]] = {}
         self.sslmode = "disable"
@@ -45,29 +52,79 @@ class Dialer:
         self.sslmode, self.direct, self.context = sslmode, direct, context
 
     async def open(self, host: str, port: int, made: Made, *, encrypted: bool | None = None, address: str = "") -> None:
-        """Connect. `encrypted` says so where sslmode "allow" leaves it open; `address` is the one of its addresses to
-        connect to, where that matters. Raises OSError, ConnectionLost."""
+        """Connect: with TLS or without as `encrypted` says, as far as sslmode lets it. Raises OSError, ConnectionLost.
+
+        None is for what sslmode tries first, and with "prefer" also for going on without TLS where there can be none.
+        `address` is the one of its addresses to connect to, where that matters.
+        """
         if host.startswith("/"):
             await self._loop.create_unix_connection(made, f"{host}/.s.PGSQL.{port}")
             return
-        failure: OSError | ConnectionLost | None = None
-        one = _literal(address)
-        for family, found in [one] if one else await self._addresses(host):
+        literal = _literal(address)
+        left = [literal] if literal else list(await self._addresses(host))
+        while True:
+            one, at = await self._first_of(left, port)
             try:
-                await self._open_at(family, found, port, host, made, encrypted)
-            except OSError as error:
-                failure = failure or error
+                try:
+                    await self._go_on(one, host, made, encrypted)
+                except (OSError, ConnectionLost):
+                    if self.sslmode != "prefer" or encrypted is not None or self.context is None:
+                        raise
+                    one, at = await self._first_of([at], port)
+                    await self._go_on(one, host, made, False)
+            except OSError:
+                left.remove(at)
+                if not left:
+                    raise
             else:
                 return
-        assert failure is not None
-        raise failure
 
-    async def _open_at(
-        self, family: int, address: str, port: int, host: str, made: Made, encrypted: bool | None
-    ) -> None:
-        one = self._socket(family)
+    async def _first_of(self, addresses: list[Address], port: int) -> tuple[socket.socket, Address]:
+        """A connection to the first address that takes one. Raises OSError.
+
+        In their order; one that does not answer, its packets lost, soon gets company (RFC 8305, "Happy Eyeballs").
+        """
+        next_ones = iter(addresses)
+        attempts: dict[asyncio.Task[None], tuple[socket.socket, Address]] = {}
+        failure: OSError | None = None
         try:
-            await self._loop.sock_connect(one, (address, port))
+            while True:
+                at = next(next_ones, None)
+                if at is not None:
+                    try:
+                        one = self._socket(at[0])
+                    except OSError as error:
+                        # This machine may have no IPv6.
+                        failure = failure or error
+                        continue
+                    attempts[self._loop.create_task(self._loop.sock_connect(one, (at[1], port)))] = one, at
+                elif not attempts:
+                    assert failure is not None
+                    raise failure
+                patience_s = None if at is None else NEXT_ADDRESS_S
+                done, _ = await asyncio.wait(attempts, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    one, at = attempts.pop(task)
+                    try:
+                        task.result()
+                    except BaseException as error:
+                        one.close()
+                        if not isinstance(error, OSError):
+                            raise
+                        failure = failure or error
+                    else:
+                        return one, at
+        finally:
+            for task in attempts:
+                task.cancel()
+            # The loop lets go of a socket when the task that waits for it has ended.
+            await asyncio.gather(*attempts, return_exceptions=True)
+            for one, _ in attempts.values():
+                one.close()
+
+    async def _go_on(self, one: socket.socket, host: str, made: Made, encrypted: bool | None) -> None:
+        """It is connected: TLS, as far as that is wanted."""
+        try:
             context = self.context
             if context is None or encrypted is False or (self.sslmode == "allow" and not encrypted):
                 await self._loop.create_connection(made, sock=one)
@@ -106,7 +163,7 @@ class Dialer:
 
     # Names
 
-    async def _addresses(self, host: str) -> list[tuple[int, str]]:
+    async def _addresses(self, host: str) -> list[Address]:
         literal = _literal(host)
         if literal is not None:
             return [literal]
@@ -138,10 +195,27 @@ class Dialer:
             self._moved(host, frozenset(address for _, address in now))
 
     async def _resolve(self, host: str) -> None:
-        found = await self._loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        try:
+            found = await self._loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except ValueError:
+            # UnicodeError, say, for a label of no length: no name looks like that.
+            raise socket.gaierror(socket.EAI_NONAME, "not the name of a host") from None
         # dict: a name may resolve to one address more than once.
         addresses = list(dict.fromkeys((int(family), str(sockaddr[0])) for family, _, _, _, sockaddr in found))
         self._known[host] = addresses, self._loop.time() + self._network.dns_max_ttl_s
+
+
+def other_kind(sslmode: str, asked: bool | None, encrypted: bool, error: PointsmanError) -> bool | None:
+    """What open() is to be asked for once more, as libpq does it; None where there is nothing else to try.
+
+    The server has refused the login with `error`: pg_hba.conf may let in with TLS whom it does not let in without, and
+    the other way round. `asked` and `encrypted`: what open() was asked for, and came to.
+    """
+    if asked is not None or error.sqlstate != INVALID_AUTHORIZATION_SPECIFICATION:
+        return None
+    if sslmode == "allow" and not encrypted:
+        return True
+    return False if sslmode == "prefer" and encrypted else None
 
 
 def set_options(one: socket.socket, network: NetworkSettings) -> None:
@@ -157,7 +231,7 @@ def set_options(one: socket.socket, network: NetworkSettings) -> None:
             one.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _literal(host: str) -> tuple[int, str] | None:
+def _literal(host: str) -> Address | None:
     """An address that is one already."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

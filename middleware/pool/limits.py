@@ -21,6 +21,10 @@ WantedReport = Callable[[bytes], None]
 FreedReport = Callable[[], None]
 """Told that a server was closed for another worker's sake."""
 
+KEPT: Final = -1.0
+"""A promise whose place is not free yet."""
+PROMISE_S: Final = 0.5
+"""How long another worker has to take a place that was given up for it; ticks are a quarter of a second."""
 ASK_AGAIN_S: Final = 0.05
 """How often one pool asks the other workers for servers."""
 PATIENCE_S: Final = 0.25
@@ -31,7 +35,7 @@ pools, they take turns, and turns cost logins."""
 class ServerLimits:
     """Those of one worker's pools."""
 
-    __slots__ = ("_by_key", "_freed", "_ledger", "_settings", "_starving", "_wanted", "_workers")
+    __slots__ = ("_by_key", "_freed", "_ledger", "_promised", "_settings", "_starving", "_wanted", "_workers")
 
     def __init__(
         self, ledger: Ledger, workers: int, settings: WorkerSettings, wanted: WantedReport, freed: FreedReport
@@ -44,19 +48,28 @@ class ServerLimits:
         self._by_key: Final[dict[bytes, list[Pool]]] = {}
         self._starving: dict[Pool, float] = {}
         """Pools that may not open a server they need, and when they last asked the other workers for one."""
+        self._promised: Final[dict[bytes, float]] = {}
+        """Limits under which another worker is to have the next place: until when that is kept free, once it is."""
 
     def of(self, node: str, database: bytes, user: bytes, policy: PoolPolicy, size: int) -> list[Limit]:
         """The limits of a pool that may have `size` servers."""
         name = node.encode()
-        # What a user of [admin_users] is given beyond the limits for others.
-        more = self._settings.admin_reserved_conn if user.decode(errors="replace") in self._settings.admin_users else 0
         limits = [(key_of(b"pool", name, database, user, policy.name.encode()), size)]
         for kind, part, limit in (
             (b"database", database, policy.max_db_connections),
             (b"user", user, policy.max_user_connections),
         ):
-            limits.append((key_of(kind, name, part), limit + more if limit else 0))
+            limits.append((key_of(kind, name, part), limit))
         return limits
+
+    def for_admins(self, limits: list[Limit]) -> list[Limit]:
+        """The same for a client that is one of admin_users: it may have some beyond each of them."""
+        more = self._settings.admin_reserved_conn
+        return [(key, limit + more if limit else 0) for key, limit in limits]
+
+    def exceeded(self, limits: list[Limit], closing: int) -> bool:
+        """Whether there are more, but for those that are `closing`, than others than administrators may have."""
+        return any(limit and self._ledger.total(key) - closing > limit for key, limit in limits)
 
     def join(self, pool: "Pool") -> None:
         """There is a new pool."""
@@ -79,7 +92,9 @@ class ServerLimits:
 
     def take(self, pool: "Pool", limits: list[Limit], now: float) -> bool:
         """Count one more server of a pool; False where a limit forbids it."""
-        in_the_way = self._ledger.take(limits)
+        in_the_way = self._promised_to_others(limits, now) if self._promised else -1
+        if in_the_way < 0:
+            in_the_way = self._ledger.take(limits)
         if in_the_way < 0:
             self._starving.pop(pool, None)
             return True
@@ -109,6 +124,7 @@ class ServerLimits:
     def give_way(self, key: bytes) -> None:
         """Another worker wants a server, and the limit of this key is reached."""
         if self._close_an_idle_one(key):
+            self._promised[key] = KEPT
             return
         pool = self._richest(key)
         if pool is None:
@@ -116,10 +132,25 @@ class ServerLimits:
         limit = next(limit for own, limit in pool.limits if own == key)
         if self._ledger.mine(key) - self._owed(key) > limit // self._workers:
             pool.plan.owed += 1
+            self._promised[key] = KEPT
 
-    def yielded(self) -> None:
-        """A server that another worker wants is gone."""
+    def yielded(self, pool: "Pool", now: float) -> None:
+        """A server that another worker, or another pool, wants is gone."""
+        for key, _ in pool.limits:
+            if key in self._promised:
+                # Whoever gave it up has clients that wait, and would be the first to take it.
+                self._promised[key] = now + PROMISE_S
         self._freed()
+
+    def _promised_to_others(self, limits: list[Limit], now: float) -> int:
+        """The limit under which the next place is another worker's, or -1."""
+        for index, (key, _) in enumerate(limits):
+            until = self._promised.get(key, KEPT)
+            if until <= now and until != KEPT:
+                del self._promised[key]
+            elif until != KEPT:
+                return index
+        return -1
 
     def _share_out(self, pool: "Pool", key: bytes, now: float) -> bool:
         """Have the pool with the most servers under a limit give one up for `pool`; whether one will be given up."""

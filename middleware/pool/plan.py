@@ -2,7 +2,8 @@
 
 A server is idle, lent, on its way (being opened, checked or reset), or closing. A client that finds none idle waits,
 first come first served; a server is opened for it while the pool is below its size and no other opening will serve it.
-Once the first has waited for long, the pool's reserve counts too. The last server given back is the first lent again,
+Once the first has waited for long, the pool's reserve counts too. Administrators are served first, and for them servers
+are opened beyond the size, which are closed when they are done. The last server given back is the first lent again,
 so that in quiet times the others grow idle and can be closed.
 
 Sizes hold over all workers: whether one more may be opened is also asked of the ledger, by the caller.
@@ -30,10 +31,11 @@ class Clock:
 class Waiter(Generic[C]):
     """A client in the queue."""
 
-    __slots__ = ("client", "deadline", "notify_at", "since")
+    __slots__ = ("admin", "client", "deadline", "notify_at", "since")
 
-    def __init__(self, client: C, since: float, deadline: float, notify_at: float) -> None:
+    def __init__(self, client: C, since: float, deadline: float, notify_at: float, admin: bool = False) -> None:
         self.client: Final = client
+        self.admin: Final = admin
         self.since: Final = since
         self.deadline: Final = deadline
         """When it gives up."""
@@ -46,12 +48,14 @@ class Plan(Generic[S, C]):
 
     __slots__ = (
         "_failures",
+        "admin_size",
         "closed",
         "closing",
         "failing_until",
         "idle",
         "lent",
         "on_the_way",
+        "over",
         "owed",
         "reserve_size",
         "reserve_timeout_s",
@@ -59,7 +63,11 @@ class Plan(Generic[S, C]):
         "waiting",
     )
 
-    def __init__(self, size_max: int, reserve_size: int = 0, reserve_timeout_s: float = 0.0) -> None:
+    def __init__(
+        self, size_max: int, reserve_size: int = 0, reserve_timeout_s: float = 0.0, admin_size: int = 0
+    ) -> None:
+        self.admin_size: Final = admin_size
+        """Servers beyond all others, for administrators."""
         self.size_max: Final = size_max
         self.reserve_size: Final = reserve_size
         self.reserve_timeout_s: Final = reserve_timeout_s
@@ -76,6 +84,8 @@ class Plan(Generic[S, C]):
         self.closed = False
         self.owed = 0
         """Servers that other workers are to have instead, as soon as they are given back."""
+        self.over = False
+        """There may be servers beyond what others than administrators may have."""
         self._failures = 0
 
     def size(self) -> int:
@@ -97,20 +107,42 @@ class Plan(Generic[S, C]):
         """How many servers to begin opening now."""
         if self.closed or now < self.failing_until:
             return 0
-        return max(0, min(len(self.waiting) - self.on_the_way, self.limit(now) - self.size()))
+        size = self.size()
+        count = min(len(self.waiting) - self.on_the_way, self.limit(now) - size)
+        if self.waiting and self.waiting[0].admin:
+            most = self.size_max + self.reserve_size + self.admin_size
+            count = max(count, min(self._admins() - self.on_the_way, most - size))
+        return max(0, count)
 
-    def opening_failed(self, now: float, retry_s: float) -> bool:
-        """An opening has failed: none for a while, longer each time. Whether the one before had not."""
+    def for_an_admin(self) -> bool:
+        """Whether the next opening is for an administrator."""
+        return bool(self.waiting) and self.waiting[0].admin and self._admins() > self.on_the_way
+
+    def _admins(self) -> int:
+        """How many of those who wait are administrators."""
+        count = 0
+        for waiter in self.waiting:
+            if not waiter.admin:
+                break
+            count += 1
+        return count
+
+    def wait(self, waiter: Waiter[C]) -> None:
+        """Put one into the queue: an administrator behind the others of its kind, everybody else at the end."""
+        if waiter.admin:
+            self.waiting.insert(self._admins(), waiter)
+        else:
+            self.waiting.append(waiter)
+
+    def opening_failed(self, now: float, retry_s: float) -> None:
+        """An opening has failed: none for a while, longer each time."""
         self._failures += 1
         self.failing_until = now + retry_s * min(2 ** min(self._failures - 1, 10), BACK_OFF_MAX)
-        return self._failures == 1
 
-    def opening_succeeded(self) -> bool:
-        """An opening has succeeded; whether the one before had failed."""
-        failed = self._failures > 0
+    def opening_succeeded(self) -> None:
+        """An opening has succeeded."""
         self._failures = 0
         self.failing_until = 0.0
-        return failed
 
     def next_client(self) -> C | None:
         """The client that has waited longest, no longer waiting."""

@@ -1,4 +1,4 @@
-"""A pool of connections to one node for one database and user: Plan's decisions carried out.
+"""A pool of connections to one node for one database, user and rule: Plan's decisions carried out.
 
 Lends servers to clients, opens them on demand, checks those that were idle for long before they are lent again,
 resets those whose session a client may have changed, and closes what cannot be trusted.
@@ -14,7 +14,8 @@ from healthcheck.topology import Node
 from middleware.auth import Authority
 from middleware.config import PoolPolicy, WorkerSettings
 from middleware.errors import ConnectionLost, PointsmanError, TooManyConnections
-from middleware.pool.dial import Dialer
+from middleware.pool.dial import Dialer, other_kind
+from middleware.pool.failures import Failures
 from middleware.pool.limits import ServerLimits
 from middleware.pool.logins import Logins
 from middleware.pool.plan import Clock, Plan, Waiter
@@ -38,12 +39,11 @@ TroubleReport = Callable[[str, str], None]
 class NodeState:
     """What a worker knows of one node, over all its pools."""
 
-    __slots__ = ("fresh_as_of", "lag_bytes", "logins", "reads", "told_failing", "writes")
+    __slots__ = ("failures", "fresh_as_of", "lag_bytes", "logins", "reads", "writes")
 
     def __init__(self, logins_max: int) -> None:
         self.logins: Final = Logins(logins_max)
-        self.told_failing = False
-        """The log has it that no connection can be opened."""
+        self.failures: Final = Failures()
         self.reads = 0
         self.writes = 0
         """What it has been given since the worker started."""
@@ -55,7 +55,7 @@ class NodeState:
 class Surroundings:
     """What all pools of a worker share."""
 
-    __slots__ = ("authority", "clock", "dialer", "draw", "limits", "loop", "settings", "trouble")
+    __slots__ = ("authority", "awake", "clock", "dialer", "draw", "limits", "loop", "settings", "trouble")
 
     def __init__(
         self,
@@ -77,17 +77,16 @@ class Surroundings:
         self.trouble: Final = trouble
         self.draw: Final = draw
         """A number from 0 to 1, another each time."""
+        self.awake: Final[dict[Pool, None]] = {}
+        """Pools that have servers, or clients that wait for one."""
 
-
-NO_ENTRY: Final = "28000"
-"""The SQLSTATE of a refusal for want of encryption, among others."""
 
 FITTING_MAX: Final = 16
 """How many idle servers are looked at for one that needs no change of settings."""
 
 
 class Pool:
-    """Servers of one (node, database, user), lent to clients."""
+    """Servers of one (node, database, user, name of a rule), lent to clients."""
 
     def __init__(
         self,
@@ -112,13 +111,13 @@ class Pool:
         self.clock: Final = around.clock
         self._dialer: Final = around.dialer
         self._authority: Final = around.authority
-        self._encrypted = False
-        """With sslmode "allow", the node wants TLS."""
+        self._encrypted: bool | None = None
+        """What the node wants, where it has refused what sslmode tries first: see dial.other_kind()."""
         self._trouble: Final = around.trouble
         self._draw: Final = around.draw
         self.state: Final = state
         self.plan: Final[Plan[ServerConnection, Borrower]] = Plan(
-            policy.size, policy.reserve_size, policy.reserve_timeout_s
+            policy.size, policy.reserve_size, policy.reserve_timeout_s, settings.admin_reserved_conn
         )
         self._all_limits: Final = around.limits
         self.limits: Final = around.limits.of(self.node, database, user, policy, policy.size)
@@ -127,6 +126,15 @@ class Pool:
             self.node, database, user, policy, policy.size + policy.reserve_size
         )
         around.limits.join(self)
+        self._all_awake: Final = around.awake
+        self.awake = False
+        """It may have servers, or clients that wait for one."""
+        self.rests_since = self.clock.now
+        """Since when it has none, if it has none."""
+        self._wanted_at = self.clock.now
+        """When somebody last waited in it."""
+        if policy.min_size:
+            self._wake()
         self._openings: Final[set[asyncio.Task[None]]] = set()
         self._on_the_way: Final[set[ServerConnection]] = set()
         """Servers that are connected, and neither idle nor lent."""
@@ -157,7 +165,9 @@ class Pool:
             return None
         limits = client.limits
         notify_at = now + limits.query_wait_notify_s if limits.query_wait_notify_s else 0.0
-        plan.waiting.append(Waiter(client, now, now + limits.query_wait_s, notify_at))
+        self._wake()
+        self._wanted_at = now
+        plan.wait(Waiter(client, now, now + limits.query_wait_s, notify_at, client.admin))
         self.open_what_is_needed(now)
         return None
 
@@ -184,12 +194,22 @@ class Pool:
                 self.plan.owed -= 1
                 server.yields = True
             server.close()
+        elif self.plan.over and self._too_many():
+            server.close()
         elif session.dirty:
             self._reset(server)
         elif server.cancels:
             self._hold_back(server)
         else:
             self._offer(server)
+
+    def _too_many(self) -> bool:
+        """Whether a server that was given back is one of those beyond the limits, and no administrator waits for it."""
+        plan = self.plan
+        if plan.waiting and plan.waiting[0].admin:
+            return False
+        plan.over = self._all_limits.exceeded(self._reserve_limits, plan.closing)
+        return plan.over
 
     def roll_back(self, server: ServerConnection) -> None:
         """Its client has gone from a transaction that waited for it: end that, and keep the server."""
@@ -241,7 +261,7 @@ class Pool:
             plan.forget(server)
             server.close()
         idle_timeout_s = self._settings.server_idle_timeout_s
-        if plan.idle and now - plan.idle[0][1] >= idle_timeout_s:
+        if idle_timeout_s and plan.idle and now - plan.idle[0][1] >= idle_timeout_s:
             spare = len(plan.idle)
             if self.policy.min_size:
                 spare = max(0, self._all_limits.total(self) - self.policy.min_size)
@@ -287,18 +307,34 @@ class Pool:
         for server, _ in idle:
             server.close()
 
-    def empty(self) -> bool:
-        """Nothing depends on it any more."""
-        return not self.plan.size() and not self.plan.waiting
+    def _wake(self) -> None:
+        if not self.awake:
+            self.awake = True
+            self._all_awake[self] = None
+
+    def at_rest(self, now: float) -> bool:
+        """Whether there is nothing to be seen to until somebody asks for a server; it is no longer awake, then."""
+        plan = self.plan
+        if plan.size() or plan.waiting:
+            return False
+        if self.policy.min_size and not plan.closed:
+            # Nobody wants them, and none can be opened.
+            idle_s = self._settings.server_idle_timeout_s
+            self.awake = not plan.failing_until or now - self._wanted_at < idle_s
+        else:
+            self.awake = False
+        return not self.awake
 
     # What a server on its way has come to
 
     def opened(self, server: ServerConnection) -> None:
         """It has logged in."""
         self.state.logins.end(self.clock.now)
-        if self.plan.opening_succeeded() or self.state.told_failing:
-            self.state.told_failing = False
-            log.info("connections to the node can be opened again", name=self.node)
+        self.plan.opening_succeeded()
+        if self.state.failures.succeeded(self.database, self.user):
+            log.info(
+                "connections to the node can be opened again", name=self.node, database=self.database, user=self.user
+            )
         self._arrived(server)
 
     def checked(self, server: ServerConnection) -> None:
@@ -335,9 +371,9 @@ class Pool:
     def _left(self, yielded: bool = False) -> None:
         """One server less: its place is free."""
         now = self.clock.now
-        self._all_limits.give(self, self.limits, now)
         if yielded:
-            self._all_limits.yielded()
+            self._all_limits.yielded(self, now)
+        self._all_limits.give(self, self.limits, now)
         self.open_what_is_needed(now)
 
     def gone(self, server: ServerConnection, state: int, error: PointsmanError) -> None:
@@ -349,17 +385,18 @@ class Pool:
         self._trouble(self.node, error.message)
         if state != LOGGING_IN:
             self._left()
-        elif self._dialer.sslmode == "allow" and not self._encrypted and error.sqlstate == NO_ENTRY:
-            self._encrypted = True
+            return
+        self._encrypted = other_kind(self._dialer.sslmode, server.asked, server.encrypted(), error)
+        if self._encrypted is None:
+            self._opening_failed(error)
+        else:
             self.state.logins.end(self.clock.now)
             self._left()
-        else:
-            self._opening_failed(error)
 
     def _arrived(self, server: ServerConnection) -> None:
         self._on_the_way.discard(server)
         self.plan.on_the_way -= 1
-        if self.plan.closed:
+        if self.plan.closed or server.session.uncertain:
             server.close()
         elif server.cancels:
             self._hold_back(server)
@@ -439,11 +476,17 @@ class Pool:
         logins = self.state.logins
         if not logins.may_begin(self):
             return False
-        reserve = self.plan.limit(now) > self.policy.size
-        if not self._all_limits.take(self, self._reserve_limits if reserve else self.limits, now):
+        plan = self.plan
+        limits = self._reserve_limits if plan.limit(now) > self.policy.size else self.limits
+        for_an_admin = plan.for_an_admin()
+        if for_an_admin:
+            limits = self._all_limits.for_admins(self._reserve_limits)
+        if not self._all_limits.take(self, limits, now):
             return False
+        if for_an_admin:
+            plan.over = True
         logins.begin()
-        self.plan.on_the_way += 1
+        plan.on_the_way += 1
         task = self._loop.create_task(self._open(now))
         self._openings.add(task)
         task.add_done_callback(self._openings.discard)
@@ -456,6 +499,7 @@ class Pool:
         settings = self._settings
         lifetime_s = settings.server_lifetime_s * (1.0 - settings.server_lifetime_jitter * self._draw())
         expires_at = now + lifetime_s if lifetime_s else 0.0
+        encrypted = self._encrypted
 
         connected: list[ServerConnection] = []
 
@@ -463,19 +507,24 @@ class Pool:
             credentials = self._authority.credentials(self.user.decode(errors="replace"))
             login = ServerLogin(self.user, self.database, credentials)
             server = ServerConnection(self, login, settings.max_prepared_statements, expires_at, deadline)
+            server.asked = encrypted
             connected.append(server)
             return cast(asyncio.Protocol, server)
 
         error: PointsmanError
         try:
             async with asyncio.timeout_at(deadline):
-                await self._dialer.open(self.host, self.port, connection, encrypted=self._encrypted or None)
+                await self._dialer.open(self.host, self.port, connection, encrypted=encrypted)
             return
         except ConnectionLost as lost:
             error = ConnectionLost(f'could not connect to node "{self.node}": {lost.message}', detail=lost.detail)
         except OSError as failure:
             reason = failure.strerror or str(failure) or "timeout"
             error = ConnectionLost(f'could not connect to node "{self.node}"', detail=f"{reason}.")
+        except Exception as bug:
+            # Its place, and its turn to log in, would be lost for ever.
+            log.exception("a bug has ended the opening of a connection", name=self.node, user=self.user)
+            error = ConnectionLost(f'could not connect to node "{self.node}"', detail=f"{type(bug).__name__}.")
         if any(server in self._on_the_way or server.state != LOGGING_IN for server in connected):
             return  # gone() has been told, or will be
         self.plan.on_the_way -= 1
@@ -498,11 +547,16 @@ class Pool:
         now = self.clock.now
         self.plan.opening_failed(now, self._settings.server_login_retry_s)
         self._trouble(self.node, error.message)
-        if not self.state.told_failing:
-            # Once, for all the clients who hear of it.
-            self.state.told_failing = True
-            told = f"{error.message}: {error.detail}" if error.detail else error.message
-            log.warning("no connection to the node could be opened", name=self.node, user=self.user, error=told)
+        told = f"{error.message}: {error.detail}" if error.detail else error.message
+        # Once, for all the clients who hear of it.
+        if self.state.failures.failed(self.database, self.user, told):
+            log.warning(
+                "no connection to the node could be opened",
+                name=self.node,
+                database=self.database,
+                user=self.user,
+                error=told,
+            )
         self.state.logins.end(now)
         self._all_limits.give(self, self.limits, now)
         if not self.plan.size():

@@ -17,6 +17,7 @@ from middleware.session.server import (
     HIDDEN_LAST,
     SYNC_UNSEEN,
     ServerSession,
+    comes_unasked,
     error_fields,
 )
 from middleware.session.server_login import ServerLogin
@@ -38,6 +39,8 @@ CLOSING: Final = 5
 CLOSED: Final = 6
 
 
+UNKNOWN_REPLY: Final = b"?"
+
 SERVER_FULL: Final = 1
 """Why a client is not read from: its server takes no more for now."""
 
@@ -45,8 +48,10 @@ SERVER_FULL: Final = 1
 class Borrower(ABC):
     """What a server and a pool need of the client that a server is lent to."""
 
-    __slots__ = ("limits", "transport", "wrote")
+    __slots__ = ("admin", "limits", "transport", "wrote")
 
+    admin: bool
+    """Its user, as it has logged in, is one of admin_users."""
     transport: asyncio.Transport
     limits: ClientPolicy
     """How long it may take for what."""
@@ -99,6 +104,7 @@ class ServerConnection:
         "_reading_paused",
         "address",
         "answered_at",
+        "asked",
         "asked_at",
         "canceled_at",
         "cancels",
@@ -148,6 +154,8 @@ class ServerConnection:
         """CancelRequests under way for it: until they have arrived it must not serve another client."""
         self.yields = False
         """It was closed for others to have its place."""
+        self.asked: bool | None = None
+        """With TLS or without, as it was to be opened; see Dialer.open()."""
         self.address = ""
         """Of its node; "" for a unix socket."""
         self.transport: asyncio.Transport
@@ -182,12 +190,15 @@ class ServerConnection:
         if self.state >= CLOSING:
             return
         session = self.session
+        client = self.client
+        if client is None and self.state != CHECKING:
+            self._unasked(data)
+            return
         try:
             out = session.feed(data)
         except ValueError as error:
             self.fail(ConnectionLost(f'node "{self.pool.node}" sent an invalid message', detail=str(error)))
             return
-        client = self.client
         if client is not None:
             if client.wrote:
                 client.note_write()
@@ -199,8 +210,21 @@ class ServerConnection:
                 client.server_answered(self, events)
         elif session.events:
             session.events = 0
-            if self.state == CHECKING and session.at_rest():
+            if session.at_rest():
                 self.pool.checked(self)
+
+    def _unasked(self, data: bytes) -> bool:
+        """It speaks though nothing is due from it; whether it may say that, whole. If not, it is closed."""
+        session = self.session
+        try:
+            out = session.feed(data)
+        except ValueError:
+            out = UNKNOWN_REPLY
+        session.events = 0
+        if session.at_rest() and not session.uncertain and comes_unasked(out):
+            return True
+        self.fail(ConnectionLost(f'node "{self.pool.node}" sent what nobody asked for'))
+        return False
 
     def _log_in(self, data: bytes) -> None:
         try:
@@ -212,6 +236,8 @@ class ServerConnection:
             self.transport.write(reply)
         if self._login.done:
             self.session = ServerSession(self.statements_max, self._login.reported)
+            if self._login.rest and not self._unasked(self._login.rest):
+                return
             self.state = IDLE
             self.pool.opened(self)
 
@@ -222,6 +248,7 @@ class ServerConnection:
     def unseen(self, sql: bytes) -> bytes:
         """The message of an exchange of our own, to be written next."""
         self.session.expected.append(HIDDEN)
+        self.session.unnamed_dropped()
         return message(QUERY, sql + b"\0")
 
     def behind(self, sql: bytes) -> bytes:
@@ -229,12 +256,14 @@ class ServerConnection:
         expected = self.session.expected
         expected.pop()
         expected.extend((SYNC_UNSEEN, HIDDEN_LAST))
+        self.session.unnamed_dropped()
         return message(QUERY, sql + b"\0")
 
     def inspect(self, sql: bytes) -> None:
         """Ask it something whose rows are then in its session's `answer`."""
         self.session.answer = []
         self.session.expected.append(HIDDEN_ASK)
+        self.session.unnamed_dropped()
         self.transport.write(message(QUERY, sql + b"\0"))
 
     def settings_for(self, parameters: StartupParameters, interned: Interned) -> bytes:

@@ -25,6 +25,10 @@ class Admission:
         self._settings: Final = settings
         self._known: dict[tuple[bytes, bytes, ClientPolicy], list[Limit]] = {}
 
+    def is_admin(self, user: bytes) -> bool:
+        """Whether a user, as it has logged in, may come when nobody else may."""
+        return user.decode(errors="replace") in self._settings.admin_users
+
     def limits(self, database: bytes, user: bytes, policy: ClientPolicy) -> list[Limit]:
         """The limits that a client counts for. Clients of one kind share a list."""
         known = self._known.get((database, user, policy))
@@ -32,7 +36,7 @@ class Admission:
             if len(self._known) >= KNOWN_MAX:
                 self._known = {}
             settings = self._settings
-            more = settings.admin_reserved_conn if user.decode(errors="replace") in settings.admin_users else 0
+            more = settings.admin_reserved_conn if self.is_admin(user) else 0
             known = [(EVERYBODY, settings.max_client_conn + more)]
             for kind, name, limit in (
                 (b"database's clients", database, policy.max_db_connections),
@@ -53,11 +57,11 @@ class Admission:
             return TooManyConnections(f'too many connections for role "{user.decode(errors="replace")}"')
         return TooManyConnections("sorry, too many clients already")
 
-    def replicate(self, node: str, user: bytes) -> list[Limit] | PointsmanError:
+    def replicate(self, node: str, admin: bool) -> list[Limit] | PointsmanError:
         """Count a replication connection to a node, under the limits returned; or why there may be no more of them."""
         settings = self._settings
         allowed = settings.max_wal_senders
-        if user.decode(errors="replace") in settings.admin_users:
+        if admin:
             allowed += settings.admin_reserved_conn
         limits = [(key_of(b"walsenders", node.encode()), allowed)]
         if allowed and self._ledger.take(limits) < 0:

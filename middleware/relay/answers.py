@@ -62,7 +62,7 @@ class RouteAnswers(Answerer):
         if not node:
             return ""
         decision = self.decision(self._client.routing.last_facts)
-        primary = self._client.relay.topology.primary()
+        primary = self._client.relay.pools.topology.primary()
         if decision.target is Target.STANDBY and primary is not None and primary.name == node:
             if self._client.routing.policy.read_from_primary == "always":
                 return f"{node}: {decision.reason}, and the primary is one of the readers"
@@ -85,13 +85,13 @@ class RouteAnswers(Answerer):
         reads = explanation.target == Target.STANDBY.value
         steps = [
             *explanation.steps,
-            *(self._node(node, reads, client.routing.level_of(facts)) for node in client.relay.topology.nodes),
+            *(self._node(node, reads, client.routing.level_of(facts)) for node in client.relay.pools.topology.nodes),
         ]
         return msgspec.structs.replace(explanation, steps=tuple(steps))
 
     def _node(self, node: Node, reads: bool, level: int) -> Step:
         policy = self._client.routing.policy
-        state = self._client.relay.node_state(node.name)
+        state = self._client.relay.pools.node(node.name)
         is_primary = node.role is Role.PRIMARY
         what = f"node {node.name}, {node.role.value}"
         if not is_primary or policy.read_from_primary == "always":
@@ -126,7 +126,7 @@ class RouteAnswers(Answerer):
         client = self._client
         if not client.relay.settings.nodes[node.name].weight:
             return "takes no reads"
-        fresh = client.relay.node_state(node.name).fresh_as_of
+        fresh = client.relay.pools.node(node.name).fresh_as_of
         need, seen = client.routing.needs(level)
         if fresh < client.routing.router.changed_at:
             return "not fresh enough: the catalog has changed since"

@@ -5,17 +5,23 @@ The protocol object of asyncio's transport; ClientLogin decides, this moves byte
     LOGIN --proved--> WELCOME --a server told its parameters--> a ClientConnection, or CLOSED
 
 What a client must be told at login, the values of its parameters under its own settings, only a server knows: the first
-client of its kind waits for one, the others are told what that one was.
+client of its kind waits for one, the others are told what that one was. See welcomes.py.
 """
 
 import asyncio
-from typing import Final, cast
+import pwd
+import socket
+import struct
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, cast
 
 import structlog
 
 from middleware.auth import Access, Authority
+from middleware.auth.scram import Keys
 from middleware.config.tls import ALPN, ClientTls
-from middleware.errors import LoginRefused, NoNode, PointsmanError, ShuttingDown
+from middleware.errors import LoginRefused, NoNode, PointsmanError, ShuttingDown, TooManyConnections
 from middleware.pool.ledger import Limit
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import Borrower, ServerConnection
@@ -27,9 +33,9 @@ from middleware.relay.replication import ReplicationClient, Wish, node_for
 from middleware.session.login import ClientLogin
 from middleware.session.parameters import NONE, StartupParameters, gucs_of
 from middleware.session.server import SETUP_FAILED
-from middleware.sqlstate import QUERY_CANCELED, SYNTAX_ERROR
+from middleware.sqlstate import INVALID_CATALOG_NAME, QUERY_CANCELED, SYNTAX_ERROR
 from middleware.wire.build import READY_IDLE, error_response, message, notice
-from middleware.wire.codes import BACKEND_KEY_DATA, PARAMETER_STATUS, PROTOCOL_3_2
+from middleware.wire.codes import BACKEND_KEY_DATA, PROTOCOL_3_2
 
 log: Final = structlog.get_logger("client")
 
@@ -40,6 +46,9 @@ CLOSED: Final = 2
 TLS_HANDSHAKE: Final = 0x16
 """The first byte of a TLS handshake; no startup packet begins with it, being too long."""
 
+_UCRED: Final = struct.Struct("iII")
+"""Linux's: process, user, group."""
+
 UNKNOWN: Final = ClientLogin(Authority(Access()), "unix")
 """Stands in for the login of a connection that has not been made."""
 
@@ -47,15 +56,31 @@ UNKNOWN: Final = ClientLogin(Authority(Access()), "unix")
 def _feed(transport: asyncio.Transport, data: bytes) -> None:
     """Give a transport's protocol what was read before it was there."""
     protocol = transport.get_protocol()
-    if isinstance(protocol, Arrival):
+    if transport.is_closing() or isinstance(protocol, Arrival):
+        # Its client is gone, or the handshake has not begun.
         return
-    buffered = cast(asyncio.BufferedProtocol, protocol)
+    # uvloop's, an asyncio.BufferedProtocol in all but name; compiled code would check the name.
+    buffered: Any = protocol
     while data:
-        buffer = memoryview(cast(bytearray, buffered.get_buffer(len(data))))
+        buffer = memoryview(buffered.get_buffer(len(data)))
         count = min(len(buffer), len(data))
         buffer[:count] = data[:count]
         buffered.buffer_updated(count)
         data = data[count:]
+
+
+def _peer_of(transport: asyncio.BaseTransport) -> str:
+    """Which user of the system is at the other end of a unix socket; "" where the system does not say."""
+    one = transport.get_extra_info("socket")
+    try:
+        _, uid, _ = _UCRED.unpack(one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        return pwd.getpwuid(uid).pw_name
+    except (OSError, KeyError):
+        return ""
+
+
+def _nobody_asked() -> bytes:
+    raise NoNode("no node could be asked whether the user may log in", hint="Try again later.")
 
 
 class Arrival(Borrower):
@@ -63,6 +88,8 @@ class Arrival(Borrower):
 
     __slots__ = (
         "_asked",
+        "_deriving",
+        "_due",
         "_fresh",
         "_handshake",
         "_key",
@@ -97,8 +124,11 @@ class Arrival(Borrower):
         self.counted: list[Limit] = []
         self.server: ServerConnection | None = None
         self.wrote = False
+        self.admin = False
         self._asked = False
         """auth_query was asked for its user."""
+        self._deriving = False
+        """A thread derives keys of the password it has shown."""
         self._fresh = True
         """Nothing has come yet."""
         self._handshake: asyncio.Task[None] | None = None
@@ -109,6 +139,8 @@ class Arrival(Borrower):
         """The pool in whose queue it waits."""
         self._rest: list[bytes] = []
         """What it has sent behind its login."""
+        self._due = b""
+        """That its proof was right, and is still to be sent: with what follows, where that is known at once."""
 
     # Transport
 
@@ -119,15 +151,17 @@ class Arrival(Borrower):
         # Whoever may use the socket's file needs no secrecy from it.
         address = self._address()
         sslmode = "disable" if relay.client_tls is None or address == "unix" else relay.client_tls.sslmode
-        self._login = ClientLogin(relay.authority, address, sslmode)
-        if self._relay.may_knock() and not self._relay.draining:
-            self._relay.logging_in.add(self)
-        else:
+        self._login = ClientLogin(relay.authority, address, sslmode, partial(_peer_of, transport))
+        if relay.draining:
             self.close()
+        else:
+            relay.newcomers.come(self)
 
     def data_received(self, data: bytes) -> None:
         try:
             if self.state == LOGIN:
+                if self._fresh:
+                    self._relay.newcomers.spoke(self)
                 if data[0] == TLS_HANDSHAKE and self._fresh and self._relay.client_tls is not None:
                     self._start_tls(data)
                     return
@@ -166,13 +200,19 @@ class Arrival(Borrower):
     def _log_in(self, data: bytes) -> None:
         login = self._login
         out = login.feed(data)
-        if out:
+        if login.user is not None:
+            self._due = out
+        elif out:
             self.transport.write(out)
         if login.starting_tls:
             self._start_tls(b"")
         if login.asks_for is not None and not self._asked:
             self._asked = True
             self._relay.inquiries.begin(login.asks_for, self, self._relay.clock.now)
+            self.transport.pause_reading()
+        if login.derives is not None and not self._deriving:
+            self._deriving = True
+            self._relay.derive(*login.derives).add_done_callback(self._derived)
             self.transport.pause_reading()
         if login.cancel is not None:
             # Answered by closing, before the cancel is carried out or not: nothing is told.
@@ -187,13 +227,22 @@ class Arrival(Borrower):
 
     def secret_arrived(self, failed: bool) -> None:
         """The authority knows of its user; or nobody could be asked."""
+        if failed:
+            self._go_on(_nobody_asked)
+        else:
+            self._go_on(self._login.go_on)
+
+    def _derived(self, keys: "asyncio.Future[Keys]") -> None:
+        """The password can be checked."""
+        self._go_on(lambda: self._login.derived(keys.result()))
+
+    def _go_on(self, answer: Callable[[], bytes]) -> None:
+        """What the login has waited for is there."""
         if self.state == CLOSED:
             return
         self.transport.resume_reading()
         try:
-            if failed:
-                raise NoNode("no node could be asked whether the user may log in", hint="Try again later.")
-            self.transport.write(self._login.go_on())
+            self.transport.write(answer())
             self._log_in(b"")
         except PointsmanError as error:
             self._refused(error)
@@ -256,6 +305,7 @@ class Arrival(Borrower):
         """The client is who it says. Get from a server what it must be told."""
         relay = self._relay
         self.user = user
+        self.admin = relay.admission.is_admin(user)
         self.database = login.database
         try:
             self._parameters = relay.parameters.of(gucs_of(login.startup))
@@ -263,6 +313,9 @@ class Arrival(Borrower):
             raise LoginRefused(str(error), sqlstate=SYNTAX_ERROR) from error
         name_given = dict(self._parameters.values).get(b"application_name", b"")
         self._policy = policy = relay.policies.of(self.database, user, name_given, self._address())
+        if policy.refuse:
+            name = self.database.decode(errors="replace")
+            raise LoginRefused(f'database "{name}" does not exist', sqlstate=INVALID_CATALOG_NAME)
         self._server_database = policy.server_database.encode() or self.database
         self._server_user = policy.server_user.encode() or user
         self.limits = self._policy.client
@@ -277,6 +330,7 @@ class Arrival(Borrower):
             raise one_too_many
         self.counted = counted
         relay.admit(self)
+        relay.newcomers.prove(self)
         self._key = relay.secret(long=login.protocol >= PROTOCOL_3_2)
         if login.replication:
             self._replicate(login)
@@ -287,11 +341,12 @@ class Arrival(Borrower):
         if login.rest:
             self._rest.append(login.rest)
         self.state = WELCOME
-        known = relay.welcomes.get((database, role, self._parameters))
+        known = relay.welcomes.known(database, role, self._parameters)
         if known is not None:
             self._welcome(known)
             return
-        route = relay.route(database, role, policy)
+        self._write(b"")
+        route = relay.pools.route(database, role, policy)
         pool = route.primary or route.standby(Marks())
         if pool is None:
             raise NO_PRIMARY
@@ -304,16 +359,23 @@ class Arrival(Borrower):
     def _replicate(self, login: ClientLogin) -> None:
         """Hand over to a replication connection."""
         relay = self._relay
-        wish = Wish(login.replication, self._server_database, self._server_user, self._parameters)
-        node = node_for(relay.topology, self._own, self._policy, relay.draw())
+        wish = Wish(login.replication, self._server_database, self._server_user, self._parameters, self.admin)
+        node = node_for(relay.pools.topology, self._own, self._policy, relay.draw())
         client = ReplicationClient(
             relay, self.transport, self.process_id, self._key, self.counted, wish, node, login.rest
         )
         client.open()
+        self._write(b"")
         self.state = CLOSED
-        relay.logging_in.discard(self)
+        relay.newcomers.leave(self)
         relay.clients[self.process_id] = client
         self.transport.set_protocol(client)
+
+    def _write(self, data: bytes) -> None:
+        """Send it, and what is due in front of it: a write costs more than all that a login thinks."""
+        out, self._due = self._due + data, b""
+        if out:
+            self.transport.write(out)
 
     def _address(self) -> str:
         """Where it comes from; "unix" for a unix socket."""
@@ -332,10 +394,9 @@ class Arrival(Borrower):
             self._told(server)
 
     def _told(self, server: ServerConnection) -> None:
-        told = b"".join(
-            message(PARAMETER_STATUS, name + b"\0" + value + b"\0") for name, value in server.session.reported.items()
+        told = self._relay.welcomes.learn(
+            self._server_database, self._server_user, self._parameters, server.session.reported
         )
-        self._relay.welcomes[self._server_database, self._server_user, self._parameters] = told
         self.server = None
         server.pool.give_back(server)
         self._welcome(told)
@@ -344,7 +405,7 @@ class Arrival(Borrower):
         """The login is complete: hand over."""
         relay = self._relay
         self.state = CLOSED
-        relay.logging_in.discard(self)
+        relay.newcomers.leave(self)
         client = ClientConnection(
             relay,
             self.transport,
@@ -355,11 +416,11 @@ class Arrival(Borrower):
             self._policy,
             self.counted,
         )
-        client.process_id, client.secret = self.process_id, self._key
+        client.process_id, client.secret, client.admin = self.process_id, self._key, self.admin
         relay.clients[self.process_id] = client
         self.transport.set_protocol(cast(asyncio.Protocol, client))
         key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self._key)
-        self.transport.write(parameters + key + READY_IDLE)
+        self._write(parameters + key + READY_IDLE)
         if self._rest:
             self.transport.resume_reading()
             client.data_received(b"".join(self._rest))
@@ -416,11 +477,18 @@ class Arrival(Borrower):
 
     def late(self) -> None:
         """Its deadline has passed."""
+        self._send_away(LoginRefused("canceling authentication due to timeout", sqlstate=QUERY_CANCELED))
+
+    def make_room(self) -> None:
+        """Go: others want to come in."""
+        self._send_away(TooManyConnections("sorry, too many clients are logging in already"))
+
+    def _send_away(self, error: PointsmanError) -> None:
+        """Say why, unless it could not read what we say, or has said nothing itself."""
         if self._login.starting_tls or self._fresh:
-            # It could not read what we say, or has said nothing itself.
             self.close()
         else:
-            self.refuse(LoginRefused("canceling authentication due to timeout", sqlstate=QUERY_CANCELED))
+            self.refuse(error)
 
     def drain(self) -> None:
         self.terminate()
@@ -432,7 +500,7 @@ class Arrival(Borrower):
     def refuse(self, error: PointsmanError) -> None:
         """Say FATAL and close."""
         if self.state != CLOSED:
-            self.transport.write(error_response(error, "FATAL"))
+            self._write(error_response(error, "FATAL"))
             self.close()
 
     def close(self) -> None:
@@ -440,7 +508,7 @@ class Arrival(Borrower):
         if self.state == CLOSED:
             return
         self.state = CLOSED
-        self._relay.logging_in.discard(self)
+        self._relay.newcomers.leave(self)
         self._relay.gone(self)
         if self._pool is not None:
             self._pool.withdraw(self)

@@ -128,7 +128,7 @@ class Tier:
 class Route:
     """Where the clients of one database, user and policy go, under one topology."""
 
-    __slots__ = ("_affinity", "_readers", "_standby_tiers", "_tiers", "primary", "standbys", "version")
+    __slots__ = ("_affinity", "_all", "_readers", "_standby_tiers", "_tiers", "primary", "standbys", "version")
 
     def __init__(
         self,
@@ -140,8 +140,9 @@ class Route:
         draw: Callable[[], float],
     ) -> None:
         """`draw()` gives a random number from 0 to 1, 1 excluded."""
-        self.version: Final = version
+        self.version = version
         self.primary: Final = primary
+        self._all: Final = standbys if primary is None else (primary, *standbys)
         self.standbys: Final = _reading(standbys, settings)
         """Those that take reads."""
         self._affinity: Final = policy.session_affinity
@@ -151,6 +152,10 @@ class Route:
         self._readers: Final = _reading(with_primary, settings)
         self._tiers: Final = _tiers(self._readers, primary, policy, settings, draw)
         self._standby_tiers: Final = _tiers(self.standbys, primary, policy, settings, draw)
+
+    def pools(self) -> tuple[Pool, ...]:
+        """All pools it leads to, or would."""
+        return self._all
 
     def reader(self, need: float, seen: float, marks: Marks) -> Pool | None:
         """Who serves a read that needs a node fresh as of `need`, and as of `seen` unless it served the read before.

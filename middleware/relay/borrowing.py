@@ -44,6 +44,7 @@ class Borrowing(Intake):
         "_aim",
         "_begin_again",
         "_closed",
+        "_cut_short",
         "_draining",
         "_held",
         "_held_data",
@@ -51,6 +52,7 @@ class Borrowing(Intake):
         "_on_primary",
         "_pool",
         "_sent_open",
+        "_skip_rest",
         "_slow",
         "_wait",
         "database",
@@ -85,6 +87,7 @@ class Borrowing(Intake):
         self.idle_since = relay.clock.now
         """Since when it has no server."""
         self.wrote = False
+        self.admin = False
         self.routing: Final = ClientRouting(relay, user, database, parameters, own, policy)
         if policy.mode == SESSION_MODE:
             self.routing.settle(parameters, SESSION_POOLING)
@@ -114,6 +117,10 @@ class Borrowing(Intake):
         """It waits for what PostgreSQL says of its session's state."""
         self._sent_open = False
         """The server has got a part of a batch, and not its end."""
+        self._cut_short = False
+        """That server was left for another, where what is held is to go on."""
+        self._skip_rest = False
+        """What was sent to it has failed: what is held, and the rest of its batch, is skipped as it would have been."""
         self._slow = False
         """It reads slower than its server sends."""
         self._draining = False
@@ -135,10 +142,6 @@ class Borrowing(Intake):
     @abstractmethod
     def _leave(self) -> None:
         """Go, if the client has said goodbye and has all its answers."""
-
-    @abstractmethod
-    def refuse(self, error: PointsmanError) -> None:
-        """Say FATAL and close, unless the client is in the middle of a message."""
 
     @abstractmethod
     def terminate(self) -> None:
@@ -287,9 +290,13 @@ class Borrowing(Intake):
             ended = routing.transaction.phase == ENDED and not self._sent_open
             if not ended and routing.target(batch) is STANDBY:
                 return False
+            if self._sent_open and server.session.skipping:
+                # Nothing of it will run.
+                return False
             if self._sent_open:
                 # Only statements were prepared there: a Sync ends that, and the primary will parse what it lacks.
                 self._sent_open = False
+                self._cut_short = True
                 server.session.expected.append(SYNC_UNSEEN)
                 server.transport.write(SYNC_MESSAGE)
             return True
@@ -334,8 +341,9 @@ class Borrowing(Intake):
             return
         if state.asking:
             rows = peer.answer
-            state.learn(None if rows is None else findings(rows), peer)
-            if rows is None:
+            found = None if rows is None else findings(rows)
+            state.learn(found, peer)
+            if found is None:
                 log.warning("the state of a session could not be asked for", user=self.user, database=self.database)
             self._settle(state)
         elif state.touched(peer):
@@ -371,6 +379,7 @@ class Borrowing(Intake):
         server.answered_at = self.relay.clock.now
         self.routing.left(server.pool, self._on_primary, self.wrote)
         self.wrote = False
+        self.admin = False
         self.session.returned()
         if self._draining:
             self.terminate()
@@ -421,6 +430,7 @@ class Borrowing(Intake):
         self.idle_since = self.relay.clock.now
         self.routing.left(server.pool, self._on_primary, self.wrote)
         self.wrote = False
+        self.admin = False
 
     def _drop_server(self, server: ServerConnection) -> None:
         """Have nothing more to do with a server that cannot be lent again."""

@@ -14,12 +14,13 @@ from typing import Final
 import structlog
 
 from middleware.config import RoutePolicy
-from middleware.errors import Canceled, NotSupported, PointsmanError, ShuttingDown
+from middleware.errors import Canceled, NotSupported, PointsmanError, ProtocolViolation, ShuttingDown
 from middleware.pool.ledger import Limit
 from middleware.pool.server_connection import LENT, ServerConnection
 from middleware.relay.answers import RouteAnswers
 from middleware.relay.borrowing import Borrowing
 from middleware.relay.cancel import send_cancel
+from middleware.relay.intake import BLOCKED
 from middleware.relay.own_settings import OwnSettings
 from middleware.relay.relay import Relay
 from middleware.relay.session_state import NO_TRANSACTIONS, SESSION_POOLING
@@ -52,6 +53,7 @@ from middleware.session.server import (
     SETUP_FAILED,
     STALE_PLAN,
     SYNC,
+    VIOLATED,
 )
 from middleware.wire.build import FLUSH_MESSAGE, READY_IDLE, error_response, message, notice
 from middleware.wire.codes import PARSE, QUERY
@@ -70,7 +72,7 @@ LEAVING_S: Final = 2.0
 class ClientConnection(Borrowing):
     """A client's connection to us: an asyncio.Protocol in all but name (a base class in Python cannot be compiled)."""
 
-    __slots__ = ("_gathering", "_leaving", "_left", "counted", "deadline", "process_id", "secret")
+    __slots__ = ("_drops_left", "_gathering", "_leaving", "_left", "counted", "deadline", "process_id", "secret")
 
     def __init__(
         self,
@@ -93,6 +95,8 @@ class ClientConnection(Borrowing):
         self._gathering: Batch | None = None
         self._left = 0
         """Bytes of a message that are passed on, or dropped, unseen."""
+        self._drops_left = False
+        """They are dropped: no server has got the beginning of the message."""
         self._leaving = False
         """It has said goodbye, and stays for the answers that are due."""
 
@@ -102,7 +106,11 @@ class ClientConnection(Borrowing):
         try:
             if self._closed:
                 return
-            self.take_in(data)
+            if self._left and self._blocked:
+                # The answer that is waited for is one to the message that this is a part of.
+                data = self._pass_on(data)
+            if data:
+                self.take_in(data)
         except PointsmanError as error:
             self.refuse(error)
         except Exception:
@@ -152,7 +160,7 @@ class ClientConnection(Borrowing):
         """The rest of a message whose beginning was sent, or dropped; returns what is behind it."""
         chunk = data if len(data) <= self._left else data[: self._left]
         self._left -= len(chunk)
-        if self.server is not None:
+        if self.server is not None and not self._drops_left:
             self.server.sent_at = self.relay.clock.now
             self.server.transport.write(chunk)
         return data[len(chunk) :]
@@ -224,6 +232,12 @@ class ClientConnection(Borrowing):
 
     def _dispatch(self, batch: Batch, data: bytes) -> bool:
         """Send a batch, or hold it. False: look at nothing more, because blocked or closed."""
+        self._cut_short = False
+        if self._skip_rest:
+            self._skip_rest = False
+            self.session.skip(batch)
+            self.put_back(data[batch.start : batch.end])
+            return True
         if batch.state == TERMINATED:
             # What came before is carried out, as by PostgreSQL.
             if not self._goodbye():
@@ -242,6 +256,8 @@ class ClientConnection(Borrowing):
                 return self._choose(batch, data)
             if batch.state == COMPLETE:
                 self.transport.write(READY_IDLE)
+            # Of a CopyData that is dropped, more may be to come.
+            self._left, self._drops_left = batch.left, True
             return True
         if error is not None and server.session.status != IN_FAILED_TRANSACTION:
             return self._refuse_batch(server, batch, data, error)
@@ -270,7 +286,7 @@ class ClientConnection(Borrowing):
             batch.state = FULL
             self._sent_open = True
             server.transport.write(REFUSED_PARSE)
-        self._left = batch.left
+        self._left, self._drops_left = batch.left, True
         return True
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
@@ -307,12 +323,25 @@ class ClientConnection(Borrowing):
         if begin:
             prefix += server.unseen(begin)
         out = self.session.emit(batch, data, server.session)
-        self._left = batch.left
+        self._left, self._drops_left = batch.left, batch.drops_left
         self._sent_open = self.session.batch_open
         if behind and batch.state == COMPLETE:
             out += server.behind(behind)
         if out:
             server.transport.write(prefix + out if prefix else out)
+        if self._left and batch.state == HELD:
+            self._pass_on_kept()
+
+    def _pass_on_kept(self) -> None:
+        """The same for what has come of a message while its beginning waited for a server."""
+        kept = b"".join(self._backlog)
+        if kept:
+            rest = self._pass_on(kept)
+            self.forget()
+            if rest:
+                self._backlog = [rest]
+            else:
+                self.resume_reading(BLOCKED)
 
     def _fail_batch(self, batch: Batch, error: PointsmanError) -> None:
         """Answer a batch that was not sent with an error, as a server would."""
@@ -328,20 +357,28 @@ class ClientConnection(Borrowing):
         else:
             session.discarding = True
             batch.state = FULL
-        self._left = batch.left
+        self._left, self._drops_left = batch.left, True
         self.transport.write(out)
 
     # From the server
 
     def server_answered(self, server: ServerConnection, events: int) -> None:
         """The server has said something that matters; it has been passed on."""
+        try:
+            self._act_on(server, events)
+        except Exception:
+            # Called from within the server's callback, which is no part of this.
+            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
+            self.close()
+
+    def _act_on(self, server: ServerConnection, events: int) -> None:
         if events & ~READY:
             self._note(server, events)
             if self._closed:
                 return
-        if events & READY and self.session.unsettled and not server.session.expected:
+        if events & READY and self.session.unsettled and not server.session.expected and self._held is None:
             self.session.unsettled.clear()
-        if events & READY and not self._sent_open and not self._left:
+        if events & READY and not self._sent_open and (self._drops_left or not self._left):
             if server.session.at_rest():
                 self._rest(server)
             else:
@@ -389,6 +426,12 @@ class ClientConnection(Borrowing):
             server.session.uncertain = True
         if events & FAILED:
             self.state.failed()
+            self._skip_rest = self._cut_short
+            if session.copy_disturbed and not events & VIOLATED:
+                # The COPY had failed before: whether the server will answer that too cannot be told.
+                self.refuse(ProtocolViolation("unexpected message type during COPY from stdin"))
+                return
+            session.copy_disturbed = False
             if session.copying and not server.session.copy_in:
                 session.copy_failed()
             elif server.session.skipping:
@@ -570,12 +613,16 @@ class ClientConnection(Borrowing):
         """The client is gone, its server may be busy."""
         self._leave_server(server)
         session = server.session
-        if session.expected and session.only_ours() and not self._sent_open and not self._left:
+        left = 0 if self._drops_left else self._left
+        if session.expected and session.only_ours() and not self._sent_open and not left:
             server.pool.clean(server)
-        elif self._sent_open or self._left or session.expected or session.copy_in or session.mid_message():
+        elif self._sent_open or left or session.expected or session.copy_in or session.mid_message():
             if server.state == LENT:
                 # Its statement would run on to its end: nobody waits for that.
                 send_cancel(self.relay, server)
+            server.discard()
+        elif session.uncertain or not session.between_messages():
+            # It may not be listening, and could not be reset.
             server.discard()
         elif session.status == IDLE:
             if SESSION_POOLING in self.state.pinned:

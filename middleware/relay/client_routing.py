@@ -110,8 +110,8 @@ class ClientRouting:
     def nodes(self) -> Route:
         """Where it may go under the present topology."""
         route = self._route
-        if route is None or route.version != self._relay.routes_version:
-            route = self._route = self._relay.route(self._database, self._user, self.policy)
+        if route is None or route.version != self._relay.pools.version:
+            route = self._route = self._relay.pools.route(self._database, self._user, self.policy)
         return route
 
     # Before a batch is sent

@@ -8,30 +8,32 @@ import random
 import secrets
 import time
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
-
-import cachetools
 
 from healthcheck.topology import Node, Topology
 from middleware.auth import Access, Authority
-from middleware.config import PoolPolicy, RoutePolicy, WorkerSettings
-from middleware.config.tls import ClientTls, server_context
-from middleware.control import Counters, NodeCounters, StateUse, process_id_of, worker_of
-from middleware.errors import ConnectionLost, NoNode
+from middleware.auth.scram import Keys, keys_of
+from middleware.config import TlsMaterial, WorkerSettings
+from middleware.config.tls import ClientTls, client_tls_of, server_context
+from middleware.control import Counters, NodeCounters, SetSecret, StateUse, process_id_of, worker_of
+from middleware.errors import NoNode
 from middleware.pool.dial import Dialer
 from middleware.pool.ledger import Ledger, Limit
 from middleware.pool.limits import ServerLimits
 from middleware.pool.plan import Clock
-from middleware.pool.pool import NodeState, Pool, Surroundings
+from middleware.pool.pool import Surroundings
 from middleware.relay.admission import Admission
-from middleware.relay.balance import Route
 from middleware.relay.freshness import NEVER, Commits
 from middleware.relay.inquiries import Inquiries
+from middleware.relay.newcomers import Newcomers
 from middleware.relay.policies import Policies
+from middleware.relay.pools import Pools
 from middleware.relay.reasons import Reasons, SharedReasons
 from middleware.relay.state_warnings import StateCounts
+from middleware.relay.welcomes import Welcomes
 from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2
-from middleware.session.parameters import Interned, StartupParameters
+from middleware.session.parameters import Interned
 from middleware.session.prepared import StatementRegistry
 from parser.shapes import table_for
 from routing.catalog import ANYWHERE, Catalog, Known, SearchPath, shared
@@ -43,7 +45,8 @@ ASK_AGAIN_S: Final = 1.0
 """Between two questions for catalogs that are missing."""
 ASKS: Final = 10
 """As often, unless something is to be decided again: the database may not exist."""
-WELCOMES_MAX: Final = 1000
+DERIVERS: Final = 2
+"""Threads that work for passwords shown in clear text: what waits for them is bounded by max_client_logins."""
 PATHS_MAX: Final = 1000
 """Roles and search paths of one database; beyond them, names are looked up in all schemas."""
 DATABASES_MAX: Final = 1000
@@ -109,18 +112,6 @@ class Replicating(Protocol):
         """It ends where its node is no longer what it was."""
 
 
-class Newcomer(Protocol):
-    """What the relay needs of a connection that has not logged in."""
-
-    deadline: float
-
-    def late(self) -> None:
-        """Its deadline has passed."""
-
-    def terminate(self) -> None:
-        """Go now, and say why."""
-
-
 class Relay:
     """The data plane of one worker."""
 
@@ -142,25 +133,20 @@ class Relay:
         self.authority: Final = Authority(Access())
         """Nobody may come in until the control plane has said who."""
         self.inquiries: Final = Inquiries(control.secret_wanted)
+        self._derivers: Final = ThreadPoolExecutor(DERIVERS, "derive")
         self.policies: Final = Policies(settings.policies)
         self.facts: Final = table_for(settings.primary_queries)
         self.statements: Final = StatementRegistry()
         self.parameters: Final = Interned()
-        self.topology = Topology()
-        self.routes_version = 0
-        """Grows with each topology: a Route of an earlier one is to be asked for again."""
         self.draining = False
         self.clients: Final[dict[int, Client]] = {}
         """Clients that are logged in, by process id."""
-        self.logging_in: Final[set[Newcomer]] = set()
+        self.newcomers: Final = Newcomers(settings.max_client_logins)
         self.leaving: Final[set[Client]] = set()
         """Clients that send no more, and are owed answers until their deadlines."""
         self.replicating: Final[set[Replicating]] = set()
         """Replication connections whose servers are there, or may be."""
-        self.welcomes: Final[cachetools.LRUCache[tuple[bytes, bytes, StartupParameters], bytes]] = cachetools.LRUCache(
-            WELCOMES_MAX
-        )
-        """The ParameterStatus messages for a client's login, as a server told them."""
+        self.welcomes: Final = Welcomes()
         self._routers: Final[dict[str, dict[tuple[str, SearchPath | None], Router]]] = {}
         self.waiting_for_freshness: list[Reader] = []
         """Clients whose reads are held until a standby is fresh enough."""
@@ -179,14 +165,12 @@ class Relay:
         self.shared_states: tuple[StateUse, ...] = ()
         """All workers' together, as the control plane last told."""
         self.shared_reasons = SharedReasons({}, 0)
-        self._routes: dict[tuple[bytes, bytes, RoutePolicy], Route] = {}
         self.draw: Final = random.Random().random  # noqa: S311 - it balances load
         self.admission: Final = Admission(ledger, settings)
         self.server_limits: Final = ServerLimits(ledger, workers, settings, control.server_wanted, control.server_freed)
         self.client_tls: ClientTls | None = None
         self.dialer: Final = Dialer(loop, settings.network, self._moved)
-        self.reload_tls()
-        self._around: Final = Surroundings(
+        around = Surroundings(
             settings,
             loop,
             self.clock,
@@ -196,44 +180,38 @@ class Relay:
             control.node_trouble,
             self.draw,
         )
-        self._pools: Final[dict[tuple[str, bytes, bytes, PoolPolicy], Pool]] = {}
-        self._retired: list[Pool] = []
-        self._nodes: Final[dict[str, NodeState]] = {}
+        self.pools: Final = Pools(around, self.draw)
         self._serial = 0
         self._someone_may_idle: Final = any(policy.client.idle_s > 0 for policy in settings.policies)
         self._idle_looked_at = 0.0
 
     # Snapshots
 
-    def reload_tls(self) -> None:
-        """Read the files of certificates and keys: for the connections that come from now on. Raises TlsError."""
-        settings = self.settings
-        client_tls = None if settings.client_tls.sslmode == "disable" else ClientTls(settings.client_tls)
-        self.dialer.use(settings.server_tls.sslmode, settings.server_tls.direct, server_context(settings.server_tls))
+    def set_tls(self, clients: TlsMaterial, nodes: TlsMaterial) -> None:
+        """Use these for the connections that come from now on. Raises TlsError, OSError, having changed nothing."""
+        client_tls, context = client_tls_of(clients), server_context(nodes)
         self.client_tls = client_tls
+        self.dialer.use(nodes.sslmode, nodes.direct, context)
 
     def _moved(self, host: str, addresses: frozenset[str]) -> None:
         """The addresses of a node's name have changed."""
-        for pool in [*self._pools.values(), *self._retired]:
+        for pool in self.pools.awake():
             pool.moved(host, addresses)
 
-    def set_secret(self, user: str, exists: bool, secret: str | None, failed: bool) -> None:
+    def set_secret(self, said: SetSecret) -> None:
         """What auth_query has said of a user, or that it could not be asked."""
-        if not failed:
-            self.authority.answered(user, exists, secret)
-        self.inquiries.end(user, failed)
+        if not said.failed:
+            self.authority.answered(said.user, said.exists, said.secret, said.verifier, said.nobody)
+        self.inquiries.end(said.user, said.failed)
+
+    def derive(self, password: str, salt: bytes, iterations: int) -> "asyncio.Future[Keys]":
+        """Have a thread do the work of SCRAM."""
+        return self.loop.run_in_executor(self._derivers, keys_of, password, salt, iterations)
 
     def set_topology(self, topology: Topology) -> None:
         """Use a new topology: pools of nodes that are gone, moved or down are closed."""
-        self.topology = topology
-        self._routes = {}
-        self.routes_version += 1
+        self.pools.set_topology(topology)
         self.welcomes.clear()
-        usable = {(node.name, node.host, node.port) for node in topology.nodes if node.up}
-        for key, pool in list(self._pools.items()):
-            if (pool.node, pool.host, pool.port) not in usable:
-                pool.close(ConnectionLost(f'node "{pool.node}" is down'))
-                self._retired.append(self._pools.pop(key))
         for client in list(self.replicating):
             client.topology_changed(topology)
 
@@ -262,7 +240,7 @@ class Relay:
         """A sample of how far the standbys have come."""
         bound = self.settings.max_replica_lag_bytes
         for name, fresh_as_of, lag_bytes in standbys:
-            state = self.node_state(name)
+            state = self.pools.node(name)
             state.lag_bytes = lag_bytes
             too_far = bound > 0 and (lag_bytes is None or lag_bytes > bound)
             state.fresh_as_of = NEVER if too_far else fresh_as_of
@@ -270,13 +248,6 @@ class Relay:
         waiting, self.waiting_for_freshness = self.waiting_for_freshness, []
         for client in waiting:
             client.freshness_arrived()
-
-    def node_state(self, name: str) -> NodeState:
-        """What is known of a node."""
-        state = self._nodes.get(name)
-        if state is None:
-            state = self._nodes[name] = NodeState(self.settings.max_server_logins)
-        return state
 
     def want_freshness(self) -> None:
         """A read could not go to a standby for want of a newer sample."""
@@ -309,33 +280,7 @@ class Relay:
     def _miss(self, database: str) -> None:
         self._missing[database] = ASKS
 
-    def route(self, database: bytes, user: bytes, policy: RoutePolicy) -> Route:
-        """The pools for a database, user and policy under the present topology."""
-        route = self._routes.get((database, user, policy))
-        if route is None:
-            primary = self.topology.primary()
-            route = self._routes[database, user, policy] = Route(
-                self.routes_version,
-                None if primary is None else self._pool(primary, database, user, policy.pool),
-                tuple(self._pool(node, database, user, policy.pool) for node in self.topology.standbys()),
-                policy,
-                self.settings,
-                self.draw,
-            )
-        return route
-
-    def _pool(self, node: Node, database: bytes, user: bytes, policy: PoolPolicy) -> Pool:
-        key = node.name, database, user, policy
-        pool = self._pools.get(key)
-        if pool is None:
-            pool = self._pools[key] = Pool(node, database, user, policy, self.node_state(node.name), self._around)
-        return pool
-
     # Clients
-
-    def may_knock(self) -> bool:
-        """Whether one more connection may begin to log in; beyond the clients there is room for CancelRequests."""
-        return len(self.logging_in) < self.settings.max_client_logins
 
     def admit(self, client: Client) -> None:
         """Give a client that has logged in, and was counted, its process id."""
@@ -370,7 +315,7 @@ class Relay:
     def drain(self) -> None:
         """No new work: clients that have nothing under way are told to go, the others when it is done."""
         self.draining = True
-        for newcomer in list(self.logging_in):
+        for newcomer in self.newcomers.everybody():
             newcomer.terminate()
         for client in list(self.clients.values()):
             client.drain()
@@ -388,12 +333,9 @@ class Relay:
             for client in list(self.clients.values()):
                 client.idle_too_long(now)
         self.inquiries.tick(now)
-        for node in self.topology.nodes:
+        for node in self.pools.topology.nodes:
             self.dialer.refresh(node.host)
-        for pool in list(self._pools.values()):
-            pool.tick(now)
-        for pool in self._retired:
-            pool.tick(now)
+        self.pools.tick(now)
         if self._missing and now - self._missing_told_at >= ASK_AGAIN_S:
             self._missing_told_at = now
             for database, asks in list(self._missing.items()):
@@ -405,18 +347,17 @@ class Relay:
         for database in self._suspected:
             self.control.catalog_suspected(database)
         self._suspected.clear()
-        self._retired = [pool for pool in self._retired if not pool.empty()]
-        for newcomer in [newcomer for newcomer in self.logging_in if newcomer.deadline <= now]:
-            newcomer.late()
+        self.newcomers.tick(now)
         for client in [client for client in self.leaving if client.deadline <= now]:
             client.close()
 
     def counters(self) -> Counters:
         """What the control plane shows of this worker."""
-        waiting = sum(len(pool.plan.waiting) for pool in self._pools.values())
+        awake = self.pools.awake()
+        waiting = sum(len(pool.plan.waiting) for pool in awake)
         nodes = []
-        for name, state in self._nodes.items():
-            pools = [pool for pool in self._pools.values() if pool.node == name]
+        for name, state in self.pools.nodes().items():
+            pools = [pool for pool in awake if pool.node == name]
             leases = sum(len(pool.plan.lent) for pool in pools)
             servers = sum(pool.plan.size() for pool in pools)
             servers += sum(client.node.name == name for client in self.replicating)

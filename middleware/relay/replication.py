@@ -19,8 +19,8 @@ import structlog
 from healthcheck.topology import Node, Topology
 from middleware.config import RoutePolicy
 from middleware.errors import ConnectionLost, PointsmanError, ShuttingDown
+from middleware.pool.dial import other_kind
 from middleware.pool.ledger import Limit
-from middleware.pool.pool import NO_ENTRY
 from middleware.relay.cancel import Target, cancel_at
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
 from middleware.relay.relay import NO_PRIMARY, NO_STANDBY, Relay
@@ -49,6 +49,8 @@ class Wish(NamedTuple):
     user: bytes
     """As they are called on the nodes."""
     parameters: StartupParameters
+    admin: bool
+    """Its user, as it has logged in, is one of admin_users."""
 
     def startup(self) -> tuple[tuple[bytes, bytes], ...]:
         """What the server's startup message says beyond database and user."""
@@ -94,6 +96,10 @@ class WalSender(asyncio.Protocol):
         if ssl_object is not None:
             self.login.certificate = ssl_object.getpeercert(True)
         self.transport.write(self.login.startup())
+
+    def encrypted(self) -> bool:
+        """Whether it runs over TLS."""
+        return self.transport.get_extra_info("ssl_object") is not None
 
     def data_received(self, data: bytes) -> None:
         if self.answered.is_set():
@@ -172,7 +178,7 @@ class ReplicationClient(asyncio.Protocol):
     def open(self) -> None:
         """Begin. Raises TooManyConnections."""
         relay = self.relay
-        places = relay.admission.replicate(self.node.name, self._wish.user)
+        places = relay.admission.replicate(self.node.name, self._wish.admin)
         if isinstance(places, PointsmanError):
             raise places
         self._places = places
@@ -206,17 +212,17 @@ class ReplicationClient(asyncio.Protocol):
     async def _log_in(self) -> WalSender:
         """Open a server. Raises OSError, PointsmanError."""
         dialer = self.relay.dialer
-        encrypted: bool | None = None
+        asked: bool | None = None
         while True:
-            await dialer.open(self.node.host, self.node.port, self._made, encrypted=encrypted)
+            await dialer.open(self.node.host, self.node.port, self._made, encrypted=asked)
             server = self._server
             assert server is not None
             await server.answered.wait()
             if server.error is None:
                 return server
-            if encrypted or dialer.sslmode != "allow" or server.error.sqlstate != NO_ENTRY:
+            asked = other_kind(dialer.sslmode, asked, server.encrypted(), server.error)
+            if asked is None:
                 raise server.error
-            encrypted = True
             server.transport.abort()
 
     def _made(self) -> asyncio.Protocol:
@@ -328,7 +334,7 @@ class ReplicationClient(asyncio.Protocol):
             transport, node, login = server.transport, self.node, server.login
             peer = transport.get_extra_info("peername")
             address = str(peer[0]) if isinstance(peer, tuple) else ""
-            encrypted = transport.get_extra_info("ssl_object") is not None
+            encrypted = server.encrypted()
             backend = Target(node.name, node.host, node.port, address, encrypted, login.process_id, login.secret)
             cancel_at(self.relay, backend, lambda: None)
 

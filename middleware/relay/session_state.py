@@ -182,6 +182,7 @@ class SessionState:
         out = self._own_names.put_in_place(batch, peer, within)
         if fresh and not within and not self.pinned and any(uses_sequences(facts) for facts in batch.facts):
             peer.expected.append(HIDDEN_TRY)
+            peer.unnamed_dropped()
             out += message(QUERY, b"DISCARD SEQUENCES\0")
         return out
 

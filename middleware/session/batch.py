@@ -126,6 +126,7 @@ class Batch:
         "binds",
         "bound_names",
         "clears",
+        "drops_left",
         "edited",
         "end",
         "executes",
@@ -155,6 +156,8 @@ class Batch:
         self.hold = HOLD_NONE
         self.left = 0
         """Bytes of its last message that are still to come and need not be seen."""
+        self.drops_left = False
+        """They are not passed on either: the message is dropped."""
         self.need = 0
         """How many bytes from `end` on the scan must have to go on."""
         self.facts: list[StatementFacts] = []
@@ -165,7 +168,7 @@ class Batch:
         """The replies that count, and the edits that will tell theirs, in the order of their messages."""
         self.edited = False
         self.interrupts = False
-        """It puts a Query or FunctionCall where a Sync was due."""
+        """It puts a Query or FunctionCall where a Sync was due, or anything else than its data into a COPY."""
         self.binds = False
         self.bound_names: tuple[bytes, ...] = ()
         """What could be names of custom settings in the arguments of statements with effects."""

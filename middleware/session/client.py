@@ -13,7 +13,7 @@ Awkward cases, told by the manual's "Message Flow":
   is not answered. So a Query or FunctionCall within an unfinished batch waits for a MARKER, a Close of nothing,
   whose answer proves that the server is listening. If an error comes instead, all up to Sync is dropped here too.
 - A batch whose answer is due may have failed, and its Parse and Close messages with it. A later batch that uses one
-  of their names waits for a MARKER too.
+  of their names waits for a MARKER too; behind one that may drop all statements, a batch that uses any name.
 - PostgreSQL keeps the unnamed statement when the Parse that would replace it is skipped, and drops it when that
   Parse fails. Its answers do not tell which; where the Parse was sent, the client has none afterwards in both cases.
 - In copy-in mode the server ignores Flush and Sync and takes any other message as the copy's failure. So behind a
@@ -89,6 +89,9 @@ from middleware.wire.codes import SYNC as SYNC_MESSAGE
 from parser.facts import UNREAD, StatementFacts
 from parser.shapes import FactsTable
 
+ANY_NAME: Final = b"\0"
+"""Stands for all names among those that are unsettled; no name holds a zero."""
+
 
 class ClientSession:
     """The books of one client from its login on: its statements, and what its server may be busy with for it."""
@@ -100,9 +103,9 @@ class ClientSession:
         "_packet_size_max",
         "_registry",
         "_statement_size_max",
-        "_unnamed_parse",
         "answerer",
         "batch_open",
+        "copy_disturbed",
         "copy_extended",
         "copying",
         "discarding",
@@ -121,7 +124,6 @@ class ClientSession:
         self._packet_size_max: Final = packet_size_max
         self.parameters: StartupParameters = NONE
         self.statements: Final = ClientStatements()
-        self._unnamed_parse: Final = Expect(None, owner=self.statements)
         self.answerer: Answerer | None = None
         """Who answers what is asked of us; None where nothing is."""
         self.batch_open = False
@@ -134,6 +136,8 @@ class ClientSession:
         """The server is in copy-in mode for us."""
         self.copy_extended = False
         """The COPY was begun by an Execute: its failure is followed by skipping to Sync."""
+        self.copy_disturbed = False
+        """It was sent what has no place in a COPY: a server whose COPY has failed by then takes it for what it is."""
         self._copying_portal = False
         self._changed: set[bytes] = set()
         """The names that this batch prepares or closes, the client's and, of what it prepares, the servers'."""
@@ -159,6 +163,7 @@ class ClientSession:
     def hold_over(self, failed: bool, copying: bool) -> None:
         """The server has answered what the client's messages were held back for."""
         self.copying = copying
+        self.copy_disturbed = False
         self.discarding = failed
         self.listening = not failed
         if not failed:
@@ -208,6 +213,8 @@ class ClientSession:
                 self._scan_one(batch, data, code, position, end)
             if batch.end > size:
                 batch.left = batch.end - size
+                last = batch.ops[-1] if batch.ops else None
+                batch.drops_left = isinstance(last, Edit) and last.kind == EDIT_DROP and last.end == batch.end
                 batch.state = batch.state or FULL
         if batch.state == OPEN and batch.end - batch.start > BATCH_BYTES_MAX:
             batch.state = FULL
@@ -224,7 +231,8 @@ class ClientSession:
             if end >= size:
                 batch.state = FULL
         elif code in (COPY_DONE, COPY_FAIL):
-            self.copying = False
+            # What has proved that the server listens is from before the COPY, which may fail.
+            self.copying = self.copy_disturbed = self.listening = False
             batch.state = FULL
             if not self.copy_extended:
                 # The string may hold another COPY.
@@ -232,10 +240,17 @@ class ClientSession:
                 batch.hold = HOLD_FOR_QUERY
         elif code == TERMINATE:
             batch.state = TERMINATED
-        elif code not in (FLUSH, SYNC_MESSAGE):
+        elif code == SYNC_MESSAGE:
+            self._disturb_copy(batch)
+        elif code != FLUSH:
             # The server takes anything else as the copy's failure, and does not answer it otherwise.
+            self._disturb_copy(batch)
             self.copy_failed()
             batch.state = FULL
+
+    def _disturb_copy(self, batch: Batch) -> None:
+        batch.interrupts = True
+        self.copy_disturbed = not self.copy_extended
 
     def _scan_one(self, batch: Batch, data: bytes, code: int, position: int, end: int) -> None:
         batch.end = end
@@ -246,6 +261,8 @@ class ClientSession:
             if self._changed:
                 self.unsettled |= self._changed
                 self._changed.clear()
+            if batch.clears:
+                self._note_clearing(batch)
             return
         if code in (QUERY, FUNCTION_CALL):
             self._scan_query(batch, data, code, position, end)
@@ -288,6 +305,8 @@ class ClientSession:
             facts = self.facts_of(data[position + 5 : end - 1]) if end <= len(data) else UNREAD
             self.statements.forget_unnamed()
         batch.add_facts(facts)
+        if facts.deallocates_all:
+            self._note_clearing(batch)
         if facts.asks:
             self._replace(batch, position, end, message(QUERY, self._answer(facts) + b"\0"))
         batch.ops.append(SYNC)
@@ -296,6 +315,11 @@ class ClientSession:
             batch.state = HELD
             batch.hold = HOLD_FOR_QUERY
             self.copy_extended = False
+
+    def _note_clearing(self, batch: Batch) -> None:
+        """It drops all statements. What could not be read hardly does: most of it is no SQL."""
+        if any(facts.deallocates_all and facts is not UNREAD for facts in batch.facts):
+            self.unsettled.add(ANY_NAME)
 
     def _answer(self, facts: StatementFacts) -> bytes:
         assert self.answerer is not None
@@ -314,7 +338,7 @@ class ClientSession:
 
     def _unsettled(self, batch: Batch, name: bytes, position: int) -> bool:
         """Hold the batch where the meaning of `name` hangs on answers that are still due."""
-        if name not in self.unsettled and not batch.clears:
+        if name not in self.unsettled and ANY_NAME not in self.unsettled and not batch.clears:
             return False
         self._hold_for_marker(batch, position)
         return True
@@ -344,18 +368,18 @@ class ClientSession:
 
     def _scan_parse(self, batch: Batch, data: bytes, position: int, end: int) -> None:
         name_end = position + 5 if end > position + 5 and not data[position + 5] else data.find(0, position + 5, end)
+        if name_end != position + 5 and end - position - 1 > self._statement_size_max:
+            raise StatementTooLarge(end - position - 5, self._statement_size_max)
         if end <= len(data):
             text_end = data.find(0, name_end + 1, end) if name_end >= 0 else -1
             if text_end < 0 or end - text_end < 3:
                 raise ProtocolViolation("invalid message format")
             facts = self.facts_of(data[name_end + 1 : text_end])
             body = data[name_end + 1 : end] if not facts.asks else self._answer(facts) + data[text_end:end]
-        elif name_end == position + 5:
+        else:
             # Too long to be kept: its first bytes stand for it, to tell it from others; see _emit_unnamed().
             body = data[position : position + 5]
             facts = UNREAD
-        else:
-            raise StatementTooLarge(end - position - 5, self._statement_size_max)
         if name_end == position + 5:
             batch.add_facts(facts)
             self.statements.unnamed = batch.unnamed = body
@@ -363,7 +387,7 @@ class ClientSession:
             self.statements.unnamed_facts = facts
             if facts.asks:
                 self._replace(batch, position, end, message(PARSE, b"\0" + body))
-            batch.ops.append(self._unnamed_parse)
+            batch.ops.append(Expect(None, owner=self.statements, unnamed=body))
             return
         name = data[position + 5 : name_end]
         if name in self.statements.sql and not self._open(batch, name):
@@ -450,7 +474,7 @@ class ClientSession:
         return self.statements.unnamed_facts or UNREAD
 
     def _scan_describe(self, batch: Batch, data: bytes, position: int, end: int) -> None:
-        if end - position < 7 or data[end - 1]:
+        if end - position < 7 or zero(data, position + 6, end) != end - 1:
             raise ProtocolViolation("invalid message format")
         if data[position + 5] != STATEMENT:
             return
@@ -467,7 +491,7 @@ class ClientSession:
         batch.ops.append(Edit(EDIT_DESCRIBE, position, end, name, statement))
 
     def _scan_close(self, batch: Batch, data: bytes, position: int, end: int) -> None:
-        if end - position < 7 or data[end - 1]:
+        if end - position < 7 or zero(data, position + 6, end) != end - 1:
             raise ProtocolViolation("invalid message format")
         name = data[position + 6 : end - 1]
         if data[position + 5] != STATEMENT:
@@ -503,6 +527,11 @@ class ClientSession:
             self.statements.forget_unnamed()
         self._changed.clear()
         self.unsettled.clear()
+
+    def skip(self, batch: Batch) -> None:
+        """A batch that was not sent belongs behind an error: it is to be read again, as what is dropped up to Sync."""
+        self.take_back(batch)
+        self.batch_open = self.discarding = True
 
     def emit(self, batch: Batch, data: bytes, server: ServerSession) -> bytes:
         """The bytes of the batch for this server, and what the server now owes noted in its books."""

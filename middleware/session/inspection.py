@@ -7,6 +7,7 @@ known. Out: one string of SQL, and what its rows say. All of it works under any 
 from collections.abc import Iterable
 from typing import Final
 
+from middleware.errors import ProtocolViolation
 from middleware.session.parameters import literal
 from middleware.wire.fields import Reader
 from parser.session_state import CURSORS, LISTEN, LOCKS, PREPARED, SETTINGS, TEMPORARY
@@ -70,12 +71,15 @@ def question(classes: Iterable[str], names: Iterable[bytes], all_settings: bool)
     return b";".join(parts)
 
 
-def findings(rows: Iterable[bytes]) -> Findings:
-    """What the rows of the answer say; each is the body of a DataRow."""
+def findings(rows: Iterable[bytes]) -> Findings | None:
+    """What the rows of the answer say, each the body of a DataRow; None where they are no such rows."""
     result = Findings()
     for row in rows:
-        what, name, value = Reader(row).values()
-        one = (what or b"").decode()
+        try:
+            what, name, value = Reader(row).values()
+        except (ProtocolViolation, ValueError):
+            return None
+        one = (what or b"").decode(errors="replace")
         if one == SETTINGS:
             if value is not None:
                 result.settings[(name or b"").lower()] = value

@@ -10,11 +10,12 @@ Everything is bounded before anyone is known: a startup packet as PostgreSQL bou
 """
 
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 from middleware.auth import Authority, HbaRule
 from middleware.auth.rules import Visitor
-from middleware.auth.scram import PLAIN, PLUS, ServerExchange
+from middleware.auth.scram import PLAIN, PLUS, Keys, ServerExchange
 from middleware.config.tls import ENFORCING, Encryption
 from middleware.errors import LoginRefused, NotSupported, ProtocolViolation
 from middleware.session.replication import PHYSICAL, PHYSICAL_DATABASE, REPLICATION_OFF, replication_of
@@ -46,11 +47,15 @@ AUTHENTICATION_OK: Final = message(AUTHENTICATION, b"\0\0\0\0")
 class ClientLogin:
     """One login. feed() what the client sends and send what it returns, until `user` or `cancel` is set.
 
-    Where `asks_for` is set, only auth_query can say who that is: go_on() when the authority knows.
+    Where `asks_for` is set, only auth_query can say who that is: go_on() when the authority knows. Where `derives` is
+    set, keys are to be derived (auth.scram.keys_of): derived() when they are there.
     """
 
-    def __init__(self, authority: Authority, address: str, sslmode: str = "disable") -> None:
-        """`address`: where it comes from, "unix" for a unix socket."""
+    def __init__(
+        self, authority: Authority, address: str, sslmode: str = "disable", peer: Callable[[], str] = str
+    ) -> None:
+        """`address`: where it comes from, "unix" for a unix socket; `peer`: the user of the system, "" for unknown."""
+        self._peer: Final = peer
         self._authority: Final = authority
         self._address: Final = address
         self._sslmode: Final = sslmode
@@ -66,6 +71,8 @@ class ClientLogin:
         self._verifier_salt = b""
         self._iterations = 0
         self.asks_for: str | None = None
+        self.derives: tuple[str, bytes, int] | None = None
+        """A password that was shown in clear text, a salt, and iterations."""
         self._rule: HbaRule | None = None
         self._encryption_requests = 0
         self.protocol = 0
@@ -94,7 +101,13 @@ class ClientLogin:
         """Take what came; returns the answer to send. Raises PointsmanError to be sent before closing."""
         self._pending += data
         out = b""
-        while self.user is None and self.cancel is None and not self.starting_tls and self.asks_for is None:
+        while (
+            self.user is None
+            and self.cancel is None
+            and not self.starting_tls
+            and self.asks_for is None
+            and self.derives is None
+        ):
             packet = self._next_proof() if self.startup else self._next_startup()
             if packet is None:
                 break
@@ -166,6 +179,10 @@ class ClientLogin:
         self._rule = rule = self._find_rule()
         if rule.client_cert or rule.method == "cert":
             self._check_certificate(rule)
+        if rule.method == "peer":
+            peer = self._peer()
+            if not peer or not self._authority.is_mapped(rule, peer, self._name):
+                raise LoginRefused(f'Peer authentication failed for user "{self._name}"')
         if self._authority.must_ask(self._name):
             self.asks_for = self._name
             return b""
@@ -188,7 +205,7 @@ class ClientLogin:
         assert rule is not None
         self.asks_for = None
         method = rule.method
-        if method in ("trust", "cert"):
+        if method in ("trust", "cert", "peer"):
             return self._believe()
         if method == "md5" and self._authority.kind(self._name) == "scram":
             # As PostgreSQL: nothing else can be done with such a secret, and it is better.
@@ -199,14 +216,22 @@ class ClientLogin:
         if method == "md5":
             self._salt = secrets.token_bytes(MD5_SALT_BYTES)
             return message(AUTHENTICATION, b"\0\0\0\x05" + self._salt)
-        mechanisms = [PLUS] if self.encryption is not None else []
+        mechanisms = [PLUS] if self._end_point() else []
         if method == "scram-sha-256":
             mechanisms.append(PLAIN)
         elif not mechanisms:
-            raise LoginRefused(
-                "channel binding requires TLS", hint='The method is "scram-sha-256-plus": connect with sslmode=require.'
-            )
+            raise self._unbound()
         return message(AUTHENTICATION, b"\0\0\0\x0a" + b"\0".join(mechanisms) + b"\0\0")
+
+    def _end_point(self) -> bytes:
+        """What a channel can be bound to; empty where it cannot."""
+        return b"" if self.encryption is None else self.encryption.server_end_point
+
+    def _unbound(self) -> LoginRefused:
+        if self.encryption is None:
+            hint = 'The method is "scram-sha-256-plus": connect with sslmode=require.'
+            return LoginRefused("channel binding requires TLS", hint=hint)
+        return LoginRefused("channel binding is not possible: the certificate's signature has no hash of its own")
 
     def _find_rule(self) -> HbaRule:
         database = self.database.decode(errors="replace")
@@ -267,21 +292,41 @@ class ClientLogin:
             if not shown:
                 raise LoginRefused("empty password returned by client", sqlstate="28P01")
             if self._method == "md5":
-                right = authority.is_md5(name, self._salt, shown)
-            else:
-                password = shown.decode(errors="replace")
-                right = authority.is_password(name, password)
-                if right:
-                    authority.credentials(name).shown_password(password)
-            if not right:
-                raise LoginRefused(f'password authentication failed for user "{name}"', sqlstate="28P01")
-            return self._believe()
+                return self._believe_if(authority.is_md5(name, self._salt, shown))
+            password = shown.decode(errors="replace")
+            work = authority.password_work(name)
+            if work is not None:
+                self.derives = password, *work
+                return b""
+            return self._believe_password(password, None)
         if self._scram is None:
             return self._first(body)
         final = self._scram.final(body)
         assert self._scram.keys is not None
         authority.credentials(name).shown_keys(self._scram.keys, self._verifier_salt, self._iterations)
         return message(AUTHENTICATION, b"\0\0\0\x0c" + final) + self._believe()
+
+    def derived(self, keys: Keys) -> bytes:
+        """What `derives` has asked for; returns the answer to send. Raises PointsmanError as feed()."""
+        assert self.derives is not None
+        password, self.derives = self.derives[0], None
+        try:
+            return self._believe_password(password, keys)
+        except LoginRefused:
+            self._authority.failed(self._name)
+            raise
+
+    def _believe_password(self, password: str, keys: Keys | None) -> bytes:
+        authority, name = self._authority, self._name
+        right = authority.is_password(name, password, keys)
+        if right:
+            authority.credentials(name).shown_password(password)
+        return self._believe_if(right)
+
+    def _believe_if(self, right: bool) -> bytes:
+        if not right:
+            raise LoginRefused(f'password authentication failed for user "{self._name}"', sqlstate="28P01")
+        return self._believe()
 
     def _first(self, body: bytes) -> bytes:
         """Take SASLInitialResponse."""
@@ -290,13 +335,12 @@ class ClientLogin:
             raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
         if not zero or len(rest) < 4 or int.from_bytes(rest[:4], "big") != len(rest) - 4:
             raise ProtocolViolation("malformed SASL initial response")
-        end_point = b"" if self.encryption is None else self.encryption.server_end_point
-        wrong = mechanism == PLUS and self.encryption is None
-        if wrong or (mechanism == PLAIN and self._method == "scram-sha-256-plus"):
+        end_point = self._end_point()
+        if (mechanism == PLUS and not end_point) or (mechanism == PLAIN and self._method == "scram-sha-256-plus"):
             raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
         verifier, real = self._authority.verifier(self._name)
         self._verifier_salt, self._iterations = verifier.salt, verifier.iterations
-        self._scram = ServerExchange(verifier, not real, self._name, end_point, self.encryption is not None)
+        self._scram = ServerExchange(verifier, not real, self._name, end_point, bool(end_point))
         return message(AUTHENTICATION, b"\0\0\0\x0b" + self._scram.first(mechanism, rest[4:]))
 
 

@@ -116,6 +116,7 @@ class OwnNames:
         """Have the server know what was prepared in SQL."""
         peer.prepared[name] = text
         peer.expected.append(Expect(hidden=True, own=name))
+        peer.unnamed_dropped()
         out.append(message(QUERY, text + b"\0"))
 
     def _close(self, name: bytes, peer: ServerSession, out: list[bytes]) -> None:

@@ -122,10 +122,13 @@ class ServerStatements:
         self._latest = b""
 
 
+SKIPPED_MAX: Final = 16
+
+
 class ClientStatements:
     """The named statements one client has prepared, and its unnamed one."""
 
-    __slots__ = ("_names", "named", "open", "recent", "sql", "unnamed", "unnamed_facts", "unnamed_kept")
+    __slots__ = ("_names", "named", "open", "recent", "skipped", "sql", "unnamed", "unnamed_facts", "unnamed_kept")
 
     def __init__(self) -> None:
         self.named: Final[dict[bytes, Statement]] = {}
@@ -143,6 +146,8 @@ class ClientStatements:
         self.unnamed_kept = False
         """The body is whole; of a statement too long to keep it is only a token."""
         self.unnamed_facts: StatementFacts | None = None
+        self.skipped: list[bytes] = []
+        """The last Parse bodies of unnamed statements that a server has skipped or failed."""
 
     def keep(self, name: bytes, statement: Statement) -> None:
         """Parse gives the name a meaning."""
@@ -172,9 +177,19 @@ class ClientStatements:
         """Whether it has the statement under another name."""
         return self._names.get(statement, name) != name
 
+    def was_skipped(self, body: bytes) -> bool:
+        """Whether this very Parse of the unnamed statement has come to nothing."""
+        return any(one is body for one in self.skipped)
+
     def forget_unnamed(self) -> None:
         self.unnamed = None
         self.unnamed_facts = None
+
+    def unnamed_skipped(self, body: bytes) -> None:
+        """A server has not parsed this unnamed statement; the client may have sent another one since."""
+        self.skipped = [body, *self.skipped[: SKIPPED_MAX - 1]]
+        if self.unnamed is body:
+            self.forget_unnamed()
 
     def original_names(self, error: bytes, closing: dict[bytes, Statement]) -> bytes:
         """A server's ErrorResponse body with our names for statements put back to the client's.

@@ -40,6 +40,7 @@ from middleware.wire.codes import (
     DATA_ROW,
     EMPTY_QUERY_RESPONSE,
     ERROR_RESPONSE,
+    NOTICE_RESPONSE,
     NOTIFICATION_RESPONSE,
     PARAMETER_STATUS,
     PARSE_COMPLETE,
@@ -69,7 +70,9 @@ SETUP_FAILED: Final = 64
 COPY_BEGUN: Final = 128
 HOLD_FAILED: Final = 256
 """With HOLD_OVER: the server has answered with an error, and skips to Sync."""
-LEFT_OPEN: Final = 512
+VIOLATED: Final = 512
+"""With FAILED: the server has not expected what it was sent, the first time that it has failed."""
+LEFT_OPEN: Final = 1024
 """A transaction is open though there must be none, and the client has not been told that its batch is over."""
 
 HOLD_NONE: Final = 0
@@ -97,6 +100,8 @@ SPECIAL: Final = frozenset(
 
 HOLD_ENDS: Final = frozenset({COMMAND_COMPLETE, EMPTY_QUERY_RESPONSE, PORTAL_SUSPENDED})
 WATCHED: Final = SPECIAL | HOLD_ENDS
+UNASKED: Final = frozenset({NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_STATUS, ERROR_RESPONSE})
+"""What a server may say that was asked nothing."""
 READ_HIDDEN: Final = frozenset({DATA_ROW, NOTIFICATION_RESPONSE})
 """What else means something within an exchange of our own: rows, and what comes whenever it likes."""
 
@@ -104,7 +109,19 @@ READ_HIDDEN: Final = frozenset({DATA_ROW, NOTIFICATION_RESPONSE})
 class Expect:
     """A ParseComplete or CloseComplete due from the server, and how to take back what was booked for it."""
 
-    __slots__ = ("before", "closes", "hidden", "name", "on_server", "own", "owner", "previous", "reply", "sql")
+    __slots__ = (
+        "before",
+        "closes",
+        "hidden",
+        "name",
+        "on_server",
+        "own",
+        "owner",
+        "previous",
+        "reply",
+        "sql",
+        "unnamed",
+    )
 
     def __init__(
         self,
@@ -118,6 +135,7 @@ class Expect:
         closes: Statement | None = None,
         own: bytes = b"",
         before: object = None,
+        unnamed: bytes | None = None,
     ) -> None:
         self.reply: Final = reply
         """What the client gets for it: None, the reply itself; no bytes, nothing."""
@@ -134,6 +152,8 @@ class Expect:
         """What `name` meant to `owner` before, to be restored if the reply does not come."""
         self.sql: Final = sql
         """The same where it was prepared in SQL."""
+        self.unnamed: Final = unnamed
+        """The body of a Parse of `owner`'s unnamed statement."""
         self.hidden: Final = hidden
         """It stands for an exchange of our own."""
 
@@ -177,6 +197,7 @@ class ServerSession:
         "substitute",
         "uncertain",
         "unnamed",
+        "unproven",
         "watch_deallocate",
     )
 
@@ -205,6 +226,8 @@ class ServerSession:
         self.substitute = b""
         """An ErrorResponse of ours, to be shown in place of the next one."""
         self.statements = ServerStatements(statements_max)
+        self.unproven: set[bytes] = set()
+        """Those of `statements` that were parsed where that may fail, and whose answers are due."""
         self.unnamed: bytes | None = None
         """The Parse body of the unnamed statement it has."""
         self.owner: ClientStatements | None = None
@@ -222,6 +245,10 @@ class ServerSession:
         """Nothing is due, no transaction is open, no COPY runs: what was asked is answered whole."""
         return not self.expected and self.status == IDLE and not self.copy_in and not self._left and not self._tail
 
+    def between_messages(self) -> bool:
+        """All that has come from it is whole."""
+        return not self._left and not self._tail
+
     def only_ours(self) -> bool:
         """Nothing is due but answers to exchanges of our own, outside a transaction."""
         if self.status != IDLE or self.copy_in or self.mid_message():
@@ -231,6 +258,10 @@ class ServerSession:
     def mid_message(self) -> bool:
         """The client has got a part of a message, and nothing but its rest may follow."""
         return self._left > 0 and self._keep_rest
+
+    def unnamed_dropped(self) -> None:
+        """A Query is about to be sent to it: that drops the unnamed statement, whoever's it is."""
+        self.unnamed = None
 
     def feed(self, data: bytes) -> bytes:
         """Take what the server sent; returns what the client is to get. Raises ValueError on nonsense."""
@@ -346,8 +377,9 @@ class ServerSession:
     def _undo(self, entries: list[Expect]) -> None:
         """Take back what was booked for replies that were skipped, the last first."""
         for entry in reversed(entries):
-            if entry.on_server is not None:
+            if entry.on_server is not None and not self._parsed_again(entry.on_server):
                 self.statements.remove(entry.on_server.name)
+                self.unproven.discard(entry.on_server.name)
             if entry.closes is not None:
                 self.statements.add(entry.closes)
             if entry.own:
@@ -359,15 +391,20 @@ class ServerSession:
                 self.uncertain = True
             elif entry.owner is None:
                 continue
-            elif not entry.name:
-                entry.owner.forget_unnamed()
-                self.unnamed = None
+            elif entry.unnamed is not None:
+                entry.owner.unnamed_skipped(entry.unnamed)
+                if self.unnamed is entry.unnamed:
+                    self.unnamed = None
             elif entry.sql is not None:
                 entry.owner.sql[entry.name] = entry.sql
             elif entry.previous is None:
                 entry.owner.forget(entry.name)
             else:
                 entry.owner.keep(entry.name, entry.previous)
+
+    def _parsed_again(self, statement: Statement) -> bool:
+        """Whether another Parse of it is under way."""
+        return any(entry.on_server is statement for entry in self.expected)
 
     def _restore(self, entry: Expect) -> None:
         """A client's own name means what it did before."""
@@ -394,9 +431,12 @@ class ServerSession:
             return b""
         if entry is SYNC or entry is SYNC_UNSEEN or entry.hidden:
             raise ValueError("a ParseComplete or CloseComplete where ReadyForQuery was due")
+        if self.unproven and entry.on_server is not None:
+            self.unproven.discard(entry.on_server.name)
         return entry.reply
 
     def _take_error(self, reply: bytes) -> bytes | None:
+        first = not self.events & FAILED
         self.events |= FAILED
         self.copy_in = False
         # Unless the error is an earlier batch's or a Query's, the server skips to Sync from here on.
@@ -407,6 +447,8 @@ class ServerSession:
         fields = error_fields(reply[5:])
         if fields.get(b"V", fields.get(b"S")) in (b"FATAL", b"PANIC"):
             self.events |= FATAL
+        if first and fields.get(b"C") == b"08P01":
+            self.events |= VIOLATED
         if fields.get(b"C") == b"0A000" and fields.get(b"R") == b"RevalidateCachedQuery":
             self.events |= STALE_PLAN
         if self.substitute:
@@ -473,6 +515,16 @@ def _transaction_status(body: bytes) -> int:
     if len(body) != 1:
         raise ValueError("a ReadyForQuery without its one byte of status")
     return body[0]
+
+
+def comes_unasked(replies: bytes) -> bool:
+    """Whether all of them may come at any time ("Asynchronous Operations"), or tell that the server ends."""
+    position = 0
+    while position < len(replies):
+        if replies[position] not in UNASKED:
+            return False
+        position += 1 + int.from_bytes(replies[position + 1 : position + 5], "big")
+    return True
 
 
 def error_fields(body: bytes) -> dict[bytes, bytes]:

@@ -1,8 +1,9 @@
 """Logging in to a server: startup message, authentication, ParameterStatus, BackendKeyData, ReadyForQuery.
 
 The manual's "Start-up": after the startup message the server asks for a proof (or none), tells its parameters and the
-key for CancelRequests, and says ReadyForQuery. For a pool no parameters beyond user and database are sent: a client's
-settings come with its lease (session.parameters). A server that begins SCRAM must end it: its proof shows who it is.
+key for CancelRequests, and says ReadyForQuery; nothing of that comes before it has let us in. For a pool no parameters
+beyond user and database are sent: a client's settings come with its lease (session.parameters). A server that begins
+SCRAM must end it: its proof shows who it is.
 """
 
 from struct import Struct
@@ -60,7 +61,14 @@ class ServerLogin:
         self.reported: dict[bytes, bytes] = {}
         self.process_id = 0
         self.secret = b""
+        self._believed = False
+        """The server has said AuthenticationOk."""
         self.done = False
+
+    @property
+    def rest(self) -> bytes:
+        """What came behind the login."""
+        return self._pending
 
     def startup(self) -> bytes:
         """The startup message."""
@@ -90,14 +98,18 @@ class ServerLogin:
             return self._authenticate(int.from_bytes(body[:4], "big"), body[4:])
         if code == ERROR_RESPONSE:
             raise _refusal(body)
+        if code in (NOTICE_RESPONSE, NEGOTIATE_PROTOCOL_VERSION):
+            return b""
+        if not self._believed:
+            raise ConnectionLost("server sent an unexpected message during login")
         if code == PARAMETER_STATUS:
             name, _, value = body.partition(b"\0")
             self.reported[name] = value[:-1]
         elif code == BACKEND_KEY_DATA:
             self.process_id, self.secret = int.from_bytes(body[:4], "big"), body[4:]
-        elif code == READY_FOR_QUERY:
+        elif code == READY_FOR_QUERY and body == b"I":
             self.done = True
-        elif code not in (NOTICE_RESPONSE, NEGOTIATE_PROTOCOL_VERSION):
+        else:
             raise ConnectionLost("server sent an unexpected message during login")
         return b""
 
@@ -106,6 +118,7 @@ class ServerLogin:
         if request == AUTHENTICATION_OK:
             if scram is not None and not scram.verified:
                 raise LoginRefused("server ended SCRAM authentication without its proof", sqlstate="28P01")
+            self._believed = True
             return b""
         if request == AUTHENTICATION_CLEARTEXT_PASSWORD:
             password = credentials.password()

@@ -1,23 +1,36 @@
 """Asking the primary for users that the settings do not know.
 
-Questions wait their turn, and one user is asked for once, however many wait for the answer. Without a primary a standby
-is asked: it has the same users.
+A few questions are asked at once, the others wait their turn; one user is asked for once, however many wait for the
+answer. Without a primary a standby is asked: it has the same users. A question that is not answered in time is not
+asked again; and where a node has answered none since it was put, the node is silent: others are asked in its place, and
+where there are none, the questions fail at once, but for one at a time, which finds out when the node speaks again.
 """
 
+import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 import structlog
+from cachetools import LRUCache
 
-from healthcheck.line import Credentials, Line, ProbeError
-from healthcheck.topology import Topology
+from healthcheck.line import Credentials, Line, NoAnswer, ProbeError
+from healthcheck.topology import Node, Topology
+from middleware.auth.made_up import ASKED_NONE, Look, Nobody, derived, look_of, nobody_of
 from middleware.control import SetSecret
 
 log: Final = structlog.get_logger("auth_query")
 
+LINES: Final = 4
+"""Questions that are asked at once."""
 WAITING_MAX: Final = 1000
 """Users waiting to be asked for. Beyond them the answer is that nobody could be asked."""
+SILENT_S: Final = 10.0
+"""How long a silent node is passed over while others answer."""
+LOOKS_MAX: Final = 1000
+"""Users whose secrets' looks decide what nobody is shown: those asked for last."""
 
 
 class AuthQuery:
@@ -30,21 +43,32 @@ class AuthQuery:
         topology: Callable[[], Topology],
         answered: Callable[[SetSecret], None],
         timeout_s: float,
+        seed: bytes,
     ) -> None:
         self._credentials: Final = credentials
         self._query: Final = query
         self._topology: Final = topology
         self._answered: Final = answered
         self._timeout_s: Final = timeout_s
+        self._seed: Final = seed
         self._waiting: dict[str, None] = {}
+        self._asking: set[str] = set()
         self._wanted = anyio.Event()
-        self._line: Line | None = None
-        self._place = ("", 0, "")
-        """Where the line leads, and with which password."""
+        self._open: Counter[str] = Counter()
+        """Questions under way, by node."""
+        self._heard: dict[str, float] = {}
+        """When a node has last answered."""
+        self._silent: dict[str, float] = {}
+        """Since when a node is silent."""
+        self._looks: LRUCache[str, Look] = LRUCache(LOOKS_MAX)
+        self.nobody: Nobody = ASKED_NONE
+        """What users who do not exist are shown, by the answers so far."""
 
     def wanted(self, user: str) -> None:
         """Have it asked who the user is."""
-        if len(self._waiting) >= WAITING_MAX:
+        if user in self._waiting or user in self._asking:
+            return
+        if len(self._waiting) + len(self._asking) >= WAITING_MAX:
             self._answered(SetSecret(user, False, None, failed=True))
             return
         self._waiting[user] = None
@@ -52,51 +76,109 @@ class AuthQuery:
 
     async def run(self) -> None:
         """Answer until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            for _ in range(LINES):
+                tasks.start_soon(self._serve)
+
+    async def _serve(self) -> None:
+        line = _Line(self._timeout_s)
         try:
             while True:
-                await self._wanted.wait()
-                self._wanted = anyio.Event()
-                while self._waiting:
-                    user = next(iter(self._waiting))
-                    answer = await self._answer(user)
-                    del self._waiting[user]
-                    self._answered(answer)
+                user = await self._next()
+                answer = await self._answer(line, user)
+                self._asking.remove(user)
+                self._answered(answer)
         finally:
-            if self._line is not None:
-                self._line.close()
+            line.close()
 
-    async def _answer(self, user: str) -> SetSecret:
-        line = self._line_to_a_node()
-        if line is None:
-            return self._failed(user, "no node is up")
+    async def _next(self) -> str:
+        while not self._waiting:
+            if self._wanted.is_set():
+                self._wanted = anyio.Event()
+            await self._wanted.wait()
+        user = next(iter(self._waiting))
+        del self._waiting[user]
+        self._asking.add(user)
+        return user
+
+    async def _answer(self, line: "_Line", user: str) -> SetSecret:
+        node = self._node(time.monotonic())
+        if node is None:
+            return self._failed(user, "no node is up, or those that are do not answer")
         try:
-            row = await line.ask(self._query, user)
-        except ProbeError:
-            try:
-                # The line may have died since it was last used: once more, over a new one.
-                row = await line.ask(self._query, user)
-            except ProbeError as error:
-                return self._failed(user, str(error))
-        if row is None:
-            return SetSecret(user, False, None)
-        if len(row) < 2 or not isinstance(row[1], str | None):
+            row = await self._ask(line, node, user)
+        except ProbeError as error:
+            return self._failed(user, str(error))
+        if row is not None and (len(row) < 2 or not isinstance(row[1], str | None)):
             return self._failed(user, "auth_query must have two columns: the user and its secret, as text")
-        return SetSecret(user, True, row[1] or None)
+        secret = None if row is None else row[1] or None
+        if secret:
+            look = look_of(secret)
+            if self._looks.get(user) != look:
+                self._looks[user] = look
+                self.nobody = nobody_of(self._looks.values())
+        verifier = None
+        if (look_of(secret).kind if secret else self.nobody.kind) == "plain":
+            # Where passwords are plain, nobody's takes as long: the question has cost as much.
+            verifier = await anyio.to_thread.run_sync(derived, self._seed, user, secret or "")
+        return SetSecret(user, row is not None, secret, False, verifier if secret else None, self.nobody)
+
+    async def _ask(self, line: "_Line", node: Node, user: str) -> Any:
+        begun = time.monotonic()
+        self._open[node.name] += 1
+        try:
+            row = await line.ask(node, self._credentials(), self._query, user)
+        except NoAnswer:
+            if self._heard.get(node.name, 0.0) < begun:
+                self._silent[node.name] = time.monotonic()
+            raise
+        finally:
+            self._open[node.name] -= 1
+        self._heard[node.name] = time.monotonic()
+        self._silent.pop(node.name, None)
+        return row
+
+    def _node(self, now: float) -> Node | None:
+        """Whom to ask; None for nobody."""
+        topology = self._topology()
+        primary = topology.primary()
+        nodes: list[Node] = [*(() if primary is None else (primary,)), *topology.standbys()]
+        for node in nodes:
+            since = self._silent.get(node.name)
+            if since is None or (now - since > SILENT_S and not self._open[node.name]):
+                return node
+        return next((node for node in nodes if not self._open[node.name]), None)
 
     def _failed(self, user: str, why: str) -> SetSecret:
         log.warning("auth_query failed", user=user, why=why)
         return SetSecret(user, False, None, failed=True)
 
-    def _line_to_a_node(self) -> Line | None:
-        topology = self._topology()
-        node = topology.primary() or next(iter(topology.standbys()), None)
-        if node is None:
-            return None
-        credentials = self._credentials()
+
+class _Line:
+    """A line to whichever node is asked."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s: Final = timeout_s
+        self._line: Line | None = None
+        self._place = ("", 0, "")
+        """Where the line leads, and with which password."""
+
+    async def ask(self, node: Node, credentials: Credentials, query: str, user: str) -> Any:
+        """The first row of the answer. Raises ProbeError."""
         place = node.host, node.port, credentials.password or ""
         if self._line is None or self._place != place:
-            if self._line is not None:
-                self._line.close()
+            self.close()
             self._line = Line(node.host, node.port, credentials, self._timeout_s)
             self._place = place
-        return self._line
+        try:
+            return await self._line.ask(query, user)
+        except NoAnswer:
+            raise
+        except ProbeError:
+            # It may have broken since it was last used: once more, over a new one.
+            return await self._line.ask(query, user)
+
+    def close(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None

@@ -14,13 +14,13 @@ from middleware.control import (
     Down,
     Drain,
     Passed,
-    ReloadTls,
     SetAccess,
     SetCatalog,
     SetChanges,
     SetFreshness,
     SetReasons,
     SetSecret,
+    SetTls,
     SetTopology,
 )
 
@@ -33,7 +33,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._snapshots: dict[
-            str, Configure | SetAccess | SetTopology | SetChanges | SetFreshness | SetReasons | ReloadTls | Drain
+            str, Configure | SetAccess | SetTopology | SetChanges | SetFreshness | SetReasons | SetTls | Drain
         ] = {}
         self._catalogs: dict[str, SetCatalog] = {}
         self._passed: deque[Passed | SetSecret] = deque(maxlen=PASSED_MAX)
@@ -59,5 +59,5 @@ class Outbox:
 
 
 _ORDER: Final = tuple(
-    kind.__name__ for kind in (Configure, SetAccess, ReloadTls, SetTopology, SetFreshness, SetReasons, Drain)
+    kind.__name__ for kind in (Configure, SetAccess, SetTls, SetTopology, SetFreshness, SetReasons, Drain)
 )

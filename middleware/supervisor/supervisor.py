@@ -4,7 +4,6 @@ In: Settings. Out: a proxy that serves, and what there is to know of it: address
 """
 
 import contextlib
-import secrets
 import signal
 import socket
 import tempfile
@@ -12,9 +11,10 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import anyio
+import msgspec
 import structlog
 
 from healthcheck.commands import Place
@@ -25,10 +25,11 @@ from healthcheck.monitor import Monitor, Target
 from healthcheck.promote import Hand
 from healthcheck.state import Rhythm
 from healthcheck.topology import Topology
-from middleware.auth import FileMistake
+from middleware.auth import Access, FileMistake
 from middleware.config import Settings
-from middleware.config.access import access_of
-from middleware.config.tls import asyncpg_tls, mistakes
+from middleware.config.access import access_of, seed_of
+from middleware.config.contradictions import access_mistakes
+from middleware.config.tls import TlsError, asyncpg_tls, client_tls_of, material_of, server_context
 from middleware.control import (
     CatalogWanted,
     Configure,
@@ -39,7 +40,6 @@ from middleware.control import (
     FreshnessWanted,
     NodeTrouble,
     Ready,
-    ReloadTls,
     SecretWanted,
     ServerFreed,
     ServerWanted,
@@ -47,6 +47,7 @@ from middleware.control import (
     SetChanges,
     SetFreshness,
     SetReasons,
+    SetTls,
     SetTopology,
     Up,
     worker_of,
@@ -56,6 +57,8 @@ from middleware.relay.shared import shared_bytes
 from middleware.supervisor.auth_query import AuthQuery
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.counters import CountersSnapshot, Totals
+from middleware.supervisor.derivations import Derivations
+from middleware.supervisor.descriptors import raise_limit
 from middleware.supervisor.listeners import Listeners, StartError, open_listeners
 from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker
@@ -79,9 +82,12 @@ class Supervisor:
         self._published: Topology | None = None
         checks = settings.health_check
         password = checks.password.get_secret_value() if checks.password else None
-        self._tls = asyncpg_tls(settings.server_tls())
+        try:
+            self._tls = _read_tls(settings)
+        except TlsError as error:
+            raise StartError(f"{error.key}: {error}") from None
         credentials = Credentials(
-            checks.user, password, checks.database, lambda: self._tls, settings.server_tls_negotiation == "direct"
+            checks.user, password, checks.database, lambda: self._tls.own, settings.server_tls_negotiation == "direct"
         )
         self._credentials = credentials
         self._monitor = Monitor(
@@ -125,14 +131,19 @@ class Supervisor:
             period_s=settings.freshness_period,
             timeout_s=checks.timeout,
         )
-        self._seed = secrets.token_bytes(32)
-        self._access = access_of(settings, self._seed)
+        self._seed = seed_of(settings)
+        try:
+            self._access = access_of(settings, self._seed)
+        except FileMistake as mistake:
+            raise StartError(str(mistake)) from None
+        self._derivations = Derivations(self._access, self._use_access)
         self._auth_query = AuthQuery(
             self._asking,
             settings.auth_query,
             lambda: self.topology,
             lambda answer: self._tell_all(answer),
             timeout_s=checks.timeout,
+            seed=self._seed,
         )
         self._workers = [
             Worker(index, worker_command, self._inherited, self._greeting, self._heard, self._totals.ended)
@@ -213,28 +224,40 @@ class Supervisor:
         settings = self._settings
         password = self._access.secrets.get(settings.auth_user)
         direct = settings.server_tls_negotiation == "direct"
-        return Credentials(settings.auth_user, password, settings.auth_dbname, lambda: self._tls, direct)
+        return Credentials(settings.auth_user, password, settings.auth_dbname, lambda: self._tls.own, direct)
 
     def reload(self) -> None:
         """Read again the files that the settings name. One that cannot be used changes nothing."""
         settings = self._settings
-        wrong = [
-            f"{side}_tls_{key}: {why}"
-            for side, tls in (("client", settings.client_tls()), ("server", settings.server_tls()))
-            for key, why in mistakes(tls, server_side=side == "client")
-        ]
-        access = self._access
+        tls, access, wrong = self._tls, self._access, []
+        try:
+            tls = _read_tls(settings)
+        except TlsError as error:
+            wrong.append(f"{error.key}: {error}")
         try:
             access = access_of(settings, self._seed)
         except FileMistake as mistake:
             wrong.append(str(mistake))
+        wrong.extend(f"{key[0]}: {why}" for key, why in access_mistakes(settings, access))
+        if self._access.secrets.keys() - settings.users.keys() and not access.secrets.keys() - settings.users.keys():
+            # As it is while somebody writes it.
+            wrong.append(f"{settings.auth_file}: contains no users, and there were some")
         for line in wrong:
             log.error("not reloaded", why=line)
         if not wrong:
-            self._access, self._tls = access, asyncpg_tls(settings.server_tls())
-            self._tell_all(ReloadTls())
-            self._tell_all(SetAccess(access))
+            self._tls = tls
+            self._tell_all(tls.told)
+            self._derivations.use(access)
             log.info("certificates and keys, users and rules were read again", users=len(access.secrets))
+
+    def _use_access(self, access: Access) -> None:
+        self._access = access
+        self._tell_all(self._set_access())
+
+    def _set_access(self) -> SetAccess:
+        """With what is known by now of what nobody is to be shown."""
+        access = self._access
+        return SetAccess(msgspec.structs.replace(access, nobody=self._auth_query.nobody) if access.asks else access)
 
     def stop(self) -> None:
         """Take no new clients and let open transactions end within shutdown_timeout. Called again, end at once."""
@@ -251,6 +274,8 @@ class Supervisor:
                 tasks.start_soon(self._catalogs.run)
                 tasks.start_soon(self._sampler.run)
                 tasks.start_soon(self._auth_query.run)
+                tasks.start_soon(self._derivations.run)
+                await self._derivations.begun.wait()
                 tasks.start_soon(self._tell_ready)
                 tasks.start_soon(self._drain_when_stopped)
                 with self._workers_scope:
@@ -293,7 +318,8 @@ class Supervisor:
                 self._listeners.filenos(),
                 self._shared.fileno(),
             ),
-            SetAccess(self._access),
+            self._set_access(),
+            self._tls.told,
         ]
         if self._published is not None:
             messages.append(SetTopology(self._published))
@@ -377,6 +403,29 @@ class Supervisor:
             self._tell_all(reasons)
 
 
+class _Tls(NamedTuple):
+    """One reading of the files of certificates and keys."""
+
+    told: SetTls
+    """To the workers."""
+    own: Any
+    """What asyncpg takes for our own connections."""
+
+
+def _read_tls(settings: Settings) -> _Tls:
+    """Read the files, and see that a worker can use them. Raises TlsError, whose `key` is the setting's whole name."""
+    side = "client_tls"
+    try:
+        clients = material_of(settings.client_tls())
+        client_tls_of(clients)
+        side = "server_tls"
+        nodes = material_of(settings.server_tls())
+        server_context(nodes)
+        return _Tls(SetTls(clients, nodes), asyncpg_tls(nodes))
+    except TlsError as error:
+        raise TlsError(f"{side}_{error.key}", str(error)) from None
+
+
 @contextlib.asynccontextmanager
 async def running(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> AsyncIterator[Supervisor]:
     """A Supervisor that serves while the block runs, and has drained after it. Raises StartError.
@@ -403,6 +452,7 @@ async def running(settings: Settings, *, worker_command: Sequence[str] = WORKER_
 
 async def serve(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second one ends at once. Raises StartError."""
+    raise_limit(settings)
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         supervisor = Supervisor(settings, worker_command=worker_command)
         supervisor.listen()

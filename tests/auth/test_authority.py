@@ -2,25 +2,29 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
+import anyio
 import pytest
 import scramp
 
 from middleware.auth import Access, Authority
+from middleware.auth.made_up import ASKED_NONE, Nobody, look_of, nobody_of
 from middleware.auth.rules import kind_of
 from middleware.auth.scram import ClientExchange, Keys, ServerExchange, keys_of, parsed_verifier, verifier_of
 from middleware.errors import LoginRefused, PointsmanError, ProtocolViolation
+from middleware.supervisor.derivations import Derivations
 
 SALT: Final = b"0123456789abcdef"
 # As PostgreSQL 16 keeps the password "pencil" with this salt.
 VERIFIER: Final = verifier_of(keys_of("pencil", SALT, 4096), SALT, 4096)
 
 
-def text_of(password: str) -> str:
-    verifier = verifier_of(keys_of(password, SALT, 4096), SALT, 4096)
-    salt, stored, server = (base64.b64encode(part).decode() for part in verifier[1:])
-    return f"SCRAM-SHA-256$4096:{salt}${stored}:{server}"
+def text_of(password: str, iterations: int = 4096, salt: bytes = SALT) -> str:
+    verifier = verifier_of(keys_of(password, salt, iterations), salt, iterations)
+    shown, stored, server = (base64.b64encode(part).decode() for part in verifier[1:])
+    return f"SCRAM-SHA-256${iterations}:{shown}${stored}:{server}"
 
 
 SECRETS: Final[dict[str, str | None]] = {
@@ -33,7 +37,34 @@ UNKNOWN: Final = ("none", "nobody")
 
 
 def authority(**secrets: str | None) -> Authority:
-    return Authority(Access((), (), secrets or SECRETS, b"seed"))
+    known = secrets or SECRETS
+    return Authority(Access((), (), known, b"seed", nobody=nobody_of(look_of(one) for one in known.values() if one)))
+
+
+def access_with(secrets: dict[str, str | None]) -> Access:
+    """As the supervisor tells it: with verifiers of plain passwords."""
+    told: list[Access] = []
+
+    async def derive() -> None:
+        access = Access((), (), secrets, b"seed", nobody=nobody_of(look_of(one) for one in secrets.values() if one))
+        derivations = Derivations(access, told.append)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(derivations.run)
+            with anyio.fail_after(60):
+                while not told or len(told[-1].verifiers) < sum(
+                    kind_of(one or "md5") == "plain" for one in secrets.values()
+                ):
+                    await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+
+    anyio.run(derive)
+    return told[-1]
+
+
+def shows(it: Authority, user: str, password: str) -> bool:
+    """Whether a password in clear text is taken for the user's."""
+    work = it.password_work(user)
+    return it.is_password(user, password, None if work is None else keys_of(password, *work))
 
 
 def test_kinds() -> None:
@@ -47,11 +78,11 @@ def test_kinds() -> None:
 @pytest.mark.parametrize("user", ["plain", "md5", "scram"])
 def test_passwords(user: str) -> None:
     it = authority()
-    assert it.is_password(user, "pencil")
-    assert not it.is_password(user, "pencil ")
-    assert not it.is_password(user, "")
+    assert shows(it, user, "pencil")
+    assert not shows(it, user, "pencil ")
+    assert not shows(it, user, "")
     # What is kept of it is not it.
-    assert user == "plain" or not it.is_password(user, SECRETS[user] or "")
+    assert user == "plain" or not shows(it, user, SECRETS[user] or "")
 
 
 @pytest.mark.parametrize("user", UNKNOWN)
@@ -59,7 +90,7 @@ def test_passwords(user: str) -> None:
 def test_nobody_has_a_password(user: str, others: str) -> None:
     it = authority(**{others: SECRETS[others], "none": None})
     assert it.kind(user) == others
-    assert not it.is_password(user, "")
+    assert not shows(it, user, "")
     assert not it.is_md5(user, b"salt", b"md5" + hashlib.md5(hashlib.md5(user.encode()).hexdigest().encode()).digest())
     inner = hashlib.md5(user.encode()).hexdigest().encode()
     assert not it.is_md5(user, b"salt", b"md5" + hashlib.md5(inner + b"salt").hexdigest().encode())
@@ -82,25 +113,76 @@ def test_salts_are_those_of_every_worker_and_tell_nothing() -> None:
     assert {len(salt) for salt in salts.values()} == {16}
 
 
-@pytest.mark.parametrize("others", ["plain", "scram", "md5"])
-def test_the_work_is_the_same(monkeypatch: pytest.MonkeyPatch, others: str) -> None:
-    """Counted, as time tells little on a machine that others use."""
-    work: list[str] = []
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The passwords of which keys were derived: counted, as time tells little on a machine that others use."""
+    done: list[str] = []
 
     def counted(password: str, salt: bytes, iterations: int) -> Keys:
-        work.append(password)
+        done.append(password)
         return keys_of(password, salt, iterations)
 
-    monkeypatch.setattr("middleware.auth.authority.keys_of", counted)
-    it = authority(known=SECRETS[others])
-    counts = []
-    for user in ("known", "nobody"):
-        for _ in range(3):
-            work.clear()
-            it.verifier(user)
-            it.is_password(user, "wrong")
-            counts.append(len(work))
-    assert counts[:3] == counts[3:]
+    for module in ("made_up", "authority"):
+        monkeypatch.setattr(f"middleware.auth.{module}.keys_of", counted, raising=False)
+    return done
+
+
+NAMES: Final = 200
+
+
+def challenge(it: Authority, user: str) -> tuple[str, int, int]:
+    """What a first attempt shows: the kind of the challenge, SCRAM's iterations and the length of its salt."""
+    server = ServerExchange(it.verifier(user)[0], True, user, b"", False)
+    _, salt, iterations = server.first(b"SCRAM-SHA-256", b"n,,n=,r=a").split(b",")
+    return it.kind(user), int(iterations[2:]), len(base64.b64decode(salt[2:]))
+
+
+@pytest.mark.parametrize("secret", ["pencil", text_of("pencil"), text_of("pencil", 10_000, b"salt of 20 bytes ...")])
+def test_first_attempts_by_scram(work: list[str], secret: str) -> None:
+    """Many who exist and as many who do not: none makes work, and all are shown alike."""
+    access = access_with({f"known {number}": secret for number in range(NAMES)})
+    work.clear()
+    it = Authority(access)
+    looks = [{challenge(it, f"{who} {number}") for number in range(NAMES)} for who in ("known", "nobody")]
+    assert work == []
+    assert looks[0] == looks[1]
+    assert len(looks[0]) == 1
+
+
+@pytest.mark.parametrize("secrets", [("pencil",), ("md5" + "0" * 32,), (text_of("pencil"),), ("a", text_of("pencil"))])
+def test_first_attempts_by_password(work: list[str], secrets: tuple[str, ...]) -> None:
+    """A password in clear text is as much work for all, and none where no secret needs any."""
+    known: dict[str, str | None] = {
+        f"{index} {number}": secret for index, secret in enumerate(secrets) for number in range(NAMES)
+    }
+    access = access_with(known)
+    it = Authority(access)
+    asked = {user: it.password_work(user) for user in (*known, *(f"nobody {number}" for number in range(NAMES)))}
+    assert {one is None for one in asked.values()} == {not any(secret.startswith("SCRAM") for secret in secrets)}
+    assert {one[1] for one in asked.values() if one} <= {4096}
+    work.clear()
+    assert not any(it.is_password(user, "wrong", None) for user in asked)
+    assert work == []
+
+
+def test_what_is_not_derived_yet_is_derived_once(work: list[str]) -> None:
+    it = authority(ann="secret")
+    assert it.verifier("ann") == it.verifier("ann")
+    assert work == ["secret"]
+
+
+def test_nobody_follows_what_auth_query_tells() -> None:
+    it = Authority(Access((), (), {"asker": "plain"}, b"seed", True, nobody=ASKED_NONE))
+    assert challenge(it, "nobody") == ("scram", 4096, 16)
+    it.answered("ann", True, text_of("a", 10_000), None, nobody_of([look_of(text_of("a", 10_000))]))
+    assert challenge(it, "nobody") == challenge(it, "ann") == ("scram", 10_000, 16)
+
+
+def test_nobody_is_as_most_are() -> None:
+    few, many = look_of(text_of("a", 5000)), look_of("md5" + "0" * 32)
+    assert nobody_of([few, many, many]) == Nobody("md5", 5000, 16, True)
+    assert nobody_of([few, few, look_of("plain")]) == Nobody("scram", 5000, 16, True)
+    assert nobody_of([]) == Nobody("plain", 4096, 16, False)
 
 
 def test_what_auth_query_says_is_kept_and_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +196,8 @@ def test_what_auth_query_says_is_kept_and_refreshed(monkeypatch: pytest.MonkeyPa
     it.answered("bob", True, None)
     assert [user in it for user in ("ann", "eve", "bob", "plain")] == [True, False, True, True]
     assert not any(it.must_ask(user) for user in ("ann", "eve", "bob"))
-    assert it.is_password("ann", "secret")
-    assert not it.is_password("bob", "")
+    assert shows(it, "ann", "secret")
+    assert not shows(it, "bob", "")
     it.failed("ann")
     assert not it.must_ask("ann")
     now += 2
@@ -124,6 +206,22 @@ def test_what_auth_query_says_is_kept_and_refreshed(monkeypatch: pytest.MonkeyPa
     assert not it.must_ask("eve")
     now += 60
     assert it.must_ask("eve")
+
+
+def test_a_login_under_way_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another one of the same user fails, and while the files are read again."""
+    now = 1000.0
+    monkeypatch.setattr("middleware.auth.authority.time.monotonic", lambda: now)
+    access = Access((), (), {}, b"seed", True, 60.0)
+    it = Authority(access)
+    it.answered("ann", True, "secret")
+    now += 2
+    happenings: list[Callable[[], None]] = [lambda: it.failed("ann"), lambda: it.use(access)]
+    for happens in happenings:
+        happens()
+        assert it.must_ask("ann")
+        assert "ann" in it
+        assert shows(it, "ann", "secret")
 
 
 def exchange(password: str, binding: bytes = b"", seen: bytes = b"", plus: bool = False) -> ServerExchange:

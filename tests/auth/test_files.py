@@ -1,6 +1,9 @@
 """pg_hba.conf, pg_ident.conf and userlist.txt: what is read of them, whom it lets in, and how a mistake is told."""
 
+import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Final
 
 import pytest
 
@@ -52,6 +55,12 @@ def test_rules(tmp_path: Path) -> None:
     assert hba_rules(file)[-1].where == f"{file}:11"
 
 
+@pytest.mark.parametrize("text", ["", "# trust\n\n", "hostgssenc all all all gss\n"])
+def test_a_file_without_rules_is_a_mistake(tmp_path: Path, text: str) -> None:
+    with pytest.raises(FileMistake, match="file: contains no entries"):
+        hba_rules(written(tmp_path, text))
+
+
 @pytest.mark.parametrize(
     ("visitor", "number"),
     [
@@ -88,9 +97,15 @@ def test_who_is_let_in_by_which(tmp_path: Path, visitor: Visitor, number: int | 
         ("host all", "1: the databases and the users are missing"),
         ("\n\nhost all all", "3: the address is missing"),
         ("host all all all", "1: the method is missing"),
-        ("host all all 10.0.0.0/8 peer", '1: method "peer" is not supported: trust, reject, password'),
+        ("host all all 10.0.0.0/8 ident", '1: method "ident" is not supported: trust, reject, password'),
+        ("host all all 10.0.0.0/8 peer", '1: method "peer" needs the connection type local'),
+        ("local all all ldap", '1: method "ldap" is not supported'),
+        ("local all all pam", '1: method "pam" is not supported'),
+        ("host all all all radius", '1: method "radius" is not supported'),
+        ("host all all all gss", '1: method "gss" is not supported'),
+        ("host all all all sspi", '1: method "sspi" is not supported'),
+        ("host all all .example.com trust", '1: ".example.com" is not an address; host names are not supported'),
         ("host all all ten trust", '1: "ten" is not an address; host names are not supported'),
-        ("host all all samenet trust", '1: "samenet" is not supported'),
         ("host all all 10.0.0.0 trust", '1: "trust" is not a mask'),
         ("host all all 10.0.0.0 255.0.255.0 trust", '1: "255.0.255.0" is not a mask'),
         ("host all all 10.0.0.0 ffff:: trust", '1: "ffff::" is not a mask'),
@@ -101,7 +116,7 @@ def test_who_is_let_in_by_which(tmp_path: Path, visitor: Visitor, number: int | 
         ("host all all all cert", '1: method "cert" needs the connection type hostssl'),
         ("host all all all md5 clientcert=verify-ca", "1: clientcert needs the connection type hostssl"),
         ("hostssl all all all md5 clientcert=yes", "1: clientcert must be verify-ca or verify-full"),
-        ("hostssl all all all md5 map=m", '1: map needs the method "cert"'),
+        ("hostssl all all all md5 map=m", '1: map needs the method "cert" or "peer"'),
         ("hostssl all all all cert ldapserver=x", '1: option "ldapserver=x" is not supported'),
         ('host "all all all trust', "1: a quote is not closed"),
         ("host,local all all all trust", "1: the connection type must be one word, without a comma"),
@@ -116,6 +131,56 @@ def test_mistakes_in_rules(tmp_path: Path, text: str, what: str) -> None:
         hba_rules(written(tmp_path, text))
     assert what in str(refused.value)
     assert str(refused.value).startswith(str(tmp_path))
+
+
+DEBIAN: Final = """\
+# Database administrative login by Unix domain socket
+local   all             postgres                                peer
+# TYPE  DATABASE        USER            ADDRESS                 METHOD
+# "local" is for Unix domain socket connections only
+local   all             all                                     peer
+# IPv4 local connections:
+host    all             all             127.0.0.1/32            scram-sha-256
+# IPv6 local connections:
+host    all             all             ::1/128                 scram-sha-256
+# Allow replication connections from localhost, by a user with the
+# replication privilege.
+local   replication     all                                     peer
+host    replication     all             127.0.0.1/32            scram-sha-256
+host    replication     all             ::1/128                 scram-sha-256
+"""
+
+
+def test_the_file_that_debian_installs(tmp_path: Path) -> None:
+    methods = [rule.method for rule in hba_rules(written(tmp_path, DEBIAN))]
+    assert methods == ["peer", "peer", "scram-sha-256", "scram-sha-256", "peer", "scram-sha-256", "scram-sha-256"]
+
+
+def test_own_addresses_and_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(family: int, address: str, netmask: str | None) -> SimpleNamespace:
+        return SimpleNamespace(family=family, address=address, netmask=netmask)
+
+    found = {
+        "lo": [one(socket.AF_INET, "127.0.0.1", "255.0.0.0"), one(socket.AF_PACKET, "00:00:00:00:00:00", None)],
+        "eth0": [
+            one(socket.AF_INET, "10.1.2.3", "255.255.0.0"),
+            one(socket.AF_INET6, "fe80::5%eth0", "ffff:ffff:ffff:ffff::"),
+        ],
+        "tun0": [one(socket.AF_INET, "10.9.9.9", None), one(socket.AF_INET, "10.9.9.8", "0.0.0.0")],
+    }
+    monkeypatch.setattr("psutil.net_if_addrs", lambda: found)
+    text = "host all all samehost trust\nhost all all samenet trust\n"
+    hosts, nets = (rule.networks for rule in hba_rules(written(tmp_path, text)))
+    assert hosts == ("127.0.0.1/32", "10.1.2.3/32", "fe80::5/128", "10.9.9.9/32", "10.9.9.8/32")
+    assert nets == ("127.0.0.0/8", "10.1.0.0/16", "fe80::/64", "10.9.9.9/32", "10.9.9.8/32")
+    monkeypatch.setattr("psutil.net_if_addrs", lambda: {"eth0": found["lo"][1:]})
+    with pytest.raises(FileMistake, match="file:1: this machine has no addresses"):
+        hba_rules(written(tmp_path, text))
+
+
+def test_own_addresses_are_found(tmp_path: Path) -> None:
+    (rule,) = hba_rules(written(tmp_path, "host all all samehost trust\n"))
+    assert "127.0.0.1/32" in rule.networks
 
 
 def test_a_file_includes_others_in_its_place(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from middleware.config import ConfigError, NodeShare, PoolPolicy, RoutePolicy, Settings, build_settings, load_settings
-from middleware.config.access import access_of
-from middleware.config.tables import POLICIES
+from middleware.config.access import access_of, seed_of
+from middleware.config.tables import OF_POOLS, POLICIES
 from middleware.control import SetAccess
 
 SECRET = "hunter2-is-a-secret"
@@ -73,6 +73,16 @@ MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
         '[nodes."a b"]\nhost = "a"',
         {},
         ['p.toml: nodes."a b": the name is not allowed: letters, digits, _ and -, at most 63'],
+    ),
+    (
+        '[nodes.db2]\nhost = "a..b"',
+        {},
+        ['p.toml: nodes.db2.host: "a..b" is not allowed: a host name or an address'],
+    ),
+    (
+        '[nodes.db2]\nhost = "/tmp/\\u0000"',
+        {},
+        ['p.toml: nodes.db2.host: "/tmp/\\u0000" is not allowed: a host name or an address'],
     ),
     (
         'pool_mode = "sesion"',
@@ -140,6 +150,24 @@ MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
             'p.toml: routes[0].prefer: "db9" is not allowed: a list of names of nodes (db1)',
             "p.toml: routes[1]: is for all clients: the rules behind it would never be reached",
         ],
+    ),
+    (
+        '[[routes]]\ndatabase = "*"',
+        {},
+        [
+            'p.toml: routes[0].database: "*" is not allowed: a regular expression (".*" means all, and so does leaving '
+            "the key out)",
+        ],
+    ),
+    (
+        r"primary_queries = ['\u00e9']",
+        {},
+        [r'p.toml: primary_queries: "\u00e9" is not allowed: a regular expression (bad escape \u at position 0)'],
+    ),
+    (
+        'safe_functions = ["*"]',
+        {},
+        ['p.toml: safe_functions: "*" is not allowed: a regular expression (".*" means all)'],
     ),
     ("routes = 5", {}, ["p.toml: routes: 5 is not allowed: tables [[routes]]"]),
     ("[routes]", {}, ["p.toml: routes: a table is not allowed: tables [[routes]]"]),
@@ -301,14 +329,36 @@ def test_a_rule_that_says_something_of_pools_has_pools_of_its_own() -> None:
     tenants, x, rest = build_settings(tomllib.loads(text + GOOD)).worker_settings().policies
     assert (tenants.mode, tenants.server_database, tenants.client_addr) == ("session", "db", ("10.0.0.0/8",))
     assert (tenants.pool, tenants.client.query_s) == (PoolPolicy("tenants", 3), 0.0)
-    assert (x.pool, x.mode, x.client.query_s) == (PoolPolicy("", 7, max_db_connections=9), "transaction", 5.0)
+    own = PoolPolicy("routes[1]", 7, max_db_connections=9)
+    assert (x.pool, x.mode, x.client.query_s) == (own, "transaction", 5.0)
     assert (rest.pool, rest.name) == (PoolPolicy("", 7), "")
+
+
+@pytest.mark.parametrize("name", OF_POOLS)
+def test_pools_are_told_apart_by_their_rules_names(name: str) -> None:
+    rules = f'[[routes]]\nname = "a"\nuser = "x"\n{name} = 1\n[[routes]]\nname = "a"\n'
+    assert lines_of(GOOD + rules + f"{name} = 2") == [
+        'p.toml: routes[1].name: "a" is not allowed: a name that no other rule with pools has'
+    ]
+    build_settings(tomllib.loads(GOOD + rules))
 
 
 def test_trust_needs_no_password() -> None:
     text = GOOD.replace(f'[users.app]\npassword = "{SECRET}"', "[users.app]")
     settings = build_settings(tomllib.loads('auth_type = "trust"' + text))
     assert access_of(settings, b"").secrets == {"app": None}
+
+
+def test_salts_are_the_same_after_a_restart() -> None:
+    strong = GOOD.replace(SECRET, SECRET + "0123456789abcdefghijklmn")
+    one, again, other = (
+        build_settings(tomllib.loads(text)) for text in (strong, strong, strong.replace("0123", "0124"))
+    )
+    assert seed_of(one) == seed_of(again) != seed_of(other)
+    # Too little to guess: a salt would tell whoever guesses that he is right.
+    weak = build_settings(tomllib.loads(GOOD.replace(SECRET, "short")))
+    assert seed_of(weak) != seed_of(weak)
+    assert len(seed_of(weak)) == len(seed_of(one)) == 32
 
 
 def test_secrets_are_in_no_representation() -> None:
@@ -366,8 +416,8 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
         ('auth_type = "hba"', 'auth_hba_file: missing: auth_type "hba" needs one'),
         (
             'auth_type = "hba"\nauth_hba_file = "{dir}/hba"',
-            'auth_hba_file: cannot be used: {dir}/hba:1: method "peer" is not supported: trust, reject, password, md5, '
-            "scram-sha-256, scram-sha-256-plus, cert",
+            'auth_hba_file: cannot be used: {dir}/hba:1: method "ident" is not supported: trust, reject, password, '
+            "md5, scram-sha-256, scram-sha-256-plus, cert, peer",
         ),
         (
             'auth_type = "hba"\nauth_hba_file = "{dir}/good"',
@@ -386,7 +436,7 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
     ],
 )
 def test_mistakes_about_who_may_come_in(tmp_path: Path, text: str, line: str) -> None:
-    (tmp_path / "hba").write_text("host all all all peer\n")
+    (tmp_path / "hba").write_text("host all all all ident\n")
     (tmp_path / "good").write_text("hostssl all all all cert\n")
     with pytest.raises(ConfigError) as refused:
         build_settings(tomllib.loads(text.replace("{dir}", str(tmp_path)) + GOOD), origin="p.toml")

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from healthcheck.topology import Node, Role, Topology
 from middleware import control
 from middleware.auth import Access, HbaRule, UserMapping
-from middleware.config import NetworkSettings, NodeShare, RoutePolicy, TlsSettings, WorkerSettings
+from middleware.auth.made_up import Nobody
+from middleware.auth.scram import Verifier
+from middleware.config import NetworkSettings, NodeShare, RoutePolicy, TlsMaterial, WorkerSettings
 from middleware.control import (
     FRAME_BYTES_MAX,
     CatalogWanted,
@@ -23,7 +25,6 @@ from middleware.control import (
     NodeCounters,
     NodeTrouble,
     Ready,
-    ReloadTls,
     SecretWanted,
     ServerFreed,
     ServerWanted,
@@ -33,6 +34,7 @@ from middleware.control import (
     SetFreshness,
     SetReasons,
     SetSecret,
+    SetTls,
     SetTopology,
     Up,
     encode,
@@ -62,8 +64,6 @@ SETTINGS = WorkerSettings(
     server_lifetime_jitter=0.5,
     server_reset_query="",
     network=NetworkSettings(False, 1, 2, 3, 4.0),
-    client_tls=TlsSettings("require", "cert", "key", "ca", "TLSv1.3"),
-    server_tls=TlsSettings(direct=True),
     max_replica_lag_bytes=5,
     primary_queries=("a",),
     state_quiet=("b",),
@@ -90,7 +90,7 @@ EVERY_MESSAGE: list[Down | Up] = [
     ForwardCancel(1 << 20 | 5, b"\x00\xff"),
     ServerWanted(b"k" * 16),
     ServerFreed(),
-    ReloadTls(),
+    SetTls(TlsMaterial("require", b"cert", b"key", b"ca", "TLSv1.3"), TlsMaterial(direct=True)),
     SetAccess(
         Access(
             (HbaRule("host", ("=all",), ("a", "/b"), ("10.0.0.0/8",), "cert", "m", "verify-ca", "DN", "f:1"),),
@@ -99,10 +99,13 @@ EVERY_MESSAGE: list[Down | Up] = [
             b"seed",
             True,
             1.5,
+            {"b": Verifier(4096, b"salt", b"stored", b"server")},
+            Nobody("scram", 5000, 12, True),
         )
     ),
     SecretWanted("b"),
     SetSecret("b", True, "x"),
+    SetSecret("c", True, "x", False, Verifier(1, b"a", b"b", b"c"), Nobody("md5", 2, 3, True)),
     Ready(0),
     CatalogWanted("d", 1.5),
     NodeTrouble("db1", "text"),

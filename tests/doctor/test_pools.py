@@ -41,16 +41,19 @@ USERS = {name: {"password": "s3cret-word"} for name in ("one", "two")}
         # A rule that says nothing of pools shares the others'.
         ({"routes": [{"name": "r", "database": "app"}]}, ["one@app 20", "two@app 20", "one@b 20"], 60),
         ({"routes": [{"user": "t.*", "pool_size": 1}]}, ["one@app 20", "two@app (routes[0]) 1", "one@b 20"], 41),
-        # .. and is the same pool, held to a limit only if both are.
+        # One that limits a database has pools of its own, which others' servers count against.
         (
-            {"routes": [{"application_name": "jobs", "max_db_connections": 10}], "max_db_connections": 12},
-            ["one@app 20", "two@app 20", "one@b 20"],
-            24,
+            {"routes": [{"database": "app", "application_name": "jobs", "max_db_connections": 10}]},
+            ["one@app 20", "one@app (routes[0]) 20", "two@app 20", "two@app (routes[0]) 20", "one@b 20"],
+            70,
         ),
         (
-            {"routes": [{"application_name": "jobs", "max_db_connections": 10}]},
-            ["one@app 20", "two@app 20", "one@b 20"],
-            60,
+            {
+                "routes": [{"database": "app", "application_name": "jobs", "max_db_connections": 10}],
+                "max_db_connections": 12,
+            },
+            ["one@app 20", "one@app (routes[0]) 20", "two@app 20", "two@app (routes[0]) 20", "one@b 20"],
+            24,
         ),
         # Other names on the nodes
         ({"routes": [{"server_user": "one"}]}, ["one@app 20", "one@b 20"], 40),
@@ -79,6 +82,12 @@ def test_a_limit_of_one_rule_does_not_hold_the_pools_of_another() -> None:
 def test_what_admin_users_may_have_beyond() -> None:
     case = made({"users": USERS, "admin_users": ["one"], "max_db_connections": 10}, {"databases": (APP,)})
     assert servers(case).most == 10 + 3
+    case = made({"users": USERS, "admin_users": ["one"]}, {"databases": (APP,)})
+    assert servers(case).most == 20 + 3 + 20
+    # Whoever the client is on the nodes.
+    rule = {"user": "one", "server_user": "two"}
+    case = made({"users": USERS, "admin_users": ["one"], "routes": [rule]}, {"databases": (APP,)})
+    assert [f"{pool} {pool.servers}" for pool in servers(case).pools] == ["two@app 23"]
 
 
 def test_everybody_whom_the_nodes_know_may_come() -> None:

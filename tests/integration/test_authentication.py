@@ -4,6 +4,7 @@ then logged in to."""
 import asyncio
 import contextlib
 import os
+import pwd
 import signal
 import ssl
 import statistics
@@ -12,7 +13,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import asyncpg
 import psycopg
@@ -75,7 +76,10 @@ def secret_of(cluster: Sandbox, user: str) -> str:
 
 
 @contextlib.contextmanager
-def serving(cluster: Sandbox, certificates: Certificates, directory: Path, hba: str, **more: Any) -> Iterator[Place]:
+def serving(
+    cluster: Sandbox, certificates: Certificates, directory: Path, hba: str, *, users: str = "", **more: Any
+) -> Iterator[Place]:
+    """`users`: the file of them, where it is not to have one of each kind."""
     (directory / "hba.conf").write_text(hba)
     (directory / "ident.conf").write_text("people /^(.*)@example$ au_cert\npeople app app\n")
     secrets = {
@@ -84,7 +88,8 @@ def serving(cluster: Sandbox, certificates: Certificates, directory: Path, hba: 
         "au_scram": secret_of(cluster, "au_scram"),
         "au_cert": "cert",
     }
-    (directory / "users.txt").write_text("".join(f'"{name}" "{secret}"\n' for name, secret in secrets.items()))
+    listed = "".join(f'"{name}" "{secret}"\n' for name, secret in secrets.items())
+    (directory / "users.txt").write_text(users or listed)
     settings: dict[str, Any] = {
         "auth_type": "hba",
         "auth_hba_file": str(directory / "hba.conf"),
@@ -161,6 +166,25 @@ def by_psycopg(place: Place, by: By) -> str:
         raise Refused(None, str(error)) from None
 
 
+class Loop(asyncio.SelectorEventLoop):
+    """One that can close what asyncpg leaves open: it does not wait for TLS's goodbye after a login that is refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: list[asyncio.BaseTransport] = []
+
+    async def create_connection(self, *args: Any, **keys: Any) -> Any:
+        made = await super().create_connection(*args, **keys)
+        self._made.append(made[0])
+        return made
+
+    async def abort_all(self) -> None:
+        for transport in self._made:
+            cast(asyncio.Transport, transport).abort()
+        # What closes the sockets is called once the loop comes round.
+        await asyncio.sleep(0)
+
+
 def by_asyncpg(place: Place, by: By) -> str:
     tls: ssl.SSLContext | bool = False
     if by.tls:
@@ -184,7 +208,11 @@ def by_asyncpg(place: Place, by: By) -> str:
             await client.close()
 
     try:
-        return asyncio.run(ask())
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            try:
+                return runner.run(ask())
+            finally:
+                runner.run(cast(Loop, runner.get_loop()).abort_all())
     except asyncpg.PostgresError as error:
         raise Refused(error.sqlstate, str(error)) from None
     except asyncpg.InterfaceError as error:
@@ -338,7 +366,7 @@ def test_rules_and_users_are_read_again(cluster: Sandbox, certificates: Certific
         with pytest.raises(Refused):
             connect(place, "asyncpg", By("au_plain", "plain pass", "reject"))
         good = (tmp_path / "hba.conf").read_text()
-        (tmp_path / "hba.conf").write_text("host all all all peer\n")
+        (tmp_path / "hba.conf").write_text("host all all all ident\n")
         place.endpoint.process.send_signal(signal.SIGHUP)
         eventually(lambda: "is not supported: trust, reject" in place.instance.log())
         assert connect(place, "asyncpg", By("au_plain", "plain pass", "any")) == "au_plain 1"
@@ -346,3 +374,84 @@ def test_rules_and_users_are_read_again(cluster: Sandbox, certificates: Certific
         place.endpoint.process.send_signal(signal.SIGHUP)
         eventually(lambda: "users and rules were read again" in place.instance.log())
         assert connect(place, "asyncpg", By("au_plain", "no matter", "reject")) == "au_plain 1"
+
+
+def test_files_that_cannot_be_meant_change_nothing(
+    cluster: Sandbox, certificates: Certificates, tmp_path: Path
+) -> None:
+    """What an editor leaves for a moment, or the settings contradict: it is logged, and who could come in can."""
+    files = {"hba.conf": "host all all all scram-sha-256\n", "users.txt": '"au_plain" "plain pass"\n'}
+    more = {
+        "auth_user": "au_plain",
+        "auth_query": "SELECT $1, NULL::text",
+        "auth_dbname": "app",
+        "client_tls_ca_file": "",
+    }
+    with serving(cluster, certificates, tmp_path, ASKING, users=files["users.txt"], **more) as place:
+        for file, text, why in (
+            ("hba.conf", "# nothing yet\n", "hba.conf: contains no entries"),
+            ("hba.conf", "hostssl all all all cert\n", "client_tls_ca_file: missing"),
+            ("users.txt", "", "users.txt: contains no users, and there were some"),
+            ("users.txt", '"au_md5" "x"\n', 'auth_user: "au_plain" is not allowed'),
+        ):
+            before = (tmp_path / file).read_text()
+            (tmp_path / file).write_text(text)
+            place.endpoint.process.send_signal(signal.SIGHUP)
+            eventually(lambda why=why: why in place.instance.log())  # type: ignore[misc]
+            assert connect(place, "psycopg", By("app", cluster.passwords["app"], "any")) == "app 1"
+            (tmp_path / file).write_text(before)
+        assert "were read again" not in place.instance.log()
+
+
+def test_peer(cluster: Sandbox, certificates: Certificates, tmp_path: Path) -> None:
+    """Over the unix socket, the system says who we are."""
+    hba = "local m_mapped all peer map=system\nlocal all all peer\nhost all all all reject\n"
+    with serving(cluster, certificates, tmp_path, hba, unix_socket_dir=str(tmp_path)) as place:
+        with (tmp_path / "ident.conf").open("a") as maps:
+            maps.write(f"system {pwd.getpwuid(os.getuid()).pw_name} au_plain\n")
+        place.endpoint.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "users and rules were read again" in place.instance.log())
+        local = place._replace(endpoint=place.endpoint._replace(host=str(tmp_path)))
+        for driver in ("psql", "psycopg"):
+            assert connect(local, driver, By("au_plain", "", "mapped")) == "au_plain 1"
+            for by in (By("au_scram", "", "mapped"), By("au_plain", "", "same")):
+                with pytest.raises(Refused, match=f'Peer authentication failed for user "{by.user}"'):
+                    connect(local, driver, by)
+
+
+TTL_S: Final = 3
+
+
+def test_auth_query_ttl(cluster: Sandbox, certificates: Certificates, tmp_path: Path) -> None:
+    """A role that is gone comes in as long as an answer is used, and no longer."""
+    cluster.query(
+        "CREATE TABLE listed AS SELECT 'au_listed'::text AS role, 'listed'::text AS secret;"
+        "CREATE ROLE au_listed LOGIN PASSWORD 'listed'; GRANT SELECT ON listed TO au_plain"
+    )
+    more = {"auth_user": "au_plain", "auth_query": "SELECT role, secret FROM listed WHERE role = $1"}
+    database = cluster.query("SELECT current_database()")[0][0]
+    by = By("au_listed", "listed", "any")
+    with serving(
+        cluster,
+        certificates,
+        tmp_path,
+        ASKING,
+        users='"au_plain" "plain pass"\n',
+        auth_dbname=database,
+        auth_query_ttl=TTL_S,
+        **more,
+    ) as place:
+
+        def comes_in() -> bool:
+            try:
+                return connect(place, "psycopg", by) == "au_listed 1"
+            except Refused:
+                return False
+
+        begun = time.monotonic()
+        assert comes_in()
+        cluster.query("DELETE FROM listed")
+        assert comes_in() or time.monotonic() - begun > TTL_S
+        eventually(lambda: not comes_in())
+        assert time.monotonic() - begun > TTL_S
+    cluster.query("DROP TABLE listed")

@@ -3,11 +3,13 @@
 import contextlib
 import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import psycopg
@@ -157,6 +159,31 @@ def test_query_wait_timeout_and_query_wait_notify(cluster: Sandbox, tmp_path: Pa
         client.execute("SELECT 1")
 
 
+def test_a_login_with_another_application_name_needs_no_server(cluster: Sandbox, tmp_path: Path) -> None:
+    names = ["one", "two", "x" * 70, 'it\'s \\ "quoted"', "caf\u00e9 " + "\u00e9" * 40]
+
+    def told(client: psycopg.Connection[Any]) -> bytes | None:
+        return client.pgconn.parameter_status(b"application_name")
+
+    with running(cluster, tmp_path, default_pool_size=1, query_wait_timeout=1) as it:
+        holder = it.connect(application_name="first")
+        with it.connect(application_name=names[-1]) as client:
+            before = told(client)
+        holder.execute("BEGIN")
+        holder.execute("SELECT 1")
+        clients = [it.connect(application_name=name) for name in names]
+        with pytest.raises(psycopg.OperationalError, match="query_wait_timeout"):
+            it.connect(application_name="one", options="-c search_path=elsewhere")
+        holder.execute("COMMIT")
+        for name, client in zip(names, clients, strict=True):
+            conninfo = psycopg.conninfo.make_conninfo(cluster.url(), application_name=name)
+            with psycopg.connect(conninfo, autocommit=True) as direct:
+                assert told(client) == told(direct)
+                shown = "SELECT current_setting('application_name')"
+                assert client.execute(shown).fetchone() == direct.execute(shown).fetchone()
+        assert before == told(clients[-1])
+
+
 def test_leak_warning(cluster: Sandbox, tmp_path: Path) -> None:
     with running(cluster, tmp_path, leak_warning=0.3) as it, it.connect() as client:
         client.execute("BEGIN")
@@ -183,6 +210,38 @@ def test_max_client_conn_is_over_all_workers_and_admins_have_room(cluster: Sandb
             with it.connect(**admin):
                 pass
     eventually(lambda: cluster.query(SERVERS) == [["0"]])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("limit", ["default_pool_size", "max_db_connections", "max_user_connections"])
+@pytest.mark.parametrize("server_user", ["postgres", "app"])
+def test_admins_have_servers_beyond_each_limit_whoever_they_are_there(
+    cluster: Sandbox, tmp_path: Path, workers: int, limit: str, server_user: str
+) -> None:
+    limits = {"admin_users": ["postgres"], "admin_reserved_conn": 1, limit: 2, "query_wait_timeout": 1}
+    rules = [{"user": "postgres", "server_user": server_user}]
+    admin = {"user": "postgres", "password": cluster.passwords["postgres"]}
+    with running(cluster, tmp_path, workers=workers, routes=rules, **limits) as it:
+        ordinary = [it.connect() for _ in range(3)]
+        admins = [it.connect(**admin) for _ in range(4)]
+        mine = SERVERS.replace("'app'", f"'{server_user}' AND pid <> pg_backend_pid()")
+        holders = ordinary if server_user == "app" else admins
+        for client in holders[:2]:
+            client.execute("BEGIN")
+            client.execute("SELECT 1")
+        if server_user == "app":
+            with pytest.raises(errors.TooManyConnections):
+                ordinary[2].execute("SELECT 1")
+        # They have one more, and no other.
+        admins[2].execute("BEGIN")
+        admins[2].execute("SELECT 1")
+        assert cluster.query(mine) == [["3"]]
+        with pytest.raises(errors.TooManyConnections):
+            admins[3].execute("SELECT 1")
+        for client in (admins[2], *holders[:2]):
+            client.execute("COMMIT")
+        eventually(lambda: int(cluster.query(mine)[0][0]) <= 2)
+        ordinary[0].execute("SELECT 1")
 
 
 def test_max_db_client_connections_and_max_user_client_connections(cluster: Sandbox, tmp_path: Path) -> None:
@@ -266,6 +325,20 @@ def test_a_pool_that_is_always_busy_leaves_some_of_a_limit_to_another(
         cluster.query("DROP DATABASE other")
 
 
+def test_a_rule_with_a_limit_of_its_own_is_not_kept_out_by_what_others_leave_idle(
+    cluster: Sandbox, tmp_path: Path
+) -> None:
+    rules = [{"application_name": "a", "max_db_connections": 50}]
+    with running(cluster, tmp_path, default_pool_size=2, query_wait_timeout=5, routes=rules) as it:
+        for name in ("a", "b", "a"):
+            clients = [it.connect(application_name=name) for _ in range(2)]
+            for client in clients:
+                client.execute("BEGIN")
+                client.execute("SELECT 1")
+            for client in clients:
+                client.execute("COMMIT")
+
+
 def test_min_pool_size_is_kept_and_server_idle_timeout_closes_the_rest(cluster: Sandbox, tmp_path: Path) -> None:
     with running(cluster, tmp_path, min_pool_size=2, server_idle_timeout=0.5) as it:
         with contextlib.ExitStack() as stack:
@@ -276,6 +349,24 @@ def test_min_pool_size_is_kept_and_server_idle_timeout_closes_the_rest(cluster: 
         eventually(lambda: it.servers() == 2)
         cluster.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
         eventually(lambda: it.servers() == 2)
+
+
+def test_server_idle_timeout_0_is_never(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, server_idle_timeout=0) as it, it.connect() as client, it.connect() as other:
+        client.execute("BEGIN")
+        other.execute("SELECT 1")
+        # Several looks at the pool, in which the other's server is idle.
+        client.execute("SELECT pg_sleep(1.5)")
+        assert it.servers() == 2
+
+
+def test_a_client_outlives_the_pools_that_nobody_uses(cluster: Sandbox, tmp_path: Path) -> None:
+    with running(cluster, tmp_path, server_idle_timeout=0.3) as it, it.connect() as client:
+        for _ in range(2):
+            client.execute("SELECT 1")
+            eventually(lambda: it.servers() == 0)
+            # Its pool is at rest for so long, too, and then retired: with a margin of some ticks.
+            time.sleep(1.5)
 
 
 def test_reserve_pool_size_is_for_those_who_waited_for_reserve_pool_timeout(cluster: Sandbox, tmp_path: Path) -> None:
@@ -295,6 +386,19 @@ def test_server_lifetime(cluster: Sandbox, tmp_path: Path) -> None:
     with running(cluster, tmp_path, server_lifetime=0.5) as it, it.connect() as client:
         first = client.execute("SELECT pg_backend_pid()").fetchone()
         eventually(lambda: client.execute("SELECT pg_backend_pid()").fetchone() != first)
+
+
+def test_a_rule_refuses_databases_that_are_not_named(cluster: Sandbox, tmp_path: Path) -> None:
+    rules = [{"database": "app"}, {"refuse": "on"}]
+    with running(cluster, tmp_path, routes=rules) as it:
+        for more in ({}, {"replication": "database"}):
+            with pytest.raises(psycopg.OperationalError, match='FATAL:  database "postgres" does not exist'):
+                it.connect(dbname="postgres", **more)
+        # Who is not let in learns nothing of databases.
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(it.endpoint.conninfo(), dbname="postgres", password="wrong")
+        assert it.connect().execute("SELECT current_database()").fetchone() == ("app",)
+        assert "sqlstate=3D000" in it.log()
 
 
 def test_server_check_delay_finds_what_has_died(cluster: Sandbox, tmp_path: Path) -> None:
@@ -321,6 +425,140 @@ def test_max_packet_size(cluster: Sandbox, tmp_path: Path) -> None:
         with it.connect() as client, pytest.raises(psycopg.OperationalError, match="max_packet_size") as caught:
             client.execute("SELECT length(%s)", ["x" * 400_000])
         assert caught.value.sqlstate == "08P01"
+
+
+def test_statement_size_max(cluster: Sandbox, tmp_path: Path) -> None:
+    """A named statement that is longer is refused, however it comes; the unnamed one and a simple query are not."""
+    with running(cluster, tmp_path, statement_size_max=2048) as it:
+        for size in (3000, 400_000):
+            text = f"SELECT 1 /* {'x' * size} */"
+            with it.connect() as client:
+                assert client.execute(text).fetchone() == (1,)
+                assert client.execute(text, (), prepare=False).fetchone() == (1,)
+                assert client.execute("SELECT 3", prepare=True).fetchone() == (3,)
+                with pytest.raises(psycopg.OperationalError, match="prepared statement is too long") as caught:
+                    client.execute(text, prepare=True)
+                assert caught.value.sqlstate == "54000"
+
+
+def test_a_query_that_is_too_long_to_be_read_may_wait_for_a_server(cluster: Sandbox, tmp_path: Path) -> None:
+    """It may begin a COPY, so nothing behind it is looked at before it is answered; but the whole of it is sent."""
+    with running(cluster, tmp_path, statement_size_max=2048, default_pool_size=1) as it:
+        holder, client = it.connect(), it.connect()
+        for size in (400_000, 3_000_000):
+            holder.execute("BEGIN")
+            holder.execute("SELECT 1")
+            answers: list[Any] = []
+            text = f"SELECT 1 /* {'x' * size} */"
+            waiting = threading.Thread(target=lambda: answers.append(client.execute(text).fetchone()))  # noqa: B023
+            waiting.start()
+            waiting.join(0.3)
+            assert waiting.is_alive()
+            holder.execute("COMMIT")
+            waiting.join(20)
+            assert answers == [(1,)]
+
+
+def test_max_prepared_statements(cluster: Sandbox, tmp_path: Path) -> None:
+    """A server keeps so many; the client does not notice which."""
+    with running(cluster, tmp_path, max_prepared_statements=3, default_pool_size=1) as it, it.connect() as client:
+        for _ in range(2):
+            for number in range(6):
+                row = client.execute(f"SELECT {number}, %s::int", [number], prepare=True).fetchone()
+                assert row == (number, number)
+                kept = client.execute("SELECT count(*) FROM pg_prepared_statements", prepare=False).fetchone()
+                assert kept is not None
+                assert kept[0] <= 3
+        assert len(client._prepared._names) == 6
+
+
+def test_cancel_wait_timeout(cluster: Sandbox, tmp_path: Path) -> None:
+    """While a cancel request may still hit it, a server is lent to nobody: so long, if the node does not take it."""
+    with running(cluster, tmp_path, cancel_wait_timeout=1.5, default_pool_size=1) as it:
+        client, other = it.connect(), it.connect()
+        server = client.execute("SELECT pg_backend_pid()").fetchone()
+        with taking_no_connections(cluster):
+            client.pgconn.send_query(b"SELECT pg_sleep(0.3)")
+            asked = time.monotonic()
+            client.cancel_safe(timeout=10)
+            result = client.pgconn.get_result()
+            assert result is not None
+            assert result.status == psycopg.pq.ExecStatus.TUPLES_OK
+            assert other.execute("SELECT pg_backend_pid()").fetchone() == server
+            assert 1.2 < time.monotonic() - asked < 8
+
+
+def test_unix_socket_mode_and_listening_on_ipv6(
+    cluster: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    monkeypatch.setenv("POINTSMAN_LISTEN_ADDR", "127.0.0.1, ::1")
+    with running(cluster, tmp_path, unix_socket_dir=str(tmp_path), unix_socket_mode="0750") as it:
+        path = tmp_path / f".s.PGSQL.{it.endpoint.port}"
+        assert stat.S_ISSOCK(path.stat().st_mode)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o750
+        for host in ("::1", "127.0.0.1", str(tmp_path)):
+            with it.connect(host=host) as client:
+                assert client.execute("SELECT 1").fetchone() == (1,)
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as one:
+            one.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_a_node_by_its_unix_socket(cluster: Sandbox, tmp_path: Path) -> None:
+    """The node is a Pointsman."""
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    inner.mkdir()
+    outer.mkdir()
+    with running(cluster, inner, unix_socket_dir=str(inner)) as first:
+        node = SimpleNamespace(name="db1", host=str(inner), port=first.endpoint.port)
+        names = {"user": cluster.user, "database": cluster.database, "passwords": cluster.passwords}
+        behind = SimpleNamespace(nodes=[node], query=cluster.query, **names)
+        with running(cast(Sandbox, behind), outer) as it, it.connect() as client:
+            assert client.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+            threading.Timer(0.3, client.cancel_safe).start()
+            with pytest.raises(errors.QueryCanceled):
+                client.execute("SELECT pg_sleep(30)")
+
+
+def test_max_client_logins(cluster: Sandbox, tmp_path: Path) -> None:
+    """Connections that say nothing keep nobody out, and no cancel request."""
+    with running(cluster, tmp_path, max_client_logins=5) as it, contextlib.ExitStack() as stack:
+        place = it.endpoint.host, it.endpoint.port
+
+        def knock() -> socket.socket:
+            return stack.enter_context(socket.create_connection(place, timeout=10))
+
+        silent = [knock() for _ in range(5)]
+        client = it.connect()
+        assert silent[0].recv(1) == b""
+        client.pgconn.send_query(b"SELECT pg_sleep(30)")
+        silent += [knock() for _ in range(5)]
+        eventually(lambda: it.cluster.query(f"{SERVERS} AND query ~ 'pg_sleep'") == [["1"]])
+        client.cancel_safe(timeout=10)
+        result = client.pgconn.get_result()
+        assert result is not None
+        assert result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"57014"
+        # One that is half-way in makes room only for those who are as far.
+        half, startup = knock(), StartupMessage(((b"user", b"app"), (b"database", b"app"))).encode()
+        half.sendall(startup)
+        assert half.recv(1) == b"R"
+        silent += [knock() for _ in range(9)]
+        half.sendall(b"X")
+        for _ in range(5):
+            other = knock()
+            other.sendall(startup)
+            assert other.recv(1) == b"R"
+        came = b"".join(iter(lambda: half.recv(65536), b""))
+        assert b"C53300" in came
+        eventually(lambda: "max_client_logins=5" in it.log())
 
 
 def test_client_login_timeout(cluster: Sandbox, tmp_path: Path) -> None:
@@ -370,6 +608,20 @@ def test_server_connect_timeout(cluster: Sandbox, tmp_path: Path) -> None:
         assert second.execute("SELECT 2").fetchone() == (2,)
         first.execute("COMMIT")
         eventually(lambda: it.servers() <= 2)
+
+
+def test_a_database_that_does_not_exist_is_in_the_log_once_whatever_else_can_be_opened(
+    cluster: Sandbox, tmp_path: Path
+) -> None:
+    with running(cluster, tmp_path, server_login_retry=0.05, server_lifetime=0.05) as it, it.connect() as client:
+        for _ in range(4):
+            with pytest.raises(psycopg.OperationalError, match='database "nowhere" does not exist'):
+                it.connect(dbname="nowhere")
+            before = client.execute("SELECT pg_backend_pid()").fetchone()
+            # Another server has been opened for the good one.
+            eventually(lambda: client.execute("SELECT pg_backend_pid()").fetchone() != before)  # noqa: B023 - called here
+        assert it.log().count("no connection to the node could be opened") == 1
+        assert "can be opened again" not in it.log()
 
 
 def test_max_server_logins(cluster: Sandbox, tmp_path: Path) -> None:

@@ -14,10 +14,13 @@ from typing import Any, Final
 import asyncpg
 import psycopg
 import pytest
+from asn1crypto import pem
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from psycopg import errors
 
 from middleware.sandbox import Sandbox
-from tests.certificates import Certificates
+from tests.certificates import Certificates, signed
 from tests.conftest import Endpoint, pointsman
 from tests.waiting import eventually
 
@@ -31,7 +34,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @contextlib.contextmanager
-def serving(cluster: Sandbox, directory: Path, **settings: str) -> Iterator[tuple[Endpoint, pointsman]]:
+def serving(cluster: Sandbox, directory: Path, **settings: Any) -> Iterator[tuple[Endpoint, pointsman]]:
     instance = pointsman(cluster, directory, **settings)
     with instance as endpoint:
         yield endpoint._replace(host="localhost"), instance
@@ -246,6 +249,58 @@ def test_certificates_are_read_again(cluster: Sandbox, tmp_path: Path) -> None:
         assert "client_tls_cert_file: cannot be used" in it.log()
         assert _shown(endpoint) == after
         assert one(client, "SELECT 1") == 1
+
+
+def test_a_worker_begins_with_what_was_found_good(cluster: Sandbox, tmp_path: Path) -> None:
+    """However the files are, while they are being replaced."""
+    certificates = Certificates(tmp_path)
+    with serving(cluster, tmp_path, **certificates.server_settings(client_tls_sslmode="require"), workers=1) as (
+        endpoint,
+        it,
+    ):
+        before = _shown(endpoint)
+        certificates.issue("next", "localhost")
+        Path(certificates.path("server.pem")).write_bytes(Path(certificates.path("next.pem")).read_bytes())
+        (worker,) = endpoint.workers()
+        worker.kill()
+        eventually(lambda: it.log().count("worker ready") == 2)
+        assert _shown(endpoint) == before
+        endpoint.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "client_tls_key_file: cannot be used: key values mismatch" in it.log())
+        Path(certificates.path("server.key")).write_bytes(Path(certificates.path("next.key")).read_bytes())
+        endpoint.process.send_signal(signal.SIGHUP)
+        eventually(lambda: _shown(endpoint) != before)
+        assert it.log().count("worker died") == 1
+
+
+def test_a_certificate_whose_signature_has_no_hash(cluster: Sandbox, tmp_path: Path) -> None:
+    """No channel can be bound to it: none is offered, and who does not insist comes in."""
+    certificates = Certificates(tmp_path)
+    key = ed25519.Ed25519PrivateKey.generate()
+    Path(certificates.path("server.pem")).write_bytes(pem.armor("CERTIFICATE", signed(key, None)))
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    Path(certificates.path("server.key")).write_bytes(key.private_bytes(*form))
+    with serving(cluster, tmp_path, **certificates.server_settings(client_tls_sslmode="require")) as (endpoint, it):
+        with connect(endpoint, certificates, "require") as client:
+            assert one(client, "SELECT 1") == 1
+        with pytest.raises(psycopg.OperationalError, match="channel binding"):
+            connect(endpoint, certificates, "require", channel_binding="require")
+        assert "Traceback" not in it.log()
+
+
+def test_client_tls_min_protocol(cluster: Sandbox, certificates: Certificates, tmp_path: Path) -> None:
+    for least, older_may in (("TLSv1.2", True), ("TLSv1.3", False)):
+        settings = certificates.server_settings(client_tls_sslmode="require", client_tls_min_protocol=least)
+        with serving(cluster, tmp_path, **settings) as (endpoint, it):
+            with connect(endpoint, certificates, "require") as client:
+                assert one(client, "SELECT 1") == 1
+            older = {"ssl_min_protocol_version": "TLSv1.2", "ssl_max_protocol_version": "TLSv1.2"}
+            if older_may:
+                connect(endpoint, certificates, "require", **older).close()
+            else:
+                with pytest.raises(psycopg.OperationalError):
+                    connect(endpoint, certificates, "require", **older)
+                eventually(lambda: "UNSUPPORTED_PROTOCOL" in it.log())
 
 
 def test_a_unix_socket_needs_no_tls(cluster: Sandbox, certificates: Certificates, tmp_path: Path) -> None:

@@ -184,3 +184,34 @@ def test_direct_negotiation_and_a_certificate_of_our_own(
         while client.pgconn.get_result() is not None:
             continue
         assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize(("sslmode", "kind"), [("prefer", "hostnossl"), ("allow", "hostssl")])
+def test_a_login_that_is_refused_is_tried_on_the_other_kind_of_connection(
+    cluster: Sandbox, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory, sslmode: str, kind: str
+) -> None:
+    """As libpq does it: pg_hba.conf may let in without TLS whom it does not let in with it, and the other way round."""
+    directory = tmp_path_factory.mktemp("inner")
+    hba = directory / "hba.conf"
+    hba.write_text(f"host all pointsman all scram-sha-256\n{kind} all all all scram-sha-256\n")
+    choosy = certificates.server_settings(client_tls_sslmode="allow", auth_type="hba", auth_hba_file=str(hba))
+    outer = tmp_path_factory.mktemp("outer")
+    superuser = {"user": "postgres", "password": cluster.passwords["postgres"], "replication": "database"}
+    with (
+        pointsman(cluster, directory, consistency="primary", **choosy) as inner,
+        in_front(node_at(inner, cluster), outer, server_tls_sslmode=sslmode) as (endpoint, own),
+    ):
+        for place in (inner, endpoint):
+            # libpq is asked for the same, to see that it does the same.
+            mode = sslmode if place is inner else "disable"
+            conninfo = psycopg.conninfo.make_conninfo(place.conninfo(), sslmode=mode)
+            with psycopg.connect(conninfo, autocommit=True) as one, psycopg.connect(conninfo, autocommit=True) as two:
+                one.execute("BEGIN")
+                assert one.execute("SELECT 1").fetchone() == two.execute("SELECT 1").fetchone() == (1,)
+            conninfo = psycopg.conninfo.make_conninfo(conninfo, **superuser)
+            with psycopg.connect(conninfo, autocommit=True) as sender:
+                assert sender.pgconn.exec_(b"IDENTIFY_SYSTEM").ntuples == 1
+        assert "could be opened" not in own.log()
+        wrong = psycopg.conninfo.make_conninfo(endpoint.conninfo(), dbname="nowhere")
+        with pytest.raises(psycopg.OperationalError, match='database "nowhere" does not exist'):
+            psycopg.connect(wrong)

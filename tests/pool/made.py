@@ -20,11 +20,22 @@ def ledger(workers: int = 1, mine: int = 0) -> Ledger:
         return Ledger(file.fileno(), 0, workers, mine)
 
 
-def pool_of(node: str, settings: WorkerSettings, loop: asyncio.AbstractEventLoop) -> Pool:
+def pool_of(
+    node: str,
+    settings: WorkerSettings,
+    loop: asyncio.AbstractEventLoop,
+    host: str = "127.0.0.1",
+    port: int = 1,
+    drawn: float = 0.0,
+) -> Pool:
     """A pool of database "d" and user "u", at rest."""
+    return Pool(Node(node, host, port), b"d", b"u", PoolPolicy(), NodeState(8), surroundings(settings, loop, drawn))
+
+
+def surroundings(settings: WorkerSettings, loop: asyncio.AbstractEventLoop, drawn: float = 0.0) -> Surroundings:
+    """Those of a worker's pools, at time 0; `drawn` is what they draw each time."""
     limits = ServerLimits(ledger(), 1, settings, lambda _key: None, lambda: None)
     dialer = Dialer(loop, settings.network, lambda _host, _addresses: None)
-    around = Surroundings(
-        settings, loop, Clock(0.0), limits, dialer, Authority(Access()), lambda _node, _text: None, lambda: 0.0
+    return Surroundings(
+        settings, loop, Clock(0.0), limits, dialer, Authority(Access()), lambda _node, _text: None, lambda: drawn
     )
-    return Pool(Node(node, "127.0.0.1", 1), b"d", b"u", PoolPolicy(), NodeState(8), around)

@@ -71,13 +71,15 @@ def test_the_reserve_is_for_those_who_have_waited_for_long() -> None:
 
 def test_openings_that_go_on_failing_are_tried_more_and_more_seldom() -> None:
     plan: Plan[str, str] = Plan(1)
-    firsts, delays = [], []
+    delays = []
     for _ in range(7):
-        firsts.append(plan.opening_failed(100.0, 2.0))
+        plan.opening_failed(100.0, 2.0)
         delays.append(plan.failing_until - 100.0)
-    assert firsts == [True] + [False] * 6
     assert delays == [2.0, 4.0, 8.0, 16.0, 2.0 * BACK_OFF_MAX, 2.0 * BACK_OFF_MAX, 2.0 * BACK_OFF_MAX]
-    assert [plan.opening_succeeded(), plan.opening_succeeded(), plan.failing_until] == [True, False, 0.0]
+    plan.opening_succeeded()
+    assert plan.failing_until == 0.0
+    plan.opening_failed(100.0, 2.0)
+    assert plan.failing_until == 102.0
 
 
 def test_who_waits_for_long_is_told_once() -> None:
@@ -91,6 +93,25 @@ def test_servers_that_are_closing_hold_their_places() -> None:
     plan.waiting.extend([waiter("a"), waiter("b")])
     plan.closing = 1
     assert plan.openings(0.0) == 1
+
+
+def test_administrators_are_served_first_and_beyond_the_size() -> None:
+    plan: Plan[str, str] = Plan(1, 1, 5.0, 2)
+    plan.lent = {"x"}
+    plan.wait(waiter("a"))
+    assert (plan.openings(0.0), plan.for_an_admin()) == (0, False)
+    for name in ("admin", "second", "third", "fourth"):
+        plan.wait(Waiter(name, 0.0, 10.0, 0.0, admin=True))
+    plan.wait(waiter("b"))
+    assert [one.client for one in plan.waiting] == ["admin", "second", "third", "fourth", "a", "b"]
+    # The size, the reserve, and two: one is lent.
+    assert (plan.openings(0.0), plan.for_an_admin()) == (3, True)
+    plan.on_the_way = 3
+    assert (plan.openings(0.0), plan.for_an_admin()) == (0, True)
+    plan.on_the_way = 4
+    assert not plan.for_an_admin()
+    assert [plan.next_client() for _ in range(4)] == ["admin", "second", "third", "fourth"]
+    assert (plan.openings(0.0), plan.for_an_admin()) == (0, False)
 
 
 class Lending(RuleBasedStateMachine):

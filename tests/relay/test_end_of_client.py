@@ -19,7 +19,7 @@ from middleware.relay.client_connection import ClientConnection
 from middleware.relay.freshness import Commits
 from middleware.relay.relay import Relay
 from middleware.relay.shared import LEDGER_OFFSET, shared_bytes
-from middleware.session.parameters import StartupParameters, gucs_of
+from middleware.session.parameters import gucs_of
 from middleware.wire.build import READY_IDLE, TERMINATE_MESSAGE
 from middleware.wire.frontend import StartupMessage
 
@@ -53,8 +53,7 @@ def relay(loop: asyncio.AbstractEventLoop) -> Relay:
         commits, ledger = Commits(file.fileno(), 1, 0), Ledger(file.fileno(), LEDGER_OFFSET, 1, 0)
     made = Relay(0, 1, settings.worker_settings(), loop, Nobody(), commits, ledger)
     made.authority.use(Access((HbaRule("any", ("=all",), ("=all",), (), "trust"),), secrets={"app": "secret"}))
-    parameters: StartupParameters = made.parameters.of(gucs_of(WHO))
-    made.welcomes[b"app", b"app", parameters] = b""
+    made.welcomes.learn(b"app", b"app", made.parameters.of(gucs_of(WHO)), {})
     return made
 
 

@@ -1,11 +1,15 @@
 """A client's way in: what is negotiated, what is refused, and that no bytes lead elsewhere."""
 
+from base64 import b64encode
+
 import pytest
 import scramp
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from middleware.auth import Access, Authority, HbaRule
+from middleware.auth import Access, Authority, HbaRule, UserMapping
+from middleware.auth.made_up import look_of, nobody_of
+from middleware.auth.scram import keys_of, verifier_of
 from middleware.errors import LoginRefused, NotSupported, PointsmanError, ProtocolViolation
 from middleware.session.login import ClientLogin
 from middleware.wire.backend import (
@@ -308,3 +312,53 @@ def test_arbitrary_startup_bodies(body: bytes) -> None:
     except PointsmanError:
         return
     assert login.user in (b"ann", b"bob")
+
+
+@pytest.mark.parametrize("password", [b"pencil", b"wrong"])
+@pytest.mark.parametrize("user", [b"sue", b"ann", b"nobody"])
+def test_a_password_in_clear_text_waits_for_keys_whoever_shows_it(user: bytes, password: bytes) -> None:
+    secret = "SCRAM-SHA-256$4096:AAAAAAAAAAAAAAAAAAAAAA==$%s:%s"
+    keys = keys_of("pencil", bytes(16), 4096)
+    stored = verifier_of(keys, bytes(16), 4096)
+    known = {"sue": secret % tuple(b64encode(part).decode() for part in stored[2:]), "ann": "pencil"}
+    rule = HbaRule("any", ("=all",), ("=all",), (), "password")
+    nobody = nobody_of(look_of(one) for one in known.values())
+    login = ClientLogin(Authority(Access((rule,), (), {**known}, b"seed", nobody=nobody)), "127.0.0.1")
+    login.feed(StartupMessage(((b"user", user),)).encode())
+    assert login.feed(PasswordMessage(password).encode() + Query(b"select 1").encode()) == b""
+    assert login.derives is not None
+    shown, _, iterations = login.derives
+    assert (shown.encode(), iterations, login.user) == (password, 4096, None)
+    if user != b"nobody" and password == b"pencil":
+        assert login.derived(keys_of(*login.derives)) == OK
+        assert login.feed(b"") == b""
+        assert (login.user, login.rest) == (user, Query(b"select 1").encode())
+    else:
+        with pytest.raises(LoginRefused, match="password authentication failed"):
+            login.derived(keys_of(*login.derives))
+
+
+@pytest.mark.parametrize(
+    ("peer", "map_name", "user", "error"),
+    [
+        ("ann", "", b"ann", ""),
+        ("eve", "", b"ann", "Peer authentication failed"),
+        ("eve", "m", b"ann", ""),
+        ("ann", "m", b"ann", "Peer authentication failed"),
+        ("", "", b"ann", "Peer authentication failed"),
+        ("", "any", b"ann", "Peer authentication failed"),
+        ("nobody", "", b"nobody", 'role "nobody" does not exist'),
+    ],
+)
+def test_peer(peer: str, map_name: str, user: bytes, error: str) -> None:
+    rule = HbaRule("local", ("=all",), ("=all",), (), "peer", map_name)
+    maps = (UserMapping("m", "eve", "ann"), UserMapping("any", "/.*", "=all"))
+    login = ClientLogin(Authority(Access((rule,), maps, SECRETS, b"seed")), "unix", peer=lambda: peer)
+    packet = StartupMessage(((b"user", user),)).encode()
+    if error:
+        with pytest.raises(LoginRefused, match=error) as refused:
+            login.feed(packet)
+        assert refused.value.sqlstate == "28000"
+    else:
+        assert login.feed(packet) == OK
+        assert login.user == user

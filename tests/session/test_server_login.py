@@ -92,3 +92,23 @@ def test_what_no_postgresql_says(answers: list[bytes]) -> None:
     with pytest.raises((LoginRefused, ConnectionLost)):
         it.feed(answers[-1])
     assert not it.done
+
+
+def test_what_comes_behind_a_login_is_kept() -> None:
+    it = login(None)
+    it.feed(AuthenticationOk().encode() + REST + b"N\0\0")
+    assert it.done
+    assert it.rest == b"N\0\0"
+
+
+@pytest.mark.parametrize(
+    "early", [REST, ReadyForQuery(b"I").encode(), SASL + REST], ids=["key", "ready", "within SCRAM"]
+)
+def test_nothing_of_a_session_comes_before_the_server_lets_us_in(early: bytes) -> None:
+    with pytest.raises(ConnectionLost):
+        login().feed(early)
+
+
+def test_a_session_begins_outside_a_transaction() -> None:
+    with pytest.raises(ConnectionLost):
+        login(None).feed(AuthenticationOk().encode() + ReadyForQuery(b"T").encode())

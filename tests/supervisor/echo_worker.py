@@ -30,6 +30,7 @@ from middleware.control import (
     SetChanges,
     SetFreshness,
     SetReasons,
+    SetTls,
     SetTopology,
     Up,
     encode,
@@ -81,7 +82,7 @@ class EchoWorker:
                 )
             case ForwardCancel(process_id=process_id):
                 self.cancels.append(process_id)
-            case SetFreshness() | SetChanges() | SetReasons():
+            case SetFreshness() | SetChanges() | SetReasons() | SetTls():
                 self.samples += 1
             case Drain() if not self.deaf:
                 self.tell(Drained(self.index))

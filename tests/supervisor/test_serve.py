@@ -1,5 +1,6 @@
 """`pointsman serve` as a process, with the real worker: signals, exit status, and what is left when it is killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -36,13 +37,16 @@ password = "{SECRET}"
 class Serving:
     """A running `pointsman serve`, and its log."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, descriptors: tuple[int, int] | None = None) -> None:
+        """`descriptors`: its soft and its hard limit of them."""
         (directory / "pointsman.toml").write_text(CONFIG)
+        command = [sys.executable, "-m", "middleware", "serve"]
+        if descriptors is not None:
+            soft, hard = descriptors
+            command = ["sh", "-c", f'ulimit -S -n {soft} && ulimit -H -n {hard} && exec "$@"', "sh", *command]
         self._log = directory / "log"
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "middleware", "serve"], cwd=directory, stdout=log, stderr=log
-            )
+            self.process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)
         self.wait(lambda: self.logged("ready"), "ready")
         self.workers = [psutil.Process(line["pid"]) for line in self.logged("worker ready")]
 
@@ -74,19 +78,30 @@ class Serving:
         return port
 
 
-@pytest.fixture
-def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
-    """`pointsman serve` with two workers, ready."""
-    for name in os.environ:
-        if name.upper().startswith("POINTSMAN_"):
-            monkeypatch.delenv(name)
-    one = Serving(tmp_path)
+@contextlib.contextmanager
+def started(directory: Path, descriptors: tuple[int, int] | None = None) -> Iterator[Serving]:
+    """It is killed in the end."""
+    one = Serving(directory, descriptors)
     try:
         yield one
     finally:
         one.process.kill()
         one.process.wait()
         one.wait(one.workers_gone, "workers to end")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith("POINTSMAN_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Serving]:
+    """`pointsman serve` with two workers, ready."""
+    with started(tmp_path) as one:
+        yield one
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -133,3 +148,15 @@ def test_fail_fast(tmp_path: Path) -> None:
     told = done.stderr.splitlines()[-1]
     assert told == "pointsman: no primary is available (db1: connection refused), and fail_fast is on"
     assert "killed" not in done.stderr
+
+
+@pytest.mark.parametrize(("hard", "warned"), [(4096, []), (1500, [(1500, 1623)])])
+def test_the_limit_on_open_files_is_raised_as_far_as_it_may_be(
+    tmp_path: Path, hard: int, warned: list[tuple[int, int]]
+) -> None:
+    with started(tmp_path, (200, hard)) as running:
+        for worker in running.workers:
+            assert worker.rlimit(psutil.RLIMIT_NOFILE) == (hard, hard)
+        told = [line for line in map(json.loads, running.text().splitlines()) if "limit on open files" in line["event"]]
+        # 1000 clients, 3 administrators, 500 logins, a pool of 20, and 100.
+        assert [(line["limit"], line["needed"]) for line in told] == warned

@@ -1,0 +1,144 @@
+"""All pools of a worker, and the routes that lead to them.
+
+A pool is *awake* while it has a server or somebody waits in it: those alone are looked at at each tick. One that has
+been at rest for server_idle_timeout is retired, with the routes that lead to it, where all pools of these routes have
+been at rest for as long: clients make up names of databases at will. A route that is retired, or of an earlier
+topology, has a version that is not the present one: whoever holds it asks for it again.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from healthcheck.topology import Node, Topology
+from middleware.config import PoolPolicy, RoutePolicy
+from middleware.errors import ConnectionLost
+from middleware.pool.pool import NodeState, Pool, Surroundings
+from middleware.relay.balance import Route
+
+UNUSED_S: Final = 600.0
+"""How long is long, where servers may be idle for ever."""
+RETIRED: Final = -1
+"""The version of a route that is."""
+
+
+class Pools:
+    """Those of one worker."""
+
+    __slots__ = ("_around", "_draw", "_nodes", "_pools", "_resting", "_routes", "topology", "version")
+
+    def __init__(self, around: Surroundings, draw: Callable[[], float]) -> None:
+        self._around: Final = around
+        self._draw: Final = draw
+        self._pools: Final[dict[tuple[str, bytes, bytes, str], Pool]] = {}
+        self._resting: Final[dict[Pool, float]] = {}
+        """Those at rest, and since when or when they were last looked at; the longest ago first."""
+        self._routes: dict[tuple[bytes, bytes, RoutePolicy], Route] = {}
+        self._nodes: Final[dict[str, NodeState]] = {}
+        self.topology = Topology()
+        self.version = 0
+        """Grows with each topology: a Route of an earlier one is to be asked for again."""
+
+    def awake(self) -> list[Pool]:
+        """Those that have servers, or clients that wait for one."""
+        return list(self._around.awake)
+
+    def nodes(self) -> dict[str, NodeState]:
+        """What is known of each node."""
+        return self._nodes
+
+    def node(self, name: str) -> NodeState:
+        """What is known of a node."""
+        state = self._nodes.get(name)
+        if state is None:
+            state = self._nodes[name] = NodeState(self._around.settings.max_server_logins)
+        return state
+
+    def set_topology(self, topology: Topology) -> None:
+        """Use a new topology: pools of nodes that are gone, moved or down are closed."""
+        self.topology = topology
+        self._routes = {}
+        self.version += 1
+        usable = {(node.name, node.host, node.port) for node in topology.nodes if node.up}
+        for key, pool in list(self._pools.items()):
+            if (pool.node, pool.host, pool.port) not in usable:
+                pool.close(ConnectionLost(f'node "{pool.node}" is down'))
+                self._forget(key, pool)
+
+    def route(self, database: bytes, user: bytes, policy: RoutePolicy) -> Route:
+        """The pools for a database, user and policy under the present topology."""
+        route = self._routes.get((database, user, policy))
+        if route is None:
+            primary = self.topology.primary()
+            route = self._routes[database, user, policy] = Route(
+                self.version,
+                None if primary is None else self._pool(primary, database, user, policy.pool),
+                tuple(self._pool(node, database, user, policy.pool) for node in self.topology.standbys()),
+                policy,
+                self._around.settings,
+                self._draw,
+            )
+        return route
+
+    def _pool(self, node: Node, database: bytes, user: bytes, policy: PoolPolicy) -> Pool:
+        key = node.name, database, user, policy.name
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = Pool(node, database, user, policy, self.node(node.name), self._around)
+            if not policy.min_size:
+                self._rest(pool)
+        return pool
+
+    def tick(self, now: float) -> None:
+        """Keep the pools' deadlines; called a few times a second."""
+        for pool in self.awake():
+            pool.tick(now)
+            if pool.at_rest(now):
+                self._rest(pool)
+        self._retire(now)
+
+    def _rest(self, pool: Pool) -> None:
+        pool.rests_since = self._around.clock.now
+        self._around.awake.pop(pool, None)
+        # To the end, wherever it was.
+        self._resting.pop(pool, None)
+        if not pool.plan.closed:
+            self._resting[pool] = pool.rests_since
+
+    def _retire(self, now: float) -> None:
+        """Those that have been at rest for long."""
+        idle_s = self._around.settings.server_idle_timeout_s or UNUSED_S
+        due: list[Pool] = []
+        for pool, since in self._resting.items():
+            if now - since < idle_s:
+                break
+            due.append(pool)
+        if not due:
+            return
+        for pool in due:
+            del self._resting[pool]
+        kept = self._retire_routes(now - idle_s)
+        for pool in due:
+            if pool.awake:
+                continue
+            if pool in kept:
+                # Another pool of its route is in use. Later, then.
+                self._resting[pool] = now
+            else:
+                self._around.limits.leave(pool)
+                self._forget((pool.node, pool.database, pool.user, pool.policy.name), pool)
+
+    def _retire_routes(self, since: float) -> set[Pool]:
+        """Retire those all of whose pools are at rest since then, or longer; returns the pools of the others."""
+        kept: set[Pool] = set()
+        for key, route in list(self._routes.items()):
+            pools = route.pools()
+            if all(not pool.awake and pool.rests_since <= since for pool in pools):
+                route.version = RETIRED
+                del self._routes[key]
+            else:
+                kept.update(pools)
+        return kept
+
+    def _forget(self, key: tuple[str, bytes, bytes, str], pool: Pool) -> None:
+        del self._pools[key]
+        self._resting.pop(pool, None)

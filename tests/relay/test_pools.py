@@ -1,0 +1,140 @@
+"""Which pools are looked at, and which are given up."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from healthcheck.topology import Node, Role, Topology
+from middleware.config import RoutePolicy, build_settings
+from middleware.pool.pool import Pool
+from middleware.pool.server_connection import ServerConnection
+from middleware.relay.balance import Route
+from middleware.relay.pools import RETIRED, Pools
+from middleware.session.parameters import NONE
+from middleware.session.server_login import ServerLogin
+from tests.pool.made import surroundings
+from tests.pool.test_pool import Fleeting
+
+IDLE_S = 60.0
+NODES = (Node("db1", "127.0.0.1", 1, Role.PRIMARY, True), Node("db2", "127.0.0.1", 2, Role.STANDBY, True))
+
+
+class Worker:
+    """Its pools, and its clock."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
+        values = {
+            "health_check": {"user": "monitor", "password": "secret"},
+            "nodes": {node.name: {"host": node.host, "port": node.port} for node in NODES},
+            "users": {"u": {"password": "secret"}},
+            "server_idle_timeout": IDLE_S,
+        }
+        self.settings = build_settings(values | settings).worker_settings()
+        self.around = surroundings(self.settings, loop)
+        self.pools = Pools(self.around, lambda: 0.0)
+        self.pools.set_topology(Topology(1, NODES))
+
+    @property
+    def policy(self) -> RoutePolicy:
+        return self.settings.policies[-1]
+
+    def route(self, database: bytes) -> Route:
+        return self.pools.route(database, b"u", self.policy)
+
+    def tick(self, now: float) -> None:
+        self.around.clock.now = now
+        self.pools.tick(now)
+
+    def count(self) -> int:
+        return len(self.pools._pools)
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    made = asyncio.new_event_loop()
+    yield made
+    made.close()
+
+
+def lend(pool: Pool) -> ServerConnection:
+    """As if it had opened one for somebody."""
+    server = ServerConnection(pool, ServerLogin(b"u", b"d", pool._authority.credentials("u")), 1, 0.0, 0.0)
+    pool._wake()
+    pool.plan.lent.add(server)
+    return server
+
+
+def test_pools_at_rest_are_not_looked_at_and_then_given_up_with_their_routes(loop: asyncio.AbstractEventLoop) -> None:
+    worker = Worker(loop)
+    routes = [worker.route(b"%d" % number) for number in range(3)]
+    assert (worker.pools.awake(), worker.count()) == ([], 6)
+    primary = routes[1].primary
+    assert primary is not None
+    server = lend(primary)
+    assert worker.pools.awake() == [primary]
+    worker.tick(IDLE_S - 1)
+    assert worker.count() == 6
+    worker.tick(IDLE_S)
+    # The standby's pool stays for as long as the primary's is in use.
+    assert [route.version for route in routes] == [RETIRED, worker.pools.version, RETIRED]
+    assert worker.count() == 2
+    assert worker.route(b"1") is routes[1]
+    # Who had a route that is retired asks for another.
+    again = worker.route(b"0")
+    assert (again.version, worker.count()) == (worker.pools.version, 4)
+    primary.plan.lent.discard(server)
+    worker.tick(IDLE_S + 1)
+    assert worker.pools.awake() == []
+    worker.tick(2 * IDLE_S)
+    assert (again.version, routes[1].version, worker.count()) == (RETIRED, worker.pools.version, 2)
+    worker.tick(3 * IDLE_S)
+    assert (routes[1].version, worker.count()) == (RETIRED, 0)
+    assert not worker.pools._resting
+    assert not worker.around.limits._by_key
+
+
+def test_one_that_is_used_now_and_then_keeps_nobody_waiting(loop: asyncio.AbstractEventLoop) -> None:
+    worker = Worker(loop)
+    first, second = worker.route(b"first"), worker.route(b"second")
+    primary = first.primary
+    assert primary is not None
+    for now in range(10, int(IDLE_S), 10):
+        server = lend(primary)
+        worker.tick(now)
+        primary.plan.lent.discard(server)
+        worker.tick(now + 1)
+    worker.tick(IDLE_S)
+    assert (first.version, second.version) == (worker.pools.version, RETIRED)
+
+
+def test_a_pool_of_a_node_that_is_down_is_looked_at_until_its_servers_are_back(loop: asyncio.AbstractEventLoop) -> None:
+    worker = Worker(loop)
+    primary = worker.route(b"d").primary
+    assert primary is not None
+    server = lend(primary)
+    worker.pools.set_topology(Topology(2, (NODES[1],)))
+    worker.tick(1.0)
+    assert (worker.pools.awake(), worker.count()) == ([primary], 1)
+    primary.plan.lent.discard(server)
+    worker.tick(2.0)
+    assert worker.pools.awake() == []
+
+
+def test_min_pool_size_is_kept_until_nobody_wants_what_cannot_be_opened(loop: asyncio.AbstractEventLoop) -> None:
+    worker = Worker(loop, min_pool_size=1, max_server_logins=1)
+    route = worker.route(b"d")
+    assert len(worker.pools.awake()) == 2
+    pool = route.primary
+    assert pool is not None
+    # Its turn to open one never comes.
+    for node in NODES:
+        worker.pools.node(node.name).logins.begin()
+    worker.tick(2 * IDLE_S)
+    assert pool in worker.pools.awake()
+    pool.plan.opening_failed(2 * IDLE_S, 1.0)
+    worker.tick(2 * IDLE_S + 0.5)
+    assert pool not in worker.pools.awake()
+    assert pool.lease(Fleeting([]), NONE) is None
+    assert not pool.plan.waiting
