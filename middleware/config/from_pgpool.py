@@ -38,7 +38,7 @@ _SAME: Final = {
 """Of the same meaning: ours, and the unit of a duration without one."""
 _ENDS: Final = ("authentication_timeout", "connect_timeout")
 """Where 0 is for ever there."""
-_PROMOTION: Final = "there is no promotion yet; who else promotes is followed"
+_PROMOTION: Final = 'with failover = "promote": the placeholders are the same, but no shell runs it; see failover.md'
 _WHY: Final = {
     "child_life_time": "it is the life of a process; server_lifetime is that of a connection",
     "max_pool": "default_pool_size is for all clients of a database and user",
@@ -48,7 +48,7 @@ _WHY: Final = {
     "master_slave_mode": "nodes' roles are found out",
     "failover_command": _PROMOTION,
     "follow_primary_command": _PROMOTION,
-    "failback_command": _PROMOTION,
+    "failback_command": "a node that is back is used again, and no command is run",
     "auto_failback": "a standby that is back is used again",
     "recovery_1st_stage_command": "standbys are not made here",
     "memory_cache_enabled": "there is no query cache yet",
