@@ -1,6 +1,7 @@
 """A pool's dealings with those who wait."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -103,15 +104,18 @@ def test_many_who_wait_may_give_back_at_once() -> None:
 def test_server_lifetime_jitter(drawn: float, lives_s: float) -> None:
     async def open_one() -> float:
         settings = settled(server_lifetime=100.0, server_lifetime_jitter=0.25, server_tls_sslmode="disable")
-        async with await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0) as node:
-            port = node.sockets[0].getsockname()[1]
+        # Connections to it are made, and nobody takes them up.
+        with socket.create_server(("127.0.0.1", 0)) as node:
+            port = node.getsockname()[1]
             pool = pool_of("db1", settings, asyncio.get_running_loop(), port=port, drawn=drawn)
             pool.lease(Fleeting([]), NONE)
             async with asyncio.timeout(10):
                 while not pool._on_the_way:
                     await asyncio.sleep(0)
-            (server,) = pool._on_the_way
-            server.fail(ConnectionLost("it has told enough"))
+                (server,) = pool._on_the_way
+                server.fail(ConnectionLost("it has told enough"))
+                while pool._openings:
+                    await asyncio.sleep(0)
             return server.expires_at
 
     assert asyncio.run(open_one()) == lives_s
