@@ -77,7 +77,7 @@ clone() {
     new_slot "$where" || return
     run pg_basebackup -d "$where user=replicator" -D "$new" -X stream -S "$NODE_NAME" --checkpoint=fast || return
     touch "$new/standby.signal"
-    put_in_place "$new" && point_at_peers
+    put_in_place "$new" && point_at "$1"
 }
 
 # A slot of this node's name on the primary, in place of one whose WAL may be gone.  CONNINFO
@@ -88,47 +88,55 @@ SELECT pg_create_physical_replication_slot(:'name');
 SQL
 }
 
-# Go back to where the primary's timeline began, and become its standby.  PEER
+# Go back to where the primary's timeline began, and become its standby. Fails where both are on one timeline.  PEER
 rewind() {
-    local source
+    local source theirs
     source="$(conninfo "$1") user=postgres dbname=postgres"
     # The source's control file must show its new timeline, or pg_rewind finds nothing to do.
-    psql -XAtq -d "$source" -c CHECKPOINT || return
+    theirs=$(psql -XAtq -d "$source" -c CHECKPOINT -c 'SELECT timeline_id FROM pg_control_checkpoint()') || return
+    [ "$theirs" != "$(control "Latest checkpoint's TimeLineID")" ] || return
     touch "$PGDATA.incomplete"
     run pg_rewind -D "$PGDATA" --source-server="$source" || return
     touch "$PGDATA/standby.signal"
     rm -f "$PGDATA.incomplete"
-    point_at_peers
+    point_at "$1"
 }
 
 # Become a standby of the primary, whatever this was.  PEER
 rejoin() {
-    if [ "$stalled" -ge "$STALLED_LOOKS_MAX" ]; then
-        log "clones $1, since it could not follow it"
-        stalled=0 # where even that fails, it serves reads as it is
-        clone "$1"
-    elif [ -e "$PGDATA/standby.signal" ]; then
+    if [ -e "$PGDATA/standby.signal" ] && [ "$stalled" -lt "$STALLED_LOOKS_MAX" ]; then
         log "starts as a standby of $1"
-        point_at_peers
-    else
-        log "rewinds to $1"
-        rewind "$1" && return
-        [ "$stopping" = no ] || return
-        log "could not be rewound: clones $1"
-        clone "$1"
+        point_at "$1"
+        return
     fi
+    stalled=0 # a standby that can be neither rewound nor cloned serves reads as it is
+    log "rewinds to $1"
+    rewind "$1" && return
+    [ "$stopping" = no ] || return
+    log "could not be rewound: clones $1"
+    clone "$1"
 }
 
-# A standby finds the primary among its peers by itself, and finds it again after a promotion.
-point_at_peers() {
-    local conf=$PGDATA/postgresql.auto.conf hosts ports kept
-    hosts=$(peers | awk '{print $2}' | paste -sd ,)
-    ports=$(peers | awk '{print $3}' | paste -sd ,)
-    kept=$(grep -vE '^ *(primary_conninfo|primary_slot_name) *=' "$conf")
+# What primary_conninfo says of a peer. A list of all peers would not do: the WAL receiver hangs at one that is frozen,
+# since it does not mind connect_timeout.  PEER
+upstream() {
+    printf '%s user=replicator application_name=%s' "$(conninfo "$1")" "$NODE_NAME"
+}
+
+# Whom the standby follows when it starts.  PEER
+point_at() {
+    local conf=$PGDATA/postgresql.auto.conf
     {
-        printf '%s\n' "$kept"
-        printf "primary_conninfo = 'host=%s port=%s user=replicator application_name=%s target_session_attrs=primary connect_timeout=3'\n" \
-            "$hosts" "$ports" "$NODE_NAME"
-        printf "primary_slot_name = '%s'\n" "$NODE_NAME"
+        grep -vE '^ *(primary_conninfo|primary_slot_name) *=' "$conf"
+        printf "primary_conninfo = '%s'\nprimary_slot_name = '%s'\n" "$(upstream "$1")" "$NODE_NAME"
     } >"$conf.new" && mv "$conf.new" "$conf"
+}
+
+# The same while it runs.  PEER
+repoint() {
+    local wanted
+    wanted=$(upstream "$1")
+    [ "$(local_sql 'SHOW primary_conninfo')" != "$wanted" ] || return 0
+    log "follows $1 from now on"
+    local_sql "ALTER SYSTEM SET primary_conninfo = '$wanted'" && local_sql 'SELECT pg_reload_conf()' >/dev/null
 }

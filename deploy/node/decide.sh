@@ -85,16 +85,20 @@ decide_primary() {
     fi
 }
 
-# review ROLE TIMELINE STREAMING < table, while PostgreSQL runs here, where ROLE is what it says it is.
-# Prints one line:  keep | yield PEER (it is a primary on a newer timeline) | stalled PEER (it is not being followed)
+# review ROLE TIMELINE SYSTEM_IDENTIFIER STREAMING < table, while PostgreSQL runs here: what it says of itself.
+# Prints one line:  keep | yield PEER (stop: it is primary on a newer timeline) | follow PEER
+#                   | stalled PEER (follow it, but so far nothing of its timeline arrives)
 review() {
     local name theirs
-    read -r name _ theirs _ <<<"$(primaries "$4")"
+    read -r name _ theirs _ <<<"$(primaries "$3")"
     if [ -z "$name" ]; then
         echo keep
     elif [ "$1" = primary ] && [ "$theirs" -gt "$2" ]; then
         echo "yield $name"
-    elif [ "$1" = standby ] && [ "$3" != t ] && [ "$theirs" -ge "$2" ]; then
+    elif [ "$1" = standby ] && [ "$theirs" -eq "$2" ] && [ "$4" = t ]; then
+        echo "follow $name"
+    elif [ "$1" = standby ] && [ "$theirs" -ge "$2" ]; then
+        # A standby that has replayed more than the new primary had connects and streams, again and again, to no effect.
         echo "stalled $name"
     else
         echo keep

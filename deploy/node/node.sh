@@ -3,12 +3,12 @@
 #
 # On each start, and whenever PostgreSQL has ended while this lives, the node asks its peers who is primary
 # (decide.sh), and initialises, clones, rewinds, follows or leads. While PostgreSQL runs, it looks after it
-# (watch.sh): a primary gives way to one on a newer timeline. It never promotes.
+# (watch.sh): a primary gives way to one on a newer timeline, a standby follows whoever is primary. It never promotes.
 #
 #   node.sh            run the node; SIGTERM or SIGINT stops PostgreSQL cleanly and ends
 #   node.sh healthy    status 0 when PostgreSQL answers a login over TCP
 #   node.sh decide STATE TIMELINE SYSTEM_IDENTIFIER MAY_INITIALISE < table      as decide.sh says
-#   node.sh review ROLE TIMELINE STREAMING SYSTEM_IDENTIFIER < table
+#   node.sh review ROLE TIMELINE SYSTEM_IDENTIFIER STREAMING < table
 #
 # NODE_NAME        this node, one of NODES; also its replication slot on the primary
 # NODES            all nodes, as "db1=HOST:PORT db2=HOST:PORT"
@@ -107,7 +107,7 @@ act() {
         init) log "makes the cluster" && initialise && serve ;;
         clone) log "clones $peer" && clone "$peer" && serve ;;
         follow) rejoin "$peer" && serve ;;
-        standby) log "starts as the standby it was" && point_at_peers && serve ;;
+        standby) log "starts as the standby it was" && serve ;;
         primary) log "leads" && serve ;;
     esac
 }

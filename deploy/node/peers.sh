@@ -70,6 +70,11 @@ ask() {
     esac
 }
 
+# What this node's own PostgreSQL answers.  SQL
+local_sql() {
+    timeout "$ANSWER_TIMEOUT_S" psql -XAtq -F ' ' -U postgres -d postgres -c "$1" 2>/dev/null
+}
+
 # The table of all peers.
 look() {
     local name host port

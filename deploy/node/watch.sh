@@ -1,8 +1,8 @@
 # PostgreSQL while it runs: started here, looked after at an interval, to its end.
 # shellcheck shell=bash
 
-#: Looks in a row in which a standby did not stream from a primary that is there, before it is cloned anew.
-STALLED_LOOKS_MAX=10
+#: Looks in a row in which a standby got nothing from a primary that is there, before it is rewound or cloned.
+STALLED_LOOKS_MAX=5
 stalled=0
 
 # Start PostgreSQL and stay until it has ended, by its own or because it has to give way.
@@ -26,35 +26,29 @@ serve() {
 }
 
 look_after() {
-    local self role timeline cluster streaming verdict what peer
-    self=$(psql -XAtq -F ' ' -U postgres -d postgres -c "$QUESTION" 2>/dev/null) || return 0
+    local self role timeline cluster streaming what peer
+    self=$(local_sql "$QUESTION") || return 0
     read -r role timeline cluster streaming <<<"$self"
     keep_slots
-    verdict=$(look | review "$role" "$timeline" "$streaming" "$cluster")
-    read -r what peer <<<"$verdict"
+    read -r what peer <<<"$(look | review "$role" "$timeline" "$cluster" "$streaming")"
     case $what in
         yield) log "gives way: $peer is primary on a newer timeline" && kill -INT "$child" ;;
-        stalled) stalled=$((stalled + 1)) ;;
+        follow) repoint "$peer" && stalled=0 ;;
+        stalled) repoint "$peer" && stalled=$((stalled + 1)) ;;
         *) stalled=0 ;;
     esac
     if [ "$stalled" -ge "$STALLED_LOOKS_MAX" ]; then
-        log "does not stream from $peer, the primary: stops, to be cloned anew"
+        log "cannot follow $peer: stops, to be brought into line"
         kill -INT "$child"
     fi
-}
-
-# A slot for each node named, where there is none. It holds no WAL back until it is used.  NAME...
-slots_sql() {
-    printf "SELECT pg_create_physical_replication_slot(name) FROM unnest(string_to_array('%s', ' ')) AS name
-        WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = name)" "$*"
 }
 
 # Every node has a slot for each other, so that they find it on whichever is promoted. One that was used while this was
 # the primary would hold WAL for ever on the standby it has become.
 keep_slots() {
-    psql -XAtq -U postgres -d postgres >/dev/null <<SQL
-SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
- WHERE pg_is_in_recovery() AND slot_type = 'physical' AND NOT active AND restart_lsn IS NOT NULL;
-$(slots_sql "$(peers | awk '{print $1}' | paste -sd ' ')");
-SQL
+    local_sql "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+        WHERE pg_is_in_recovery() AND slot_type = 'physical' AND NOT active AND restart_lsn IS NOT NULL" >/dev/null
+    local_sql "SELECT pg_create_physical_replication_slot(name)
+        FROM unnest(string_to_array('$(peers | awk '{print $1}' | paste -sd ' ')', ' ')) AS name
+        WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = name)" >/dev/null
 }

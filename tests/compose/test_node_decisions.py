@@ -143,9 +143,9 @@ def test_what_to_do_while_postgresql_does_not_run(case: Case) -> None:
     assert answer("decide", case.own, case.peers) == case.expected
 
 
-LEADS = f"primary 2 f {OURS}"
-FOLLOWS = f"standby 2 t {OURS}"
-LAGS = f"standby 2 f {OURS}"
+LEADS = f"primary 2 {OURS} f"
+FOLLOWS = f"standby 2 {OURS} t"
+LAGS = f"standby 2 {OURS} f"
 
 REVIEWS = [
     Case("a primary with its standbys", LEADS, (standby("db2", 2), down("db3")), "keep"),
@@ -153,11 +153,13 @@ REVIEWS = [
     Case("not to an older one", LEADS, (primary("db2", 1),), "keep"),
     Case("not to one on the same timeline", LEADS, (primary("db2", 2),), "keep"),
     Case("not to another cluster's", LEADS, (primary("db2", 3, OTHERS),), "keep"),
-    Case("a standby that streams", FOLLOWS, (primary("db1", 2),), "keep"),
-    Case("one that does not, from a primary that is there", LAGS, (primary("db1", 2), down("db3")), "stalled db1"),
-    Case("or that was promoted", LAGS, (primary("db3", 3), down("db1")), "stalled db3"),
-    Case("but not while there is none", LAGS, (down("db1"), standby("db3", 2)), "keep"),
-    Case("nor beside an older one", LAGS, (primary("db1", 1),), "keep"),
+    Case("a standby follows the primary", FOLLOWS, (primary("db1", 2), down("db3")), "follow db1"),
+    Case("one that gets nothing does not yet", LAGS, (primary("db1", 2), down("db3")), "stalled db1"),
+    Case("nor one that streams an old timeline", FOLLOWS, (down("db1"), primary("db3", 3)), "stalled db3"),
+    Case("the newer of two counts", FOLLOWS, (primary("db1", 2), primary("db3", 3)), "stalled db3"),
+    Case("none on an older timeline", FOLLOWS, (primary("db1", 1),), "keep"),
+    Case("nor another cluster's", FOLLOWS, (primary("db1", 3, OTHERS),), "keep"),
+    Case("and goes on while there is none", FOLLOWS, (down("db1"), standby("db3", 2)), "keep"),
 ]
 
 

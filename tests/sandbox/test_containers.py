@@ -12,7 +12,7 @@ import pytest
 
 from middleware.sandbox import Sandbox, SandboxError
 
-IMAGE = "postgres:18"
+IMAGE = os.environ.get("POINTSMAN_PG_IMAGE", "postgres:18")
 
 
 def test_no_engine_is_one_line_that_says_what_to_do() -> None:
