@@ -1,7 +1,7 @@
 # The data directory: what it holds, making it, bringing it into line with another node's.
 #
-# A new one is made beside the old and takes its place when it is whole. While the old is
-# removed or rewound a mark stands beside it: where it is found, what is left is good for nothing but to be replaced.
+# A new one is made beside the old and takes its place when it is whole. While the old is removed or rewound a mark
+# stands beside it: where it is found, what is left is good for nothing but to be replaced.
 # shellcheck shell=bash
 
 # "STATE TIMELINE SYSTEM_IDENTIFIER MAY_INITIALISE", as `decide` wants them
@@ -52,15 +52,18 @@ initialise() {
         --encoding=UTF8 --locale=C --no-instructions || return
     printf 'host all all all scram-sha-256\nhost replication replicator all scram-sha-256\n' >>"$new/pg_hba.conf"
     cat "$HERE/postgresql.conf" >>"$new/postgresql.conf"
-    pg_ctl -D "$new" -w -s -o "-c listen_addresses='' -c unix_socket_directories=/var/run/postgresql" start || return
+    pg_ctl -D "$new" -w -s -o "-c listen_addresses='' -c unix_socket_directories=$SOCKETS" start || return
     make_roles
     local made=$?
     pg_ctl -D "$new" -w -s -m fast stop && [ "$made" = 0 ] && put_in_place "$new"
 }
 
 make_roles() {
-    psql -Xq -v ON_ERROR_STOP=1 -U postgres -d postgres -v app="$(secret APP_PASSWORD)" \
-        -v health="$(secret HEALTH_PASSWORD)" -v replication="$(secret REPLICATION_PASSWORD)" <<'SQL'
+    app=$(secret APP_PASSWORD) health=$(secret HEALTH_PASSWORD) replication=$(secret REPLICATION_PASSWORD) \
+        psql -Xq -v ON_ERROR_STOP=1 -h "$SOCKETS" -U postgres -d postgres <<'SQL'
+\set app `printf %s "$app"`
+\set health `printf %s "$health"`
+\set replication `printf %s "$replication"`
 SET log_statement = none;
 CREATE ROLE replicator LOGIN REPLICATION PASSWORD :'replication';
 CREATE ROLE pointsman LOGIN PASSWORD :'health' IN ROLE pg_monitor;

@@ -56,6 +56,8 @@ run() {
     local status
     "$@" &
     child=$! child_signal=TERM
+    # The signal may have come before there was a child to pass it on to.
+    [ "$stopping" = no ] || stop
     while true; do
         wait "$child"
         status=$?

@@ -13,7 +13,8 @@ SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END,
        (SELECT system_identifier FROM pg_control_system()),
        EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')"
 
-export PGPASSFILE=/var/run/postgresql/node.pgpass
+SOCKETS=/var/run/postgresql
+export PGPASSFILE=$SOCKETS/node.pgpass
 export PGCONNECT_TIMEOUT=2
 
 # A secret by its name: the variable's value, or the content of the file that NAME_FILE names.
@@ -72,7 +73,7 @@ ask() {
 
 # What this node's own PostgreSQL answers.  SQL
 local_sql() {
-    timeout "$ANSWER_TIMEOUT_S" psql -XAtq -F ' ' -U postgres -d postgres -c "$1" 2>/dev/null
+    timeout "$ANSWER_TIMEOUT_S" psql -XAtq -F ' ' -h "$SOCKETS" -U postgres -d postgres -c "$1" 2>/dev/null
 }
 
 # The table of all peers.

@@ -8,10 +8,10 @@ stalled=0
 # Start PostgreSQL and stay until it has ended, by its own or because it has to give way.
 serve() {
     local sleeper status
-    postgres -D "$PGDATA" -c cluster_name="$NODE_NAME" -c listen_addresses="$NODE_LISTEN" -c port="$PGPORT" &
+    postgres -D "$PGDATA" -c cluster_name="$NODE_NAME" -c listen_addresses="$NODE_LISTEN" -c port="$PGPORT" \
+        -c unix_socket_directories="$SOCKETS" &
     child=$! child_signal=INT # PostgreSQL's fast shutdown
-    # The signal may have come before there was a child to pass it on to.
-    [ "$stopping" = no ] || stop
+    [ "$stopping" = no ] || stop # as in `run`
     while kill -0 "$child" 2>/dev/null; do
         sleep "$NODE_WATCH_S" &
         sleeper=$!
