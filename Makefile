@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 COMPILED := build/compiled
 
 .PHONY: help demo tour test lint unit format compiled test-compiled bench soak load consistency oracle state-fuzz
-.PHONY: wire-fuzz clean
+.PHONY: wire-fuzz compose-test clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -47,6 +47,9 @@ $(COMPILED)/.ready: $(READY) hatch_build.py $(shell find middleware parser routi
 
 test-compiled: $(COMPILED)/.ready ## The tests, against the compiled data plane
 	PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/pytest $(ARGS)
+
+compose-test: $(READY) ## The walk of docs/ha-demo.md, in containers (takes or starts a Docker engine)
+	tests/compose/run.sh $(ARGS)
 
 bench: $(READY) ## CPU per transaction against PostgreSQL, PgBouncer and pgpool-II (ARGS="--help")
 	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory compiled; fi

@@ -71,6 +71,8 @@ exec postgres "$@"
 """
 QUERY_SCRIPT = """printf '%s' "$SANDBOX_SQL" | timeout "$SANDBOX_TIMEOUT" psql -h 127.0.0.1 "$@" -f -"""
 TIMED_OUT = 124  # coreutils' timeout
+#: In the name of the image that testcontainers starts beside ours.
+REAPER = "ryuk"
 
 
 class ContainerNode(SandboxNode):
@@ -285,6 +287,11 @@ class Containers:
         try:
             yield
         except docker.errors.DockerException as error:
+            if REAPER in str(error):
+                raise SandboxError(
+                    "the Docker engine has no image of testcontainers' reaper and could not get it "
+                    f"(TESTCONTAINERS_RYUK_DISABLED=true does without): {error}"
+                ) from error
             raise SandboxError(
                 f'the Docker engine could not run "{self._image}" ({IMAGE_VARIABLE}): {error}'
             ) from error

@@ -12,7 +12,7 @@ import pytest
 
 from middleware.sandbox import Sandbox, SandboxError
 
-IMAGE = "postgres:18"
+IMAGE = os.environ.get("POINTSMAN_PG_IMAGE", "postgres:18")
 
 
 def test_no_engine_is_one_line_that_says_what_to_do() -> None:
@@ -37,16 +37,30 @@ def test_an_unknown_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         Sandbox().start()
 
 
-def engine_has_image() -> bool:
+def test_a_reaper_that_cannot_be_had_is_named() -> None:
+    containers = pytest.importorskip("middleware.sandbox.containers")
+    refused = containers.docker.errors.APIError(
+        "500 Server Error for http+docker://localhost/v1.41/images/create?tag=0.8.1&fromImage=testcontainers%2Fryuk"
+    )
+    cluster = containers.Containers(["db1"], 18, "", {})
+    with (
+        pytest.raises(SandboxError, match=r"no image of testcontainers' reaper .*TESTCONTAINERS_RYUK_DISABLED=true"),
+        cluster._engine_errors(),
+    ):
+        raise refused
+
+
+def engine_has(kind: str, name: str) -> bool:
     program = shutil.which("docker")
     return (
         program is not None
-        and not subprocess.run([program, "image", "inspect", IMAGE], capture_output=True, check=False).returncode
+        and not subprocess.run([program, kind, "inspect", name], capture_output=True, check=False).returncode
     )
 
 
 @pytest.mark.integration
-@pytest.mark.skipif(not engine_has_image(), reason=f"no Docker engine here that has the image {IMAGE}")
+@pytest.mark.skipif(not engine_has("image", IMAGE), reason=f"no Docker engine here that has the image {IMAGE}")
+@pytest.mark.skipif(not engine_has("network", "bridge"), reason="no Docker engine here that has networks of its own")
 def test_a_cluster_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POINTSMAN_SANDBOX", "docker")
     with Sandbox() as sandbox:
