@@ -6,6 +6,7 @@ about it and never raised.
 """
 
 import random
+import time
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -32,6 +33,8 @@ class _Watched:
         self.wanted = anyio.Event()
         self.heard = False
         """Since the last probe began, it has said something to somebody."""
+        self.began = 0.0
+        """When that was."""
         self.order = Condition.UP
         """What an operator, or a switchover, has said: UP, DRAINING or DETACHED."""
         self._draw = draw
@@ -40,6 +43,7 @@ class _Watched:
         try:
             while True:
                 self.heard = False
+                self.began = time.monotonic()
                 try:
                     self.state.answered(await self.probe.ask())
                 except ProbeError as error:
@@ -95,10 +99,11 @@ class Monitor:
         if name in self._watched:
             self._watched[name].wanted.set()
 
-    def heard(self, name: str) -> None:
-        """The node has answered somebody."""
-        if name in self._watched:
-            self._watched[name].heard = True
+    def heard(self, name: str, *, since_s: float) -> None:
+        """The node has answered somebody, within the last `since_s`."""
+        watched = self._watched.get(name)
+        if watched is not None and time.monotonic() - since_s >= watched.began:
+            watched.heard = True
 
     def observations(self) -> dict[str, Observation]:
         """What each node was last seen to be, whatever was ordered."""

@@ -162,6 +162,8 @@ class NodeCounters(msgspec.Struct, frozen=True, array_like=True):
     """Servers lent to a client now."""
     servers: int
     """Connections open to the node now."""
+    answers: int = 0
+    """Reads from connections to it that have brought something."""
 
 
 class StateUse(msgspec.Struct, frozen=True, array_like=True):

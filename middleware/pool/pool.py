@@ -39,11 +39,13 @@ TroubleReport = Callable[[str, str], None]
 class NodeState:
     """What a worker knows of one node, over all its pools."""
 
-    __slots__ = ("failures", "fresh_as_of", "lag_bytes", "logins", "reads", "writes")
+    __slots__ = ("answers", "failures", "fresh_as_of", "lag_bytes", "logins", "reads", "writes")
 
     def __init__(self, logins_max: int) -> None:
         self.logins: Final = Logins(logins_max)
         self.failures: Final = Failures()
+        self.answers = 0
+        """Reads from its connections that have brought something: it is alive."""
         self.reads = 0
         self.writes = 0
         """What it has been given since the worker started."""
@@ -306,6 +308,11 @@ class Pool:
         idle, self.plan.idle = self.plan.idle, []
         for server, _ in idle:
             server.close()
+
+    def abandon(self, error: PointsmanError) -> None:
+        """The node is dead: whoever waits for an answer of it would wait for ever."""
+        for server in [*self.plan.lent, *self._on_the_way]:
+            server.fail(error)
 
     def _wake(self) -> None:
         if not self.awake:

@@ -190,6 +190,7 @@ class ServerConnection:
         if self.state >= CLOSING:
             return
         session = self.session
+        self.pool.state.answers += 1
         client = self.client
         if client is None and self.state != CHECKING:
             self._unasked(data)

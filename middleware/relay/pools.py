@@ -9,7 +9,7 @@ topology, has a version that is not the present one: whoever holds it asks for i
 from collections.abc import Callable
 from typing import Final
 
-from healthcheck.topology import Node, Topology
+from healthcheck.topology import Condition, Node, Topology
 from middleware.config import PoolPolicy, RoutePolicy
 from middleware.errors import ConnectionLost
 from middleware.pool.pool import NodeState, Pool, Surroundings
@@ -63,6 +63,11 @@ class Pools:
             if (pool.node, pool.host, pool.port) not in usable:
                 pool.close(ConnectionLost(f'node "{pool.node}" is down'))
                 self._forget(key, pool)
+        # What is only not to be used any more may end what it has begun.
+        dead = {node.name: node.why for node in topology.nodes if node.condition is Condition.DOWN}
+        for pool in self.awake():
+            if pool.node in dead:
+                pool.abandon(ConnectionLost(f'node "{pool.node}" is down', detail=f"{dead[pool.node]}."))
 
     def route(self, database: bytes, user: bytes, policy: RoutePolicy) -> Route:
         """The pools for a database, user and policy under the present topology."""

@@ -361,7 +361,7 @@ class Relay:
             leases = sum(len(pool.plan.lent) for pool in pools)
             servers = sum(pool.plan.size() for pool in pools)
             servers += sum(client.node.name == name for client in self.replicating)
-            nodes.append(NodeCounters(name, state.reads, state.writes, leases, servers))
+            nodes.append(NodeCounters(name, state.reads, state.writes, leases, servers, state.answers))
         reasons = self.reasons
         return Counters(
             self.worker,

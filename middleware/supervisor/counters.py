@@ -33,9 +33,12 @@ class Totals:
         self._on_standbys_of_the_dead = 0
         self._states_of_the_dead: tuple[StateUse, ...] = ()
 
-    def reported(self, counters: Counters) -> None:
-        """A worker's counts since it started."""
+    def reported(self, counters: Counters) -> list[str]:
+        """A worker's counts since it started; returns the nodes that have answered it since its last report."""
+        before = self._latest.get(counters.worker)
+        answers = {} if before is None else {node.node: node.answers for node in before.nodes}
         self._latest[counters.worker] = counters
+        return [node.node for node in counters.nodes if node.answers > answers.get(node.node, 0)]
 
     def ended(self, worker: int) -> None:
         """The worker's process is gone: its counts stay, what it had open is closed."""
@@ -91,4 +94,5 @@ def _add(nodes: dict[str, NodeCounters], more: NodeCounters) -> None:
         writes=have.writes + more.writes,
         leases=have.leases + more.leases,
         servers=have.servers + more.servers,
+        answers=have.answers + more.answers,
     )

@@ -64,6 +64,8 @@ from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker
 from routing.catalog import Catalog
 
+REPORT_S: Final = 1.5
+"""How old at most is what a worker reports each second."""
 HAPPENINGS_MAX: Final = 1000
 
 DRAIN_GRACE_S: Final = 2 * EXIT_GRACE_S
@@ -207,11 +209,8 @@ class Supervisor:
     def _acting(self) -> Credentials:
         """Who promotes."""
         settings = self._settings
-        if not settings.failover_user:
-            return self._credentials
-        direct = settings.server_tls_negotiation == "direct"
-        password = self._access.secrets.get(settings.failover_user)
-        return Credentials(settings.failover_user, password, settings.health_check.database, lambda: self._tls, direct)
+        user = settings.failover_user
+        return self._credentials_of(user, settings.health_check.database) if user else self._credentials
 
     def _happened(self, happening: Happening) -> None:
         """Something has become of a node."""
@@ -221,10 +220,12 @@ class Supervisor:
 
     def _asking(self) -> Credentials:
         """Who runs auth_query."""
-        settings = self._settings
-        password = self._access.secrets.get(settings.auth_user)
-        direct = settings.server_tls_negotiation == "direct"
-        return Credentials(settings.auth_user, password, settings.auth_dbname, lambda: self._tls.own, direct)
+        return self._credentials_of(self._settings.auth_user, self._settings.auth_dbname)
+
+    def _credentials_of(self, user: str, database: str) -> Credentials:
+        """Those of a user whose password is in [users] or auth_file."""
+        direct = self._settings.server_tls_negotiation == "direct"
+        return Credentials(user, self._access.secrets.get(user), database, lambda: self._tls.own, direct)
 
     def reload(self) -> None:
         """Read again the files that the settings name. One that cannot be used changes nothing."""
@@ -365,7 +366,8 @@ class Supervisor:
             case Ready():
                 log.info("worker ready", worker=index, pid=self._workers[index].pid)
             case Counters():
-                self._totals.reported(message)
+                for node in self._totals.reported(message):
+                    self._monitor.heard(node, since_s=REPORT_S)
                 self._share_reasons()
             case CatalogWanted(database=database, suspected=True):
                 self._catalogs.suspected(database)

@@ -1,10 +1,14 @@
 """Failover over a real cluster: what is done to nodes, in which order, and what is not done."""
 
+import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
+import psycopg
 import pytest
 
 from middleware.config import Settings, build_settings
@@ -101,12 +105,35 @@ async def test_a_dead_primary_is_fenced_another_promoted_and_the_others_follow(t
         assert [node.name for node in supervisor.topology.standbys()] == [other.name]
 
 
-async def test_a_hung_primary_is_replaced(three: Sandbox) -> None:
+def fail_and_go_on(conninfo: str, hang: Callable[[], None]) -> list[str | None]:
+    """A client whose statement hangs: the SQLSTATEs it hears until one is carried out, on the connection it has."""
+    heard: list[str | None] = []
+    with contextlib.closing(psycopg.connect(conninfo, autocommit=True)) as client:
+        client.execute("SELECT 1")
+        hang()
+        until_s = time.monotonic() + DEADLINE_S
+        while time.monotonic() < until_s:
+            try:
+                client.execute("CREATE TABLE IF NOT EXISTS hung (a int)")
+            except psycopg.Error as error:
+                heard.append(error.sqlstate)
+                time.sleep(0.05)
+            else:
+                return heard
+    return [*heard, "and no more"]
+
+
+async def test_a_hung_primary_is_replaced_and_who_waits_for_it_hears_of_it(three: Sandbox) -> None:
     async with running(settings(three)) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
-        three.node("db1").pause()
+        host, port = supervisor.addresses[0]
+        conninfo = f"host={host} port={port} user=app password={three.passwords['app']} dbname=app"
         try:
-            await until(lambda: primary_of(supervisor) in ("db2", "db3"), supervisor)
+            heard = await anyio.to_thread.run_sync(fail_and_go_on, conninfo, three.node("db1").pause)
+            assert heard[0] == "08006"
+            # Then there was no primary for a while.
+            assert set(heard[1:]) <= {"57P03", "08006"}
+            assert primary_of(supervisor) in ("db2", "db3")
         finally:
             three.node("db1").resume()
         new = primary_of(supervisor)

@@ -67,6 +67,20 @@ def test_totals_keep_what_the_dead_counted_through_many_lives() -> None:
     assert snapshot.clients == 4
 
 
+def test_a_report_tells_who_has_answered_since_the_last() -> None:
+    totals = Totals()
+
+    def report(worker: int, **answers: int) -> list[str]:
+        nodes = tuple(NodeCounters(name, 0, 0, 0, 0, count) for name, count in answers.items())
+        return totals.reported(Counters(worker, 0, 0, nodes))
+
+    assert report(0, a=3, b=0) == ["a"]
+    assert report(0, a=3, b=1) == ["b"]
+    assert report(1, a=1) == ["a"]
+    assert report(0, a=3, b=1, c=2) == ["c"]
+    assert totals.snapshot().nodes["a"].answers == 4
+
+
 def test_a_unix_socket_has_its_mode_and_goes_with_the_listeners(tmp_path: Path) -> None:
     listeners = open_listeners((), 6432, tmp_path, 0o750)
     path = tmp_path / ".s.PGSQL.6432"
