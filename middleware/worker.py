@@ -117,7 +117,7 @@ class Worker(asyncio.Protocol):
         elif isinstance(message, ServerWanted):
             relay.server_limits.give_way(message.key)
         elif isinstance(message, ServerFreed):
-            relay.server_limits.try_again(relay.clock.now)
+            relay.server_limits.freed_elsewhere(relay.clock.now)
         elif isinstance(message, Drain):
             self._drain(relay, message.timeout_s)
         else:

@@ -13,6 +13,7 @@ SELDOM = {
     "middleware/pool/dial.py": "once for each server",
     "middleware/relay/newcomers.py": "once for each client",
     "middleware/pool/failures.py": "once for some servers",
+    "middleware/relay/welcomes.py": "once for some clients",
     "middleware/relay/inquiries.py": "once for some logins",
     "middleware/relay/cancel.py": "a CancelRequest",
     "middleware/relay/replication.py": "what comes is passed on as it is",

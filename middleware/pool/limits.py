@@ -121,6 +121,11 @@ class ServerLimits:
             else:
                 pool.open_what_is_needed(now)
 
+    def freed_elsewhere(self, now: float) -> None:
+        """Another worker has given a server up: what was promised to it is settled, it has had that or did not want it."""
+        self._promised.clear()
+        self.try_again(now)
+
     def give_way(self, key: bytes) -> None:
         """Another worker wants a server, and the limit of this key is reached."""
         if self._close_an_idle_one(key):

@@ -95,6 +95,8 @@ class Pools:
 
     def tick(self, now: float) -> None:
         """Keep the pools' deadlines; called a few times a second."""
+        # Those that starve in the order they do, before the others in the order they were made.
+        self._around.limits.try_again(now)
         for pool in self.awake():
             pool.tick(now)
             if pool.at_rest(now):
