@@ -122,7 +122,7 @@ class ServerLimits:
                 pool.open_what_is_needed(now)
 
     def freed_elsewhere(self, now: float) -> None:
-        """Another worker has given a server up: what was promised to it is settled, it has had that or did not want it."""
+        """Another worker has given a server up: it has had what was promised to it, or does not want it any more."""
         self._promised.clear()
         self.try_again(now)
 
