@@ -33,6 +33,8 @@ NEAR_S: Final = 0.05
 """For the report alone."""
 OVERTAKEN_MAX: Final = 0.001
 """The share of those who may be: a loaded machine lets a process wait now and then that has something to do."""
+OVERTAKEN_FEW: Final = 5
+"""So many may be in a short run: such a wait is seen by several."""
 GROWTH_MAX_MB: Final = 16
 """Of a worker's memory, from the rest before to the rest after."""
 PROGRESS_S: Final = 5.0
@@ -157,7 +159,7 @@ def _missed(tally: Tally, plan: Plan, most: Most, growth_mb: float) -> list[str]
     if seen > plan.servers_max() or most.of_pool > plan.pool_size:
         found.append(f"{seen} connections to a node, where {plan.limit} allows {plan.servers_max()}")
     late = sum(overtaken(services, SLACK_S) for services in tally.services.values())
-    if late > OVERTAKEN_MAX * tally.count():
+    if late > max(OVERTAKEN_FEW, OVERTAKEN_MAX * tally.count()):
         found.append(f"{late} of {tally.count()} were overtaken by who came more than {SLACK_S:g} s later")
     if growth_mb > GROWTH_MAX_MB:
         found.append(f"a worker has grown by {growth_mb:.1f} MB")
