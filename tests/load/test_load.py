@@ -1,5 +1,6 @@
 """The runs of `make load`, short: all bounds are kept."""
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,20 @@ from middleware.sandbox import Sandbox
 from tests.load import idle, serverless, storm
 
 pytestmark = pytest.mark.integration
+
+CLIENTS_MAX = 1000
+SPARE_DESCRIPTORS = 200
+
+
+@pytest.fixture(scope="module", autouse=True)
+def descriptors() -> Iterator[None]:
+    """As many open files as there may be: most systems begin with 1024."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] != resource.RLIM_INFINITY and before[1] < CLIENTS_MAX + SPARE_DESCRIPTORS:
+        pytest.skip(f"the hard limit on open files is {before[1]}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +50,7 @@ def test_storm(cluster: Sandbox, tmp_path: Path, plan: storm.Plan) -> None:
 
 
 def test_idle(cluster: Sandbox) -> None:
-    result = idle.idle(cluster, idle.Plan("plain", clients=1000, watch_s=1), print)
+    result = idle.idle(cluster, idle.Plan("plain", clients=CLIENTS_MAX, watch_s=1), print)
     assert result.failures == []
 
 
