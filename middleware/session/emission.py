@@ -187,7 +187,7 @@ class _Edited:
             if statement.name not in server.unproven:
                 return
             # It may not have it after all, and then this is skipped, or not, as what it is for.
-            server.expected.append(Expect(b""))
+            server.expected.append(Expect(b"", closes=statement))
             self._out.append(message(CLOSE, b"S" + statement.name + b"\0"))
         if server.may_fail():
             server.unproven.add(statement.name)

@@ -113,6 +113,11 @@ class ServerStatements:
         evicted, _ = self._names.popitem(last=False)
         return evicted
 
+    def restore(self, statement: Statement) -> None:
+        """Note that the server has it still: one more than the bound, rather than one that nobody knows of."""
+        self._names[statement.name] = statement
+        self._latest = b""
+
     def remove(self, name: bytes) -> None:
         self._names.pop(name, None)
         self._latest = b""

@@ -381,7 +381,7 @@ class ServerSession:
                 self.statements.remove(entry.on_server.name)
                 self.unproven.discard(entry.on_server.name)
             if entry.closes is not None:
-                self.statements.add(entry.closes)
+                self.statements.restore(entry.closes)
             if entry.own:
                 self._restore(entry)
             if entry is UNNAMED:

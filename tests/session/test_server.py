@@ -4,6 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from middleware.session.batch import Batch
+from middleware.session.client import ClientSession
 from middleware.session.prepared import ClientStatements, StatementRegistry
 from middleware.session.server import (
     EVICTED,
@@ -34,7 +36,9 @@ from middleware.wire.backend import (
     ParseComplete,
     ReadyForQuery,
 )
+from middleware.wire.frontend import Bind, Parse, Sync
 from parser.facts import EMPTY
+from parser.shapes import table_for
 from tests.chunks import CUTS, cut
 from tests.session.exchanges import EXCHANGES, Exchange, sent, shown
 
@@ -268,3 +272,28 @@ def test_one_sync_undoes_nothing_of_the_next_batch(completion: ParseComplete | C
     assert server.feed(error + SYNC_REPLY) == error + SYNC_REPLY
     assert list(server.expected) == [PASS, SYNC]
     assert server.feed(completion.encode() + SYNC_REPLY) == completion.encode() + SYNC_REPLY
+
+
+@pytest.mark.parametrize("first_parse_fails", [False, True])
+def test_a_statement_that_was_to_be_closed_and_parsed_once_more_is_there_still(first_parse_fails: bool) -> None:
+    """Parse s; Sync on one server. Then, at once on another: Sync; Parse s, which is refused; Bind s; Sync."""
+    client = ClientSession(table_for(()), StatementRegistry(), 1 << 20, 1 << 20)
+
+    def emitted(server: ServerSession, data: bytes) -> None:
+        position = 0
+        while position < len(data):
+            batch = Batch(position)
+            client.scan(batch, data)
+            position = batch.end
+            client.emit(batch, data, server)
+
+    sync = Sync().encode()
+    emitted(ServerSession(10, {}), Parse(b"s", b"select 1").encode() + sync)
+    client.unsettled.clear()
+    other = ServerSession(10, {})
+    emitted(other, sync + Parse(b"s", b"select 2").encode() + Bind(b"", b"s").encode() + sync)
+    refused, ready = ErrorResponse(((b"C", b"42P05"),)).encode(), ReadyForQuery(b"I").encode()
+    parsed = b"" if first_parse_fails else ParseComplete().encode()
+    other.feed(ready + parsed + refused + ready)
+    assert len(other.statements) == (0 if first_parse_fails else 1)
+    assert not other.expected
