@@ -8,7 +8,8 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, cast
 
 from middleware.auth.scram import PLAIN, ClientExchange, Keys, keys_of
@@ -22,6 +23,8 @@ RESET: Final = struct.pack("ii", 1, 0)
 SSL_REQUEST: Final = SSLRequest().encode()
 LOGINS_MAX: Final = 200
 """Clients that log in at once, where they are in no hurry."""
+GOODBYE_S: Final = 5.0
+POLL_S: Final = 0.02
 PORTS_MAX: Final = 20_000
 """Clients that come from one address: there are some 28,000 ports."""
 
@@ -65,7 +68,7 @@ class Answer(NamedTuple):
 class Client(asyncio.Protocol):
     """One connection. Made by connect()."""
 
-    __slots__ = ("_account", "_answer", "_error", "_pending", "_row", "_scram", "process_id", "transport")
+    __slots__ = ("_account", "_answer", "_error", "_pending", "_row", "_scram", "gone", "process_id", "transport")
 
     def __init__(self, account: Account) -> None:
         self._account: Final = account
@@ -75,6 +78,8 @@ class Client(asyncio.Protocol):
         self._error = ""
         self._scram: ClientExchange | None = None
         self.process_id = 0
+        self.gone = False
+        """Its connection is closed on both sides."""
         self.transport: asyncio.Transport
 
     # Transport
@@ -95,6 +100,7 @@ class Client(asyncio.Protocol):
         self._pending = data[position:]
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.gone = True
         if not self._answer.done():
             self._answer.set_exception(Lost(self._error))
             # Who has left does not ask.
@@ -164,6 +170,18 @@ class Client(asyncio.Protocol):
             if connection is not None and not self.transport.is_closing():
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.transport.abort()
+
+
+async def all_gone(clients: Iterable[Client]) -> None:
+    """Until those that have left are gone: uvloop does not close a loop with connections that are saying goodbye."""
+    left = [client for client in clients if not client.gone]
+    until = time.monotonic() + GOODBYE_S
+    while left and time.monotonic() < until:
+        await asyncio.sleep(POLL_S)
+        left = [client for client in left if not client.gone]
+    for client in left:
+        client.vanish()
+    await asyncio.sleep(POLL_S)
 
 
 async def connect(account: Account, source: str | None = None) -> Client:

@@ -10,7 +10,7 @@ import ssl
 import statistics
 import subprocess
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from tests.bench.cpu import cpu_seconds
 from tests.bench.measure import started
 from tests.bench.poolers import PgBouncer
 from tests.certificates import Certificates
-from tests.load.client import Account, Lost, connect
+from tests.load.client import Account, Client, Lost, all_gone, connect
 from tests.load.order import percentile
 from tests.load.result import Result, Say
 
@@ -153,7 +153,9 @@ async def _sample(contender: Proxy, account: Account, plan: Plan) -> Sample:
     failed: Counter[str] = Counter()
     began = time.monotonic()
     over = began + WARM_UP_S + plan.seconds
-    running = [asyncio.create_task(_again_and_again(account, over, took, failed)) for _ in range(plan.clients)]
+    # TLS takes a while to say goodbye: each client may have some that do.
+    lately: deque[Client] = deque(maxlen=20 * plan.clients)
+    running = [asyncio.create_task(_again_and_again(account, over, took, failed, lately)) for _ in range(plan.clients)]
     await asyncio.sleep(WARM_UP_S)
     assert contender.pid is not None
     before, count, own, measured = cpu_seconds(contender.pid), len(took), time.process_time(), time.monotonic()
@@ -163,6 +165,7 @@ async def _sample(contender: Proxy, account: Account, plan: Plan) -> Sample:
     cpu_s, own_s = cpu_seconds(contender.pid) - before, time.process_time() - own
     seconds = time.monotonic() - measured
     await asyncio.gather(*running)
+    await all_gone(lately)
     counted = sorted(took[count : count + connections])
     each = max(1, connections)
     return Sample(
@@ -175,7 +178,9 @@ async def _sample(contender: Proxy, account: Account, plan: Plan) -> Sample:
     )
 
 
-async def _again_and_again(account: Account, until: float, took: list[float], failed: Counter[str]) -> None:
+async def _again_and_again(
+    account: Account, until: float, took: list[float], failed: Counter[str], lately: deque[Client]
+) -> None:
     while time.monotonic() < until:
         began = time.perf_counter()
         try:
@@ -183,6 +188,7 @@ async def _again_and_again(account: Account, until: float, took: list[float], fa
                 client = await connect(account)
                 answer = await client.query(b"SELECT 1")
             client.terminate()
+            lately.append(client)
         except (Lost, OSError) as error:
             failed[str(error)] += 1
             continue
