@@ -48,7 +48,6 @@ class Commands(msgspec.Struct, frozen=True):
     fence: str = ""
     failover: str = ""
     follow_primary: str = ""
-    demote: str = ""
     timeout_s: float = 60.0
 
 

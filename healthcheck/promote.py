@@ -31,14 +31,6 @@ class Hand:
         if not row["promoted"]:
             raise NoAnswer(f"was not promoted within {timeout_s:g} s")
 
-    async def checkpoint(self, node: Node, timeout_s: float) -> None:
-        """Have a node write a checkpoint: what follows has less to do."""
-        line = self._line(node, timeout_s)
-        try:
-            await line.ask("CHECKPOINT")
-        finally:
-            line.close()
-
     async def repoint(self, standby: Node, primary: Node) -> None:
         """Let a standby follow another primary: by the connection string it has, and with a slot of the same name."""
         line = self._line(standby, self._timeout_s)

@@ -46,9 +46,6 @@ class Failover(BaseModel):
         peers="pgpool: recovery_user",
     )
     promote_timeout: float = seconds(60.0, "For a promotion to be accepted by its node.")
-    switchover_timeout: float = seconds(
-        10.0, "How long a switchover waits for open transactions to end, and for its target to have everything."
-    )
     fence_command: str = setting(
         "",
         "a command",
@@ -60,11 +57,5 @@ class Failover(BaseModel):
         "a command",
         "Makes a standby of a former primary that is back: by pg_rewind, or a new copy.",
         peers="pgpool: follow_primary_command",
-    )
-    demote_command: str = setting(
-        "",
-        "a command",
-        "In a switchover, stops the old primary, and ends when it has stopped; follow_primary_command then makes it a "
-        "standby.",
     )
     command_timeout: float = seconds(60.0, "For each of these commands.")

@@ -107,7 +107,6 @@ class Supervisor:
                 settings.fence_command,
                 settings.failover_command,
                 settings.follow_primary_command,
-                settings.demote_command,
                 settings.command_timeout,
             ),
             {
