@@ -46,6 +46,8 @@ class Node(msgspec.Struct, frozen=True):
     why: str = ""
     """Why the node is not used, for people; empty while it is and nothing is wrong with it."""
     condition: Condition = Condition.UNKNOWN
+    cut_off: bool = False
+    """It claims to be a primary, and is not to be one: what was begun on it must not be committed."""
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -147,6 +149,7 @@ def decide(observations: Sequence[Observation], previous: Topology) -> Topology:
             replay_lag_bytes=_lag(one, insert_lsn),
             why=refused.get(one.name, one.why),
             condition=Condition.DETACHED if one.up and one.name in refused else one.condition,
+            cut_off=one.up and one.role is Role.PRIMARY and one.name in refused,
         )
         for one in observations
     )

@@ -190,6 +190,8 @@ class Counters(msgspec.Struct, frozen=True, tag=True, array_like=True):
     on_standbys: int = 0
     """Reads that standbys served."""
     states: tuple[StateUse, ...] = ()
+    reads_again: int = 0
+    """Reads that were sent again, because the server was lost that had them first."""
 
 
 class SetReasons(msgspec.Struct, frozen=True, tag=True, array_like=True):

@@ -47,6 +47,19 @@ class ConnectionLost(PointsmanError):
     sqlstate = sqlstate.CONNECTION_FAILURE
 
 
+class OutcomeUnknown(PointsmanError):
+    """A server connection broke before the answer to what may have been committed came."""
+
+    sqlstate = sqlstate.TRANSACTION_RESOLUTION_UNKNOWN
+
+    def __init__(self, lost: PointsmanError) -> None:
+        super().__init__(
+            lost.message,
+            detail=f"{lost.detail} Whether the transaction was committed is not known.".lstrip(),
+            hint="See whether its changes are there before it is tried again.",
+        )
+
+
 class TooManyConnections(PointsmanError):
     """A limit on connections stands in the way."""
 

@@ -287,8 +287,9 @@ def _named(kind: str) -> str:
 def _transaction(kind: str, fields: Tree) -> TransactionFacts | None:
     if kind == "TransactionStmt":
         # What is chained goes on in the same modes.
-        kind = WITHIN if fields.get("chain") is True else TRANSACTION_KINDS[cast(str, fields["kind"])]
-        return _modes(kind, cast("list[Tree]", fields.get("options", [])))
+        name = cast(str, fields["kind"])
+        kind = WITHIN if fields.get("chain") is True else TRANSACTION_KINDS[name]
+        return _modes(kind, cast("list[Tree]", fields.get("options", [])), name in COMMITTING)
     if kind == "VariableSetStmt" and fields.get("name") == "TRANSACTION":
         return _modes(SET_TRANSACTION, cast("list[Tree]", fields.get("args", [])))
     if kind == "VariableSetStmt" and fields.get("name") == "TRANSACTION SNAPSHOT":
@@ -308,6 +309,7 @@ TRANSACTION_KINDS: Final = {
     "TRANS_STMT_COMMIT_PREPARED": TWO_PHASE,
     "TRANS_STMT_ROLLBACK_PREPARED": TWO_PHASE,
 }
+COMMITTING: Final = frozenset({"TRANS_STMT_COMMIT", "TRANS_STMT_PREPARE", "TRANS_STMT_COMMIT_PREPARED"})
 
 
 def _own_setting(kind: str, fields: Tree) -> tuple[str, str] | None:
@@ -326,7 +328,7 @@ def _own_setting(kind: str, fields: Tree) -> tuple[str, str] | None:
     return name.removeprefix(OWN_PREFIX), value.lower()
 
 
-def _modes(kind: str, options: list[Tree]) -> TransactionFacts:
+def _modes(kind: str, options: list[Tree], commits: bool = False) -> TransactionFacts:
     read_only: bool | None = None
     isolation = ""
     for option in options:
@@ -337,7 +339,7 @@ def _modes(kind: str, options: list[Tree]) -> TransactionFacts:
             read_only = constant.get("ival", {}).get("ival", 0) == 1
         elif element["defname"] == "transaction_isolation":
             isolation = str(constant["sval"]["sval"])
-    return TransactionFacts(kind, read_only, isolation)
+    return TransactionFacts(kind, read_only, isolation, commits)
 
 
 def _changes_catalog(kind: str, found: Found) -> int:

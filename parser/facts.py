@@ -47,6 +47,8 @@ class TransactionFacts:
     read_only: bool | None = None
     isolation: str = ""
     """"serializable", "repeatable read", .."""
+    commits: bool = False
+    """What comes of it is there to stay: COMMIT, also one AND CHAIN, and both halves of a two-phase commit."""
 
 
 @dataclass(frozen=True, eq=False)

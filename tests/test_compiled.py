@@ -15,6 +15,7 @@ SELDOM = {
     "middleware/pool/failures.py": "once for some servers",
     "middleware/relay/welcomes.py": "once for some clients",
     "middleware/relay/inquiries.py": "once for some logins",
+    "middleware/relay/primary_queue.py": "while there is no primary",
     "middleware/relay/cancel.py": "a CancelRequest",
     "middleware/relay/replication.py": "what comes is passed on as it is",
     "middleware/session/replication.py": "once for some 100 kB",

@@ -169,7 +169,8 @@ class Pool:
         notify_at = now + limits.query_wait_notify_s if limits.query_wait_notify_s else 0.0
         self._wake()
         self._wanted_at = now
-        plan.wait(Waiter(client, now, now + limits.query_wait_s, notify_at, client.admin))
+        since = client.waiting_since or now
+        plan.wait(Waiter(client, since, since + limits.query_wait_s, notify_at, client.admin))
         self.open_what_is_needed(now)
         return None
 

@@ -48,13 +48,17 @@ SERVER_FULL: Final = 1
 class Borrower(ABC):
     """What a server and a pool need of the client that a server is lent to."""
 
-    __slots__ = ("admin", "limits", "transport", "wrote")
+    __slots__ = ("admin", "again", "limits", "transport", "waiting_since", "wrote")
 
     admin: bool
     """Its user, as it has logged in, is one of admin_users."""
     transport: asyncio.Transport
     limits: ClientPolicy
     """How long it may take for what."""
+    waiting_since: float
+    """Since when it waits for something that no pool has for it; 0 while it does not."""
+    again: bytes
+    """What it has sent that may be sent again to another server, as long as nothing of the answer was passed on."""
     wrote: bool
     """It was sent something that may write, and is to be noted before the answer is passed on."""
 
@@ -204,6 +208,7 @@ class ServerConnection:
             if client.wrote:
                 client.note_write()
             if out:
+                client.again = b""
                 client.transport.write(out)
             events = session.events
             if events:
@@ -334,6 +339,18 @@ class ServerConnection:
         self.pool.gone(self, state, error)
         if client is not None:
             client.server_lost(self, error)
+
+    def said_goodbye(self) -> None:
+        """It has told why it goes, in its last words: it is lost now."""
+        words = {code: text.decode(errors="replace") for code, text in self.session.last_words.items()}
+        told = words.get(b"D", "")
+        self.fail(
+            ConnectionLost(
+                words.get(b"M", "server closed the connection"),
+                detail=f'The node is "{self.pool.node}". {told}'.rstrip(),
+                sqlstate=words.get(b"C", ""),
+            )
+        )
 
     def discard(self) -> None:
         """Close it, through no fault of the node: what its client has left on it cannot be undone."""

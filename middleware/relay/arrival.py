@@ -25,9 +25,11 @@ from middleware.errors import LoginRefused, NoNode, PointsmanError, ShuttingDown
 from middleware.pool.ledger import Limit
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import Borrower, ServerConnection
+from middleware.relay.balance import Route
 from middleware.relay.client_connection import ClientConnection
 from middleware.relay.freshness import Marks
 from middleware.relay.own_settings import OwnSettings
+from middleware.relay.primary_queue import passes
 from middleware.relay.relay import NO_PRIMARY, Relay
 from middleware.relay.replication import ReplicationClient, Wish, node_for
 from middleware.session.login import ClientLogin
@@ -124,6 +126,8 @@ class Arrival(Borrower):
         self.counted: list[Limit] = []
         self.server: ServerConnection | None = None
         self.wrote = False
+        self.again = b""
+        self.waiting_since = 0.0
         self.admin = False
         self._asked = False
         """auth_query was asked for its user."""
@@ -341,20 +345,45 @@ class Arrival(Borrower):
         if login.rest:
             self._rest.append(login.rest)
         self.state = WELCOME
-        known = relay.welcomes.known(database, role, self._parameters)
+        self.seek()
+
+    def _route(self) -> Route:
+        return self._relay.pools.route(self._server_database, self._server_user, self._policy)
+
+    def seek(self) -> None:
+        """Have a server tell what it must be told, or one that has told it another client of its kind."""
+        known = self._relay.welcomes.known(self._server_database, self._server_user, self._parameters)
         if known is not None:
             self._welcome(known)
             return
         self._write(b"")
-        route = relay.pools.route(database, role, policy)
-        pool = route.primary or route.standby(Marks())
+        route = self._route()
+        self._lease(route.primary or route.standby(Marks()))
+
+    def _wait_for_primary(self, error: PointsmanError | None) -> None:
+        """`error`: why the nodes that there are had no server for it."""
+        if not self._relay.without_primary.join(self, error):
+            self.refuse(error or NO_PRIMARY)
+
+    def _lease(self, pool: Pool | None) -> None:
+        """Ask a server of a pool, as soon as it has one; where there is no pool, wait for a primary."""
         if pool is None:
-            raise NO_PRIMARY
+            self._wait_for_primary(None)
+            return
         server = pool.lease(self, self._parameters)
         if server is None:
             self._pool = pool
         else:
             self._ask(server)
+
+    def may_find(self) -> bool:
+        """Whether there is a node again that takes connections."""
+        route = self._route()
+        return (route.primary is not None and not route.primary.failing()) or route.standby(Marks()) is not None
+
+    def found_none(self, error: PointsmanError) -> None:
+        """It has waited for a primary for too long."""
+        self.refuse(error)
 
     def _replicate(self, login: ClientLogin) -> None:
         """Hand over to a replication connection."""
@@ -442,8 +471,23 @@ class Arrival(Borrower):
 
     def not_lent(self, error: PointsmanError) -> None:
         """There will be no server from the pool it waits for."""
-        self._pool = None
-        self.refuse(error)
+        pool, self._pool = self._pool, None
+        if self.state == CLOSED:
+            return
+        if not passes(error):
+            self.refuse(error)
+            return
+        try:
+            route = self._route()
+            standby = route.standby(Marks()) if pool is route.primary else None
+            if standby is None:
+                self._wait_for_primary(error)
+            else:
+                self._lease(standby)
+        except Exception:
+            # Called for all that wait for the same pool.
+            log.exception("a bug has ended a login", user=self.user, database=self.database)
+            self.close()
 
     def server_answered(self, server: ServerConnection, events: int) -> None:
         """The server has said something about the settings it was given."""
@@ -459,7 +503,9 @@ class Arrival(Borrower):
     def server_lost(self, server: ServerConnection, error: PointsmanError) -> None:
         """The server's connection is gone."""
         self.server = None
-        self.refuse(error)
+        if self.state != CLOSED:
+            # Another may know, or the same node once it is there again.
+            self._wait_for_primary(error)
 
     def keep_time(self, now: float) -> None:
         """Its login has a deadline: see Relay.tick()."""
@@ -513,6 +559,7 @@ class Arrival(Borrower):
         if self._pool is not None:
             self._pool.withdraw(self)
             self._pool = None
+        self._relay.without_primary.leave(self)
         self.transport.close()
         server, self.server = self.server, None
         if server is not None:

@@ -1,8 +1,9 @@
 """How a client comes by a server, and how it gives it back.
 
 A batch chooses a node. It is *held* while it waits for a server of that node's pool, for a standby that is fresh
-enough, for the end of what its client has begun elsewhere, or for what PostgreSQL says of its session's state. Once all
-is answered and no transaction open, its client gives the server back, or keeps it where its state is there.
+enough, for a primary, for the end of what its client has begun elsewhere, or for what PostgreSQL says of its session's
+state. Once all is answered and no transaction open, its client gives the server back, or keeps it where its state is
+there.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from middleware.relay.freshness_wait import FreshnessWait
 from middleware.relay.intake import Intake
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
 from middleware.relay.policies import NAME_BYTES_MAX
+from middleware.relay.primary_queue import passes
 from middleware.relay.relay import NO_PRIMARY, NO_READER, NO_STANDBY, NONE_SERVED, Relay
 from middleware.relay.session_state import SESSION_MODE, SESSION_POOLING, STATEMENT_MODE, SessionState
 from middleware.relay.state_warnings import StateWarnings
@@ -30,11 +32,17 @@ from middleware.session.batch import HELD, Batch
 from middleware.session.client import ClientSession
 from middleware.session.inspection import findings
 from middleware.session.parameters import StartupParameters
-from middleware.session.server import IDLE, IN_FAILED_TRANSACTION, SYNC_UNSEEN
-from middleware.wire.build import SYNC_MESSAGE, notice
+from middleware.session.server import HIDDEN_FAILS, IDLE, IN_FAILED_TRANSACTION, SYNC_UNSEEN
+from middleware.wire.build import SYNC_MESSAGE, message, notice
+from middleware.wire.codes import QUERY
 from routing.router import STANDBY, Target
 
 log: Final = structlog.get_logger("client")
+
+TRIES_MAX: Final = 3
+"""How often another node is tried for what one has failed."""
+FAILED_TRANSACTION: Final = message(QUERY, b"BEGIN; ROLLBACK TO SAVEPOINT lost_with_its_server\0")
+"""Begins a transaction that has failed."""
 
 
 class Borrowing(Intake):
@@ -50,11 +58,14 @@ class Borrowing(Intake):
         "_held_data",
         "_held_up",
         "_on_primary",
+        "_only_prepared",
         "_pool",
         "_sent_open",
         "_skip_rest",
         "_slow",
+        "_tries",
         "_wait",
+        "adrift",
         "database",
         "idle_since",
         "relay",
@@ -117,6 +128,8 @@ class Borrowing(Intake):
         """It waits for what PostgreSQL says of its session's state."""
         self._sent_open = False
         """The server has got a part of a batch, and not its end."""
+        self._only_prepared = False
+        """And that part prepares and describes statements, and no more."""
         self._cut_short = False
         """That server was left for another, where what is held is to go on."""
         self._skip_rest = False
@@ -126,6 +139,10 @@ class Borrowing(Intake):
         self._draining = False
         """It is to go when nothing is under way."""
         self._closed = False
+        self._tries = 0
+        """How often what it sends now has been tried before."""
+        self.adrift = False
+        """It believes itself in a transaction, which was lost with its server: see losing.py."""
 
     @abstractmethod
     def _dispatch(self, batch: Batch, data: bytes) -> bool:
@@ -158,7 +175,7 @@ class Borrowing(Intake):
         routing = self.routing
         route = routing.nodes()
         pool = route.primary
-        if (self._aim or routing.target(batch)) is STANDBY:
+        if not self.adrift and (self._aim or routing.target(batch)) is STANDBY:
             level = routing.level(batch)
             reader = routing.reader(route, level)
             if reader is not None:
@@ -168,19 +185,21 @@ class Borrowing(Intake):
                 return True
             elif routing.wants_standby(route, level) and self._wait.wanted(route):
                 return self._wait_for_freshness(batch, data, route)
+        return self._choose_from(batch, data, pool, pool is route.primary)
+
+    def _choose_from(self, batch: Batch, data: bytes, pool: Pool | None, on_primary: bool) -> bool:
+        """Send a batch to a server of a pool, when one is free; None for a primary's that is not there."""
         if pool is None:
-            self._fail_batch(batch, NO_PRIMARY)
-            return True
+            return self._wait_for_primary(batch, data)
         server = pool.lease(self, self.session.parameters)
         if server is None:
             self._hold(batch, data, pool)
             return False
-        prefix = self._take(server, pool is route.primary)
-        self._send(server, batch, data, prefix)
+        self._send(server, batch, data, self._take(server, on_primary))
         return batch.state != HELD
 
-    def retry_read(self) -> None:
-        """Choose again for the read that is held for a fresher standby."""
+    def choose_again(self) -> None:
+        """Choose again for what is held for a fresher standby, or for a primary."""
         batch, data = self._held, self._held_data
         if self._closed or self._pool is not None or batch is None:
             return
@@ -202,6 +221,35 @@ class Borrowing(Intake):
         self._held, self._held_data = batch, data
         self._wait.hold()
         return False
+
+    def _wait_for_primary(self, batch: Batch, data: bytes, error: PointsmanError | None = None) -> bool:
+        """Hold a batch until there is a primary that takes connections, or its time is over. False: blocked."""
+        if not self.relay.without_primary.join(self, error):
+            self._fail_batch(batch, error or NO_PRIMARY)
+            return True
+        self._held, self._held_data = batch, data
+        return False
+
+    def may_find(self) -> bool:
+        """Whether what it holds for a primary may go on now."""
+        route = self.routing.nodes()
+        if route.primary is not None:
+            return not route.primary.failing()
+        batch = self._held
+        return not self.adrift and bool(route.standbys) and batch is not None and self.routing.target(batch) is STANDBY
+
+    def seek(self) -> None:
+        """There may be a primary."""
+        self.choose_again()
+
+    def found_none(self, error: PointsmanError) -> None:
+        """It has waited for a primary for too long."""
+        batch = self._held
+        if batch is not None and not self._closed:
+            self._held, self._held_data = None, b""
+            self._fail_batch(batch, error)
+            self.unblock()
+            self._leave()
 
     def _hold(self, batch: Batch, data: bytes, pool: Pool) -> None:
         """Keep a batch until `pool` has a server for it."""
@@ -239,7 +287,16 @@ class Borrowing(Intake):
         route = self.routing.nodes()
         primary = route.primary
         asked = self.routing.own.route == STANDBY_ONLY
-        if isinstance(error, TooManyConnections) or pool is primary or primary is None or asked:
+        away = passes(error)
+        if away and pool is primary:
+            if not self._wait_for_primary(batch, data, error):
+                return
+        elif away and self._tries < TRIES_MAX:
+            # Another node may serve it.
+            self._tries += 1
+            if not self._choose(batch, data):
+                return
+        elif isinstance(error, TooManyConnections) or pool is primary or asked:
             self._fail_batch(batch, error)
         elif (
             self._wait.only_standbys
@@ -251,11 +308,8 @@ class Borrowing(Intake):
                 return
         else:
             # The standby has failed it; what a standby may run, the primary may.
-            server = primary.lease(self, self.session.parameters)
-            if server is None:
-                self._hold(batch, data, primary)
+            if not self._choose_from(batch, data, primary, on_primary=True):
                 return
-            self._send(server, batch, data, self._take(server, on_primary=True))
         if batch.state != HELD:
             self.unblock()
         self._leave()
@@ -266,6 +320,7 @@ class Borrowing(Intake):
         self._on_primary = on_primary
         self._aim = None
         self._pool = None
+        self.waiting_since = 0.0
         if self._wait.running():
             self._wait.end()
         server.lend(self, self.session.statements)
@@ -276,7 +331,19 @@ class Borrowing(Intake):
         prefix = b""
         if server.session.parameters is not self.session.parameters:
             prefix = server.settings_for(self.session.parameters, self.relay.parameters)
+        if self.adrift:
+            prefix += self._fail_anew(server)
         return prefix
+
+    def _fail_anew(self, server: ServerConnection) -> bytes:
+        """What puts a server into a failed transaction, such as a client has that is adrift."""
+        self.adrift = False
+        self.routing.transaction.stay()
+        server.session.expected.append(HIDDEN_FAILS)
+        server.session.unnamed_dropped()
+        # All that is booked from here on is to go by that.
+        server.session.status = IN_FAILED_TRANSACTION
+        return FAILED_TRANSACTION
 
     # Moving a transaction
 
@@ -395,6 +462,7 @@ class Borrowing(Intake):
     def _release(self, server: ServerConnection) -> None:
         """Give the server back, and go on with what waited for that."""
         self._leave_server(server)
+        self._tries = 0
         server.pool.give_back(server)
         if self._held is None:
             self.session.returned()

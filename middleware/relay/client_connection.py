@@ -24,7 +24,7 @@ from middleware.relay.own_settings import OwnSettings
 from middleware.relay.relay import Relay
 from middleware.relay.session_state import NO_TRANSACTIONS, SESSION_POOLING
 from middleware.relay.timekeeping import Timekeeping
-from middleware.session.batch import COMPLETE, FULL, HELD, OPEN, TERMINATED, Batch
+from middleware.session.batch import COMPLETE, FLUSHED, FULL, HELD, OPEN, TERMINATED, Batch
 from middleware.session.parameters import StartupParameters
 from middleware.session.server import (
     COPY_BEGUN,
@@ -44,7 +44,7 @@ from middleware.session.server import (
     SYNC,
     VIOLATED,
 )
-from middleware.wire.build import FLUSH_MESSAGE, READY_IDLE, error_response, message, notice
+from middleware.wire.build import FLUSH_MESSAGE, error_response, message, notice
 from middleware.wire.codes import PARSE, QUERY
 from routing.router import STANDBY
 
@@ -86,6 +86,7 @@ class ClientConnection(Timekeeping):
         """Bytes of a message that are passed on, or dropped, unseen."""
         self._drops_left = False
         """They are dropped: no server has got the beginning of the message."""
+        self._untold = None
         self._leaving = False
         """It has said goodbye, and stays for the answers that are due."""
 
@@ -169,6 +170,8 @@ class ClientConnection(Timekeeping):
         server = self.server
         prefix = b""
         if server is None:
+            if self.adrift:
+                return False
             route = routing.nodes()
             pool = route.primary
             reads = decision.target is STANDBY and routing.confined is None
@@ -198,10 +201,11 @@ class ClientConnection(Timekeeping):
         server.sent_at = self.relay.clock.now
         if not server.session.expected:
             server.asked_at = server.sent_at
+        peer = server.session
         if decision.writes:
             self.wrote = True
+        self._keep_for_again(peer, decision.target is STANDBY, data)
         session.statements.unnamed = None
-        peer = server.session
         peer.unnamed = None
         peer.expected.append(SYNC)
         server.transport.write(prefix + data if prefix else data)
@@ -238,13 +242,15 @@ class ClientConnection(Timekeeping):
             if self._draining:
                 self.terminate()
                 return False
+            if self.adrift and batch.substance and self._answers_adrift(batch, data):
+                return True
             if error is not None:
                 self._fail_batch(batch, error)
                 return True
             if batch.substance:
                 return self._choose(batch, data)
             if batch.state == COMPLETE:
-                self.transport.write(READY_IDLE)
+                self.transport.write(self._ready())
             # Of a CopyData that is dropped, more may be to come.
             self._left, self._drops_left = batch.left, True
             return True
@@ -311,6 +317,13 @@ class ClientConnection(Timekeeping):
             self._warn()
         if begin:
             prefix += server.unseen(begin)
+        plain = not (batch.special or batch.sql_names or calls or (self._sent_open and not self._only_prepared))
+        if batch.state == COMPLETE:
+            harmless = plain and (not batch.executes or self.routing.reads)
+        else:
+            harmless = self._only_prepared = plain and batch.state == FLUSHED and not batch.executes and not batch.binds
+        whole = batch.start == 0 and batch.end == len(data)
+        self._keep_for_again(server.session, harmless, data if whole else data[batch.start : batch.end])
         out = self.session.emit(batch, data, server.session)
         self._left, self._drops_left = batch.left, batch.drops_left
         self._sent_open = self.session.batch_open
@@ -337,11 +350,12 @@ class ClientConnection(Timekeeping):
         session = self.session
         self._begin_again = b""
         self._aim = None
+        self.waiting_since = 0.0
         self._wait.end()
         session.take_back(batch)
         out = error_response(error, "ERROR")
         if batch.state == COMPLETE or batch.hold == HOLD_FOR_QUERY:
-            out += READY_IDLE
+            out += self._ready()
             batch.state = COMPLETE
         else:
             session.discarding = True
@@ -395,6 +409,9 @@ class ClientConnection(Timekeeping):
             self.refuse(error)
             return
         if events & FATAL:
+            if server.session.last_words:
+                server.said_goodbye()
+                return
             # It has reached the client, and the server's connection ends: the client's ends as it would directly.
             self._drop_server(server)
             self.close()
@@ -425,35 +442,6 @@ class ClientConnection(Timekeeping):
                 session.copy_failed()
             elif server.session.skipping:
                 session.failed()
-
-    def server_lost(self, server: ServerConnection, error: PointsmanError) -> None:
-        """The server's connection is gone. Outside a transaction the client is told, and goes on."""
-        self._leave_server(server)
-        peer = server.session
-        if self._closed or peer.mid_message() or peer.status != IDLE or self.state.lost_with(peer):
-            # Its session's state is gone too, or what has become of it. Within a transaction its next statements would
-            # run, and commit, without the ones before.
-            if peer.mid_message():
-                self.close()
-            else:
-                self.refuse(error)
-            return
-        self.state.returned()
-        session = self.session
-        session.unsettled.clear()
-        unanswered = peer.expected.count(SYNC) + peer.expected.count(HIDDEN_LAST)
-        out = (error_response(error, "ERROR") + READY_IDLE) * unanswered
-        if self._sent_open and not session.discarding:
-            out += error_response(error, "ERROR")
-            session.discarding = True
-        self._sent_open = session.copying = False
-        peer.expected.clear()
-        self.transport.write(out)
-        batch, data = self._held, self._held_data
-        self._held, self._held_data = None, b""
-        if batch is None or self._dispatch(batch, data):
-            self.unblock()
-        self._leave()
 
     # The end
 
@@ -487,8 +475,10 @@ class ClientConnection(Timekeeping):
         """A CancelRequest with its key has come."""
         if self.server is not None:
             send_cancel(self.relay, self.server)
-        elif (self._held is not None and self._pool is not None and self._pool.withdraw(self)) or (
-            self._held is not None and self._wait.running()
+        elif self._held is not None and (
+            (self._pool is not None and self._pool.withdraw(self))
+            or self.relay.without_primary.leave(self)
+            or self._wait.running()
         ):
             self._cancel_held(self._held)
 
@@ -526,6 +516,7 @@ class ClientConnection(Timekeeping):
         if self._pool is not None:
             self._pool.withdraw(self)
             self._pool = None
+        self.relay.without_primary.leave(self)
         self._wait.end()
         self._held = self._gathering = None
         # It knows us: without this only the garbage collector would free us, and for long it does not look.

@@ -50,6 +50,7 @@ class ClientRouting:
         "own",
         "pinned",
         "policy",
+        "reads",
         "router",
         "saw",
         "transaction",
@@ -71,6 +72,8 @@ class ClientRouting:
         self._route: Route | None = None
         self.saw = False
         """Its server has been asked something since it was lent."""
+        self.reads = False
+        """The batch that was sent last only reads."""
         self._changes_catalog = UNCHANGED
         self.router: Router = self._router_for(parameters)
         self.own: Final = own
@@ -235,6 +238,7 @@ class ClientRouting:
                 self._note_transaction(batch, facts, decision.target is STANDBY, on_primary)
             if facts.transaction is None and not facts.asks:
                 self.saw = True
+        self.reads = reads
         facts = batch.facts[-1]
         if not facts.asks:
             self.last_node, self.last_facts = pool.node, facts
@@ -317,6 +321,7 @@ class ClientRouting:
     def left(self, pool: Pool, on_primary: bool, wrote: bool) -> None:
         """It has given its server back, or keeps it between transactions: keep in mind what was seen and done on it."""
         self.transaction.phase = NONE
+        self.transaction.commits = False
         if wrote:
             now = time.monotonic()
             self.marks.wrote(now)

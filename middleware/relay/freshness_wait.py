@@ -15,7 +15,7 @@ from middleware.relay.relay import Reader, Relay
 class Retrier(Protocol):
     """Whose read is held."""
 
-    def retry_read(self) -> None:
+    def choose_again(self) -> None:
         """Choose again for it."""
 
 
@@ -76,7 +76,7 @@ class FreshnessWait(Reader):
     def freshness_arrived(self) -> None:
         """There is a new sample."""
         if self._client is not None:
-            self._client.retry_read()
+            self._client.choose_again()
 
     def _time_is_over(self) -> None:
         # The timer may be a little early.

@@ -28,6 +28,8 @@ class Intake(Borrower):
     def __init__(self, transport: asyncio.Transport, limits: ClientPolicy) -> None:
         self.transport = transport
         self.limits = limits
+        self.waiting_since = 0.0
+        self.again = b""
         self._backlog: list[bytes] = []
         """What came and was not looked at yet: an unfinished message or batch, or all that came while blocked."""
         self._kept_bytes = 0

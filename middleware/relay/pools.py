@@ -64,10 +64,11 @@ class Pools:
                 pool.close(ConnectionLost(f'node "{pool.node}" is down'))
                 self._forget(key, pool)
         # What is only not to be used any more may end what it has begun.
-        dead = {node.name: node.why for node in topology.nodes if node.condition is Condition.DOWN}
+        gone = {node.name: node for node in topology.nodes if node.condition is Condition.DOWN or node.cut_off}
         for pool in self.awake():
-            if pool.node in dead:
-                pool.abandon(ConnectionLost(f'node "{pool.node}" is down', detail=f"{dead[pool.node]}."))
+            if pool.node in gone:
+                what = "is not the primary" if gone[pool.node].cut_off else "is down"
+                pool.abandon(ConnectionLost(f'node "{pool.node}" {what}', detail=f"{gone[pool.node].why}."))
 
     def route(self, database: bytes, user: bytes, policy: RoutePolicy) -> Route:
         """The pools for a database, user and policy under the present topology."""

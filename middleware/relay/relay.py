@@ -29,6 +29,7 @@ from middleware.relay.inquiries import Inquiries
 from middleware.relay.newcomers import Newcomers
 from middleware.relay.policies import Policies
 from middleware.relay.pools import Pools
+from middleware.relay.primary_queue import PrimaryQueue
 from middleware.relay.reasons import Reasons, SharedReasons
 from middleware.relay.state_warnings import StateCounts
 from middleware.relay.welcomes import Welcomes
@@ -150,6 +151,9 @@ class Relay:
         self._routers: Final[dict[str, dict[tuple[str, SearchPath | None], Router]]] = {}
         self.waiting_for_freshness: list[Reader] = []
         """Clients whose reads are held until a standby is fresh enough."""
+        self.without_primary: Final = PrimaryQueue(self.clock)
+        self.reads_again = 0
+        """Reads that were sent again, because the server was lost that had them first."""
         self._suspected: Final[set[str]] = set()
         """Databases whose catalogs may have changed since the last tick."""
         self._missing: Final[dict[str, int]] = {}
@@ -214,6 +218,7 @@ class Relay:
         self.welcomes.clear()
         for client in list(self.replicating):
             client.topology_changed(topology)
+        self.without_primary.topology_changed(topology)
 
     def set_catalog(self, catalog: Catalog, read_at: float, changed_at: float) -> None:
         catalog = shared(catalog, self._known_names)
@@ -336,6 +341,7 @@ class Relay:
         for node in self.pools.topology.nodes:
             self.dialer.refresh(node.host)
         self.pools.tick(now)
+        self.without_primary.tick(now)
         if self._missing and now - self._missing_told_at >= ASK_AGAIN_S:
             self._missing_told_at = now
             for database, asks in list(self._missing.items()):
@@ -354,7 +360,7 @@ class Relay:
     def counters(self) -> Counters:
         """What the control plane shows of this worker."""
         awake = self.pools.awake()
-        waiting = sum(len(pool.plan.waiting) for pool in awake)
+        waiting = sum(len(pool.plan.waiting) for pool in awake) + len(self.without_primary)
         nodes = []
         for name, state in self.pools.nodes().items():
             pools = [pool for pool in awake if pool.node == name]
@@ -371,6 +377,7 @@ class Relay:
             dict(reasons.counts),
             reasons.on_standbys,
             self.states.uses(),
+            self.reads_again,
         )
 
 

@@ -26,16 +26,19 @@ from middleware.session.parameters import Interned, StartupParameters, set_query
 from middleware.session.prepared import ClientStatements
 from middleware.session.server import HIDDEN_TRY, IDLE, IN_FAILED_TRANSACTION, ServerSession
 from middleware.wire.build import message
-from middleware.wire.codes import QUERY
+from middleware.wire.codes import PARAMETER_STATUS, QUERY
 from parser.facts import BEGIN, SET_TRANSACTION, StatementFacts
 from parser.session_state import (
+    CURSORS,
     LEAVES,
     LIBRARIES,
+    LISTEN,
     PREPARED,
     ROLES,
     SEED,
     SEQUENCES,
     SETTINGS,
+    TEMPORARY,
     UNDOES,
     UNKNOWN,
     USES,
@@ -52,6 +55,9 @@ SESSION_POOLING: Final = "session pooling"
 
 CALLED: Final = StateEffect(UNKNOWN, LEAVES, "a function", any_name=True)
 """One whose body says so: see routing/state_functions.py."""
+
+ROLLED_BACK: Final = frozenset({LISTEN, TEMPORARY, CURSORS})
+"""What ROLLBACK takes back of what can be asked for."""
 
 NO_TRANSACTIONS: Final = "transaction blocks are not allowed in statement pooling"
 
@@ -324,9 +330,25 @@ class SessionState:
         """Whether anything was sent, or reported, that there is to find out about."""
         return self._touched or bool(peer.reported_before)
 
-    def lost_with(self, peer: ServerSession) -> bool:
-        """Whether something of it is gone when its server is."""
-        return bool(self.pinned) or self.asking or self.touched(peer)
+    def lost_with_server(self, unknown: bool) -> bool:
+        """Whether something of it is gone when its server is, beyond what a ROLLBACK takes back as well.
+
+        `unknown`: what was begun there may have been committed.
+        """
+        if self.pinned or self.asking or self._unseen or self._own_names.any_open():
+            return True
+        return self._touched and (unknown or not self._ask <= ROLLED_BACK)
+
+    def lost(self, peer: ServerSession) -> bytes:
+        """Its server is gone, and has taken back what was begun there; returns what its client has to hear of that."""
+        told = [
+            message(PARAMETER_STATUS, name + b"\0" + before + b"\0")
+            for name, before in peer.reported_before.items()
+            if peer.reported.get(name) != before
+        ]
+        self._forget_questions()
+        self._words.clear()
+        return b"".join(told)
 
     def settle(self, peer: ServerSession) -> bytes:
         """What PostgreSQL is to be asked now that no transaction is open; b"" for nothing."""
@@ -380,14 +402,18 @@ class SessionState:
                     self._found(state)
                 else:
                     self.pinned.discard(state)
+        self._forget_questions()
+        if not self.pinned and not self._unseen:
+            peer.dirty = ""
+
+    def _forget_questions(self) -> None:
+        """There is nothing to be asked."""
         self._names.clear()
         self._given.clear()
         self._put_back.clear()
         self._unrepaired.clear()
         self._ask.clear()
         self._all = self._from_scratch = self._doubt = self._touched = False
-        if not self.pinned and not self._unseen:
-            peer.dirty = ""
 
     def _found(self, state: str) -> None:
         """There is something of a class."""

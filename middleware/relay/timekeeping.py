@@ -8,8 +8,8 @@ from typing import Final
 import structlog
 
 from middleware.pool.server_connection import ServerConnection
-from middleware.relay.borrowing import Borrowing
 from middleware.relay.cancel import send_cancel
+from middleware.relay.losing import Losing
 from middleware.relay.timeouts import (
     IDLE_FOR_TOO_LONG,
     QUERY_TOO_LONG,
@@ -27,7 +27,7 @@ from middleware.wire.build import notice
 log: Final = structlog.get_logger("client")
 
 
-class Timekeeping(Borrowing):
+class Timekeeping(Losing):
     """See above."""
 
     __slots__ = ("process_id",)

@@ -35,10 +35,12 @@ ELSEWHERE: Final = frozenset({"ListenStmt", "UnlistenStmt", "NotifyStmt", "LockS
 class Transaction:
     """One client's."""
 
-    __slots__ = ("isolation", "phase", "read_only", "until_write")
+    __slots__ = ("commits", "isolation", "phase", "read_only", "until_write")
 
     def __init__(self) -> None:
         self.phase = NONE
+        self.commits = False
+        """Something was sent in it, or behind it, that commits: if no answer comes, nobody knows what came of it."""
         self.read_only: bool | None = None
         """What it says of itself, None where nothing."""
         self.isolation = ""
@@ -59,6 +61,8 @@ class Transaction:
         if control is None:
             if self.phase == FRESH or self.phase == READ:
                 self.phase = READ if reads and not facts.special else FIXED
+            if facts.ends_within or (self.phase == ENDED and not reads):
+                self.commits = True
         elif control.kind == BEGIN and self.phase == NONE:
             self.phase = FRESH
             self.read_only, self.isolation, self.until_write = control.read_only, control.isolation, False
@@ -68,15 +72,13 @@ class Transaction:
             self.phase = ENDED
         elif self.phase != NONE:
             self.phase = FIXED
+        if control is not None and control.commits:
+            self.commits = True
 
     def _merge(self, control: TransactionFacts) -> None:
         if control.read_only is not None:
             self.read_only = control.read_only
         self.isolation = control.isolation or self.isolation
-
-    def over(self) -> None:
-        """Its server was given back."""
-        self.phase = NONE
 
     def stay(self) -> None:
         """It is not to go elsewhere; or its end was not carried out."""

@@ -10,6 +10,7 @@ that mean something to us; all others pass. Its entries:
     HIDDEN_LAST   the same behind a batch of the client's whose own ReadyForQuery is SYNC_UNSEEN: this one's is shown
                   in its place, and its ParameterStatus messages are
     HIDDEN_ASK    the same of one whose rows are kept in `answer`
+    HIDDEN_FAILS  the same of one that is to fail, and its transaction with it
     PASS          a ParseComplete or CloseComplete that belongs to the client
     MARKER        the CloseComplete that proves that the server is not skipping to Sync
     UNNAMED       the answer to our putting the client's unnamed statement in place
@@ -32,6 +33,7 @@ from typing import Final
 
 from middleware.session.parameters import NONE, StartupParameters
 from middleware.session.prepared import ClientStatements, ServerStatements, Statement
+from middleware.sqlstate import ADMIN_SHUTDOWN, CANNOT_CONNECT_NOW, CRASH_SHUTDOWN
 from middleware.wire.build import message
 from middleware.wire.codes import (
     CLOSE_COMPLETE,
@@ -82,6 +84,9 @@ HOLD_FOR_EXECUTE: Final = 2
 """Until an Execute that may begin a COPY was answered."""
 HOLD_FOR_QUERY: Final = 3
 """Until a Query that may begin a COPY was answered, or did."""
+
+LAST_WORDS: Final = frozenset({ADMIN_SHUTDOWN.encode(), CRASH_SHUTDOWN.encode(), CANNOT_CONNECT_NOW.encode()})
+"""What a server says that goes through no fault of its client's."""
 
 READ_WHOLE_MAX: Final = 64 * 1024
 """A ParameterStatus or ErrorResponse longer than this passes unread."""
@@ -164,6 +169,7 @@ HIDDEN: Final = Expect(hidden=True)
 HIDDEN_TRY: Final = Expect(hidden=True)
 HIDDEN_LAST: Final = Expect(hidden=True)
 HIDDEN_ASK: Final = Expect(hidden=True)
+HIDDEN_FAILS: Final = Expect(hidden=True)
 PASS: Final = Expect()
 MARKER: Final = Expect(b"")
 UNNAMED: Final = Expect(b"")
@@ -184,6 +190,7 @@ class ServerSession:
         "events",
         "expected",
         "hold",
+        "last_words",
         "no_transactions",
         "owner",
         "parameters",
@@ -223,6 +230,8 @@ class ServerSession:
         SQL's PREPARE, and what SQL was to find (see own_names.py)."""
         self.answer: list[bytes] | None = []
         """The rows of the last HIDDEN_ASK, as DataRow bodies; None where there is no telling."""
+        self.last_words: dict[bytes, bytes] = {}
+        """The fields of the FATAL error by which it has said that it goes, if that was not shown to its client."""
         self.substitute = b""
         """An ErrorResponse of ours, to be shown in place of the next one."""
         self.statements = ServerStatements(statements_max)
@@ -402,6 +411,13 @@ class ServerSession:
             else:
                 entry.owner.keep(entry.name, entry.previous)
 
+    def lose(self) -> int:
+        """Its connection is gone: take back what was booked; returns how many ReadyForQuery its client waits for."""
+        due = list(self.expected)
+        self.expected.clear()
+        self._undo(due)
+        return due.count(SYNC) + due.count(HIDDEN_LAST)
+
     def _parsed_again(self, statement: Statement) -> bool:
         """Whether another Parse of it is under way."""
         return any(entry.on_server is statement for entry in self.expected)
@@ -447,6 +463,9 @@ class ServerSession:
         fields = error_fields(reply[5:])
         if fields.get(b"V", fields.get(b"S")) in (b"FATAL", b"PANIC"):
             self.events |= FATAL
+            if fields.get(b"C") in LAST_WORDS:
+                self.last_words = fields
+                return b""
         if first and fields.get(b"C") == b"08P01":
             self.events |= VIOLATED
         if fields.get(b"C") == b"0A000" and fields.get(b"R") == b"RevalidateCachedQuery":
@@ -487,9 +506,11 @@ class ServerSession:
             if kind is HIDDEN_LAST:
                 return message(READY_FOR_QUERY, body)
         elif code == ERROR_RESPONSE:
-            if error_fields(body).get(b"V") == b"FATAL":
+            fields = error_fields(body)
+            if fields.get(b"V") == b"FATAL":
                 self.events |= FATAL
-            if kind is HIDDEN:
+                self.last_words = fields
+            elif kind is HIDDEN:
                 self.setup_error = body
                 self.events |= SETUP_FAILED
             elif kind is HIDDEN_ASK:

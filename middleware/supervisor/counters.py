@@ -21,6 +21,8 @@ class CountersSnapshot(msgspec.Struct, frozen=True):
     """Reads that standbys served."""
     states: tuple[StateUse, ...] = ()
     """Who uses session state, the most first."""
+    reads_again: int = 0
+    """Reads that were sent again, because the server was lost that had them first."""
 
 
 class Totals:
@@ -32,6 +34,7 @@ class Totals:
         self._reasons_of_the_dead: Counter[str] = Counter()
         self._on_standbys_of_the_dead = 0
         self._states_of_the_dead: tuple[StateUse, ...] = ()
+        self._reads_again_of_the_dead = 0
 
     def reported(self, counters: Counters) -> list[str]:
         """A worker's counts since it started; returns the nodes that have answered it since its last report."""
@@ -47,6 +50,7 @@ class Totals:
             return
         self._reasons_of_the_dead.update(counters.reasons)
         self._on_standbys_of_the_dead += counters.on_standbys
+        self._reads_again_of_the_dead += counters.reads_again
         self._states_of_the_dead = _added(self._states_of_the_dead, counters.states)
         for node in counters.nodes:
             _add(self._of_the_dead, msgspec.structs.replace(node, leases=0, servers=0))
@@ -66,6 +70,7 @@ class Totals:
             reasons=dict(reasons),
             on_standbys=self._on_standbys_of_the_dead + sum(one.on_standbys for one in self._latest.values()),
             states=_added(self._states_of_the_dead, *(counters.states for counters in self._latest.values())),
+            reads_again=self._reads_again_of_the_dead + sum(one.reads_again for one in self._latest.values()),
         )
 
 

@@ -8,6 +8,8 @@ from middleware.wire.codes import ERROR_RESPONSE, NOTICE_RESPONSE
 
 READY_IDLE: Final = b"Z\0\0\0\x05I"
 """ReadyForQuery, outside a transaction."""
+READY_FAILED: Final = b"Z\0\0\0\x05E"
+"""The same in a transaction that has failed."""
 SYNC_MESSAGE: Final = b"S\0\0\0\x04"
 FLUSH_MESSAGE: Final = b"H\0\0\0\x04"
 TERMINATE_MESSAGE: Final = b"X\0\0\0\x04"

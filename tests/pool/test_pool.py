@@ -26,6 +26,8 @@ class Fleeting(Borrower):
         self._served = served
         self.limits = ClientPolicy()
         self.admin = False
+        self.again = b""
+        self.waiting_since = 0.0
         self.told: list[PointsmanError] = []
 
     def lent(self, server: ServerConnection) -> None:

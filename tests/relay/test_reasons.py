@@ -20,12 +20,12 @@ def test_reasons_beyond_the_bound_count_together() -> None:
 
 def test_the_sum_over_workers_keeps_what_the_dead_had_counted() -> None:
     totals = Totals()
-    totals.reported(Counters(0, 0, 0, (), {"a": 1, "b": 2}, 10))
-    totals.reported(Counters(1, 0, 0, (), {"b": 3}, 5))
+    totals.reported(Counters(0, 0, 0, (), {"a": 1, "b": 2}, 10, reads_again=1))
+    totals.reported(Counters(1, 0, 0, (), {"b": 3}, 5, reads_again=2))
     totals.ended(0)
     totals.reported(Counters(0, 0, 0, (), {"c": 4}, 1))
     found = totals.snapshot()
-    assert (found.reasons, found.on_standbys) == ({"a": 1, "b": 5, "c": 4}, 16)
+    assert (found.reasons, found.on_standbys, found.reads_again) == ({"a": 1, "b": 5, "c": 4}, 16, 3)
 
 
 def test_the_table_has_the_most_first() -> None:

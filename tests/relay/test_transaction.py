@@ -38,6 +38,22 @@ PHASES: Final = (
 )
 
 
+COMMITS: Final = (
+    ("BEGIN; INSERT INTO t VALUES (1)", False),
+    ("BEGIN; INSERT INTO t VALUES (1); ROLLBACK", False),
+    ("BEGIN; INSERT INTO t VALUES (1); ABORT", False),
+    ("BEGIN; INSERT INTO t VALUES (1); ROLLBACK AND CHAIN", False),
+    ("BEGIN; INSERT INTO t VALUES (1); ROLLBACK TO SAVEPOINT a", False),
+    ("BEGIN; INSERT INTO t VALUES (1); COMMIT", True),
+    ("BEGIN; INSERT INTO t VALUES (1); END", True),
+    ("BEGIN; INSERT INTO t VALUES (1); COMMIT AND CHAIN", True),
+    ("BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'a'", True),
+    ("BEGIN; COMMIT; BEGIN", True),
+    ("BEGIN; ROLLBACK; INSERT INTO t VALUES (1)", True),
+    ("BEGIN; ROLLBACK; SELECT 1", False),
+)
+
+
 def batch(*texts: str) -> Batch:
     made = Batch(0)
     for text in texts:
@@ -121,3 +137,14 @@ def test_what_goes_beyond_its_end_goes_elsewhere(router: Router, script: str) ->
     assert after(script).to_primary(batch("COMMIT", "SELECT 1"), router) == b"BEGIN READ ONLY"
     assert after(script).to_primary(batch("COMMIT; SELECT 1"), router) == b"BEGIN READ ONLY"
     assert after(script).to_primary(batch("SELECT 1", "COMMIT"), router) is None
+
+
+@pytest.mark.parametrize(("script", "commits"), COMMITS)
+def test_whether_something_may_have_been_committed(script: str, commits: bool) -> None:
+    assert after(script).commits is commits
+
+
+def test_a_string_that_ends_it_may_have_committed() -> None:
+    transaction = after("BEGIN")
+    transaction.note(TEXTS.facts_of(b"COMMIT; SELECT 1"), reads=False)
+    assert transaction.commits

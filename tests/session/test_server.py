@@ -36,9 +36,9 @@ from middleware.wire.backend import (
     ParseComplete,
     ReadyForQuery,
 )
-from middleware.wire.frontend import Bind, Parse, Sync
+from middleware.wire.frontend import Bind, Parse, Query, Sync
 from parser.facts import EMPTY
-from parser.shapes import table_for
+from parser.shapes import FactsTable, table_for
 from tests.chunks import CUTS, cut
 from tests.session.exchanges import EXCHANGES, Exchange, sent, shown
 
@@ -297,3 +297,39 @@ def test_a_statement_that_was_to_be_closed_and_parsed_once_more_is_there_still(f
     other.feed(ready + parsed + refused + ready)
     assert len(other.statements) == (0 if first_parse_fails else 1)
     assert not other.expected
+
+
+def test_what_was_booked_for_a_lost_server_is_taken_back() -> None:
+    client = ClientSession(FactsTable(), StatementRegistry(), 100_000, 2**30 - 1)
+    server = ServerSession(10, {})
+    server.owner = client.statements
+    data = Parse(b"p", b"SELECT 1", ()).encode() + Sync().encode() + Query(b"SELECT 2").encode()
+    position = 0
+    while position < len(data):
+        batch = Batch(position)
+        client.scan(batch, data)
+        client.emit(batch, data, server)
+        position = batch.end
+    assert b"p" in client.statements.named
+    assert server.lose() == 2
+    assert not server.expected
+    assert b"p" not in client.statements.named
+
+
+@pytest.mark.parametrize("sqlstate", [b"57P01", b"57P02", b"57P03"])
+def test_its_last_words_are_not_shown(sqlstate: bytes) -> None:
+    server = ServerSession(10, {})
+    server.expected.append(SYNC)
+    row = DataRow((b"1",)).encode()
+    words = ErrorResponse(((b"S", b"FATAL"), (b"V", b"FATAL"), (b"C", sqlstate), (b"M", b"gone"))).encode()
+    assert server.feed(row + words) == row
+    assert server.events & FATAL
+    assert server.last_words[b"C"] == sqlstate
+
+
+def test_what_its_client_has_done_is_shown_as_it_is() -> None:
+    server = ServerSession(10, {})
+    words = ErrorResponse(((b"S", b"FATAL"), (b"V", b"FATAL"), (b"C", b"25P03"), (b"M", b"idle"))).encode()
+    assert server.feed(words) == words
+    assert server.events & FATAL
+    assert not server.last_words

@@ -130,9 +130,7 @@ async def test_a_hung_primary_is_replaced_and_who_waits_for_it_hears_of_it(three
         conninfo = f"host={host} port={port} user=app password={three.passwords['app']} dbname=app"
         try:
             heard = await anyio.to_thread.run_sync(fail_and_go_on, conninfo, three.node("db1").pause)
-            assert heard[0] == "08006"
-            # Then there was no primary for a while.
-            assert set(heard[1:]) <= {"57P03", "08006"}
+            assert heard == ["08007"], heard
             assert primary_of(supervisor) in ("db2", "db3")
         finally:
             three.node("db1").resume()

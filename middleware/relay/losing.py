@@ -1,0 +1,153 @@
+"""The side of a client's connection that outlives its servers: what a client hears whose server is gone.
+
+Its connection stays, unless state of its session was on that server, or half a message of it has been passed on.
+
+    outside a transaction
+        what only reads or prepares, and of whose answer nothing was passed on, is sent again, elsewhere
+        else what was not answered gets an error; of what may have been committed, that nobody knows (08007)
+    in a transaction
+        what was not answered gets the error; where all was answered, the next batch gets it, and a ROLLBACK none
+        then the client is *adrift*: it believes itself in a failed transaction, and no server has one
+
+A client that is adrift gets a server whose transaction was made to fail, for PostgreSQL itself to answer all that may
+come until ROLLBACK. A plain ROLLBACK or COMMIT is answered here: nobody must wait for a primary to be told so little.
+"""
+
+from typing import Final
+
+import structlog
+
+from middleware.errors import OutcomeUnknown, PointsmanError
+from middleware.pool.server_connection import ServerConnection
+from middleware.relay.borrowing import TRIES_MAX, Borrowing
+from middleware.relay.transaction import ENDED, NONE
+from middleware.session.batch import COMPLETE, Batch
+from middleware.session.server import IDLE, ServerSession
+from middleware.wire.build import READY_FAILED, READY_IDLE, error_response, message
+from middleware.wire.codes import COMMAND_COMPLETE, QUERY
+from parser.facts import END
+
+log: Final = structlog.get_logger("client")
+
+AGAIN_BYTES_MAX: Final = 16 * 1024
+"""What is longer is not kept, to be read again."""
+ROLLED_BACK: Final = message(COMMAND_COMPLETE, b"ROLLBACK\0") + READY_IDLE
+
+
+class Losing(Borrowing):
+    """See above."""
+
+    __slots__ = ("_untold",)
+
+    _untold: PointsmanError | None
+    """What has become of its transaction, if it was not told yet."""
+
+    def server_lost(self, server: ServerConnection, error: PointsmanError) -> None:
+        """The server's connection is gone."""
+        peer = server.session
+        transaction = self.routing.transaction
+        open_ = transaction.open() or (peer.status != IDLE and transaction.phase != ENDED)
+        unknown = self._may_have_committed(peer)
+        told = OutcomeUnknown(error) if unknown else error
+        self._leave_server(server)
+        if self._closed:
+            return
+        if peer.mid_message():
+            self.close()
+        elif self.state.lost_with_server(unknown):
+            # What its session had there is gone, or what has become of it.
+            self.refuse(told)
+        elif self.again and not open_ and self._nothing_else() and self._tries < TRIES_MAX:
+            peer.lose()
+            self._sent_open = False
+            self._read_again(server)
+        elif self._sent_open and self._only_prepared and not open_ and not peer.expected:
+            # What it has prepared and seen described, any server can be made to have.
+            self._sent_open = False
+            self._leave()
+        else:
+            self._go_on_without(peer, open_, told)
+
+    def _may_have_committed(self, peer: ServerSession) -> bool:
+        """Whether something was sent that commits, and no answer came."""
+        if not self.wrote or not (peer.expected or self._sent_open):
+            return False
+        transaction = self.routing.transaction
+        return transaction.commits or (transaction.phase == NONE and peer.status == IDLE)
+
+    def _keep_for_again(self, peer: ServerSession, harmless: bool, raw: bytes) -> None:
+        """Something is about to be sent to a server; whether it does no harm where it is sent twice."""
+        due = peer.expected
+        if not harmless or peer.status != IDLE:
+            self.again = b""
+        elif not due or (len(due) == 1 and due[0].hidden):
+            self.again = raw if len(raw) <= AGAIN_BYTES_MAX else b""
+        elif self.again:
+            raw = self.again + raw
+            self.again = raw if len(raw) <= AGAIN_BYTES_MAX else b""
+
+    def _nothing_else(self) -> bool:
+        """It has sent nothing that comes behind what it may read again."""
+        return self._held is None and not self._blocked and not self._backlog
+
+    def _read_again(self, server: ServerConnection) -> None:
+        """Have another server answer what the lost one has not."""
+        raw, self.again = self.again, b""
+        self._tries += 1
+        self.relay.reads_again += 1
+        self.session.unsettled.clear()
+        log.debug("read again", user=self.user, database=self.database, lost=server.pool.node)
+        self.hold_up()
+        self.put_back(raw)
+        # Once all have heard that were lost with it: the next server of the same node is none.
+        self.relay.loop.call_soon(self._serve_again)
+
+    def _serve_again(self) -> None:
+        if self._closed:
+            return
+        try:
+            self.unblock()
+        except Exception:
+            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
+            self.close()
+
+    def _go_on_without(self, peer: ServerSession, open_: bool, error: PointsmanError) -> None:
+        """Tell the client, and go on."""
+        self.again = b""
+        out = self.state.lost(peer)
+        self._settle(self.state)
+        session = self.session
+        session.unsettled.clear()
+        unanswered = peer.lose()
+        self.adrift = open_
+        self._untold = error if open_ and not unanswered and not self._sent_open else None
+        out += (error_response(error, "ERROR") + self._ready()) * unanswered
+        if self._sent_open and not session.discarding:
+            out += error_response(error, "ERROR")
+            session.discarding = True
+        self._sent_open = session.copying = self._skip_rest = self._cut_short = False
+        self.transport.write(out)
+        batch, data = self._held, self._held_data
+        self._held, self._held_data = None, b""
+        if batch is None or self._dispatch(batch, data):
+            self.unblock()
+        self._leave()
+
+    def _ready(self) -> bytes:
+        """The ReadyForQuery of a client without a server."""
+        return READY_FAILED if self.adrift else READY_IDLE
+
+    def _answers_adrift(self, batch: Batch, data: bytes) -> bool:
+        """Whether a batch is answered here, now that its transaction is lost."""
+        control = batch.facts[0].transaction if len(batch.facts) == 1 else None
+        ends = control is not None and control.kind == END
+        untold, self._untold = self._untold, None
+        if untold is not None and not (ends and control is not None and not control.commits):
+            self.adrift = not ends
+            self._fail_batch(batch, untold)
+            return True
+        if ends and batch.state == COMPLETE and data[batch.start] == QUERY:
+            self.adrift = False
+            self.transport.write(ROLLED_BACK)
+            return True
+        return False
