@@ -8,10 +8,12 @@ import typer
 from middleware.cli.check_config import check_config
 from middleware.cli.demo import demo
 from middleware.cli.doctor import doctor
+from middleware.cli.events import events
 from middleware.cli.explain import explain_statement
 from middleware.cli.import_settings import import_settings
 from middleware.cli.serve import serve
 from middleware.cli.settings import show_settings
+from middleware.cli.status import status
 
 app = typer.Typer(
     name="pointsman",
@@ -39,6 +41,8 @@ def _options(
 
 
 app.command("serve")(serve)
+app.command("status")(status)
+app.command("events")(events)
 app.command("check-config")(check_config)
 app.command("settings")(show_settings)
 app.command("import")(import_settings)

@@ -65,6 +65,14 @@ class Processes(BaseModel):
         zero=True,
         peers="pgbouncer: SHUTDOWN WAIT_FOR_CLIENTS",
     )
+    control_socket: str = setting(
+        "auto",
+        'the path of a unix socket, "auto", or nothing for none',
+        "By which `pointsman status` and `pointsman events` reach a Pointsman that runs; only its own user may. "
+        '"auto" is .s.pointsman.<port> in unix_socket_dir, or .s.pointsman.<listen_addr>.<port> in /tmp, and none with '
+        "a listen_port of 0.",
+        peers="pgpool: pcp_socket_dir",
+    )
 
 
 class Authentication(BaseModel):

@@ -4,8 +4,9 @@ In: a mapping (the TOML file) under the environment. Out: Settings, whose secret
 part of it. How a mistake is told is middleware.config.load's part; it reads the words in `allowed` from here.
 """
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import field_validator
 from pydantic_core import PydanticCustomError
@@ -62,6 +63,9 @@ GROUPS = (
     Failover,
 )
 """The chapters of the reference, in their order."""
+
+CONTROL_ADDRESS_CHARS_MAX: Final = 60
+"""Of listen_addr in the control socket's name: a unix socket's path has little room."""
 
 
 class Settings(
@@ -124,6 +128,19 @@ class Settings(
     def unix_socket_path(self) -> Path | None:
         """Where the unix socket's directory is, or None for no unix socket."""
         return Path(self.unix_socket_dir) if self.unix_socket_dir else None
+
+    def control_socket_path(self) -> Path | None:
+        """Where the control socket is, by the settings alone: whoever has the same ones finds it. None for none."""
+        if self.control_socket != "auto":
+            return Path(self.control_socket) if self.control_socket else None
+        if not self.listen_port:
+            # It is not known before it is bound.
+            return None
+        if self.unix_socket_dir:
+            return Path(self.unix_socket_dir) / f".s.pointsman.{self.listen_port}"
+        # PostgreSQL's own choice. Not TMPDIR: the service's need not be that of who asks it.
+        address = re.sub(r"[^A-Za-z0-9.-]+", "_", self.listen_addr)[:CONTROL_ADDRESS_CHARS_MAX]
+        return Path("/tmp") / f".s.pointsman.{address}.{self.listen_port}"  # noqa: S108
 
     def overrides(self) -> Overrides:
         """What is said of functions."""

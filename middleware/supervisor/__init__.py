@@ -3,16 +3,21 @@
 In: Settings and signals. Out: snapshots to the workers over the control channel, counters and bound addresses for
 whoever shows them. No client's byte passes through here.
 
-    supervisor  one run of it all, `serve` for the command and `running` for a program
+    supervisor  one run of it all
+    run         `serve` for the command and `running` for a program
     listeners   TCP and unix sockets, bound once and inherited by every worker
     workers     a worker's process and its channel; restarts
     outbox      what waits to be sent to a worker
     counters    totals over all workers, also over those that died
+    journal     what has become of the nodes, numbered
+    commands    what an operator may ask, however it is asked
+    control_socket  the unix socket by which the shell's commands ask it
     catalogs    what routing must know of each database
 """
 
 from middleware.supervisor.counters import CountersSnapshot
 from middleware.supervisor.listeners import ListenError, StartError
-from middleware.supervisor.supervisor import Supervisor, running, serve
+from middleware.supervisor.run import running, serve
+from middleware.supervisor.supervisor import Supervisor
 
 __all__ = ["CountersSnapshot", "ListenError", "StartError", "Supervisor", "running", "serve"]

@@ -29,6 +29,33 @@ class ListenError(StartError):
     """An address cannot be listened on."""
 
 
+class UnixSocket:
+    """A unix socket that listens, and its file. Raises ListenError; takes over the file of a process that is gone."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
+            raise ListenError(f"could not listen on {path}: the path is longer than {UNIX_PATH_BYTES_MAX} bytes")
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            _remove_stale(path)
+            one.bind(os.fspath(path))
+            # Before listen(): until then nobody can connect, whatever the umask left open.
+            path.chmod(mode)
+            one.listen(BACKLOG)
+        except OSError as error:
+            one.close()
+            raise ListenError(f"could not listen on {path}: {_text(error)}") from None
+        one.setblocking(False)
+        self.socket: Final = one
+        self.path: Final = path
+        self._inode: Final = _inode(path)
+
+    def remove(self) -> None:
+        """Take its file away, if it is not another's: a successor may have bound the same path already."""
+        if _inode(self.path) == self._inode:
+            self.path.unlink(missing_ok=True)
+
+
 class Listeners:
     """Open listening sockets. `close` also takes the unix socket's file away."""
 
@@ -36,8 +63,12 @@ class Listeners:
         self.sockets: list[socket.socket] = []
         self.addresses: list[tuple[str, int]] = []
         """Address and port of each TCP socket, as bound."""
-        self.unix_path: Path | None = None
-        self._unix_inode = 0
+        self._unix: UnixSocket | None = None
+
+    @property
+    def unix_path(self) -> Path | None:
+        """The unix socket's file."""
+        return None if self._unix is None else self._unix.path
 
     def filenos(self) -> tuple[int, ...]:
         """The file descriptors, which have the same numbers in the workers."""
@@ -48,11 +79,9 @@ class Listeners:
         for one in self.sockets:
             one.close()
         self.sockets.clear()
-        if self.unix_path is not None:
-            # Not another's file: a successor may have bound the same path already.
-            if _inode(self.unix_path) == self._unix_inode:
-                self.unix_path.unlink(missing_ok=True)
-            self.unix_path = None
+        if self._unix is not None:
+            self._unix.remove()
+            self._unix = None
 
     def open_tcp(self, names: Sequence[str], port: int) -> None:
         """Bind each of `names` ("*" is every address); port 0 takes a free one, the same for all."""
@@ -67,23 +96,8 @@ class Listeners:
 
     def open_unix(self, directory: Path, port: int, mode: int) -> None:
         """Bind `.s.PGSQL.<port>` in `directory`, where PostgreSQL's clients look for it."""
-        path = directory / f".s.PGSQL.{port}"
-        if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
-            raise ListenError(f"could not listen on {path}: the path is longer than {UNIX_PATH_BYTES_MAX} bytes")
-        one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            _remove_stale(path)
-            one.bind(os.fspath(path))
-            # Before listen(): until then nobody can connect, whatever the umask left open.
-            path.chmod(mode)
-            one.listen(BACKLOG)
-        except OSError as error:
-            one.close()
-            raise ListenError(f"could not listen on {path}: {_text(error)}") from None
-        one.setblocking(False)
-        self.sockets.append(one)
-        self.unix_path = path
-        self._unix_inode = _inode(path)
+        self._unix = UnixSocket(directory / f".s.PGSQL.{port}", mode)
+        self.sockets.append(self._unix.socket)
 
 
 def open_listeners(names: Sequence[str], port: int, unix_directory: Path | None, unix_mode: int) -> Listeners:

@@ -3,33 +3,24 @@
 In: Settings. Out: a proxy that serves, and what there is to know of it: addresses, topology, catalogs, counters.
 """
 
-import contextlib
-import signal
 import socket
 import tempfile
-import time
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import anyio
 import msgspec
 import structlog
 
-from healthcheck.commands import Place
-from healthcheck.failover import Policy
-from healthcheck.guard import Commands, Guard, Happening
+from healthcheck.guard import Happening
 from healthcheck.line import Credentials
-from healthcheck.monitor import Monitor, Target
-from healthcheck.promote import Hand
-from healthcheck.state import Rhythm
 from healthcheck.topology import Topology
 from middleware.auth import Access, FileMistake
 from middleware.config import Settings
 from middleware.config.access import access_of, seed_of
 from middleware.config.contradictions import access_mistakes
-from middleware.config.tls import TlsError, asyncpg_tls, client_tls_of, material_of, server_context
+from middleware.config.tls import TlsError
 from middleware.control import (
     CatalogWanted,
     Configure,
@@ -47,7 +38,6 @@ from middleware.control import (
     SetChanges,
     SetFreshness,
     SetReasons,
-    SetTls,
     SetTopology,
     Up,
     worker_of,
@@ -56,17 +46,21 @@ from middleware.pool.dial import set_options
 from middleware.relay.shared import shared_bytes
 from middleware.supervisor.auth_query import AuthQuery
 from middleware.supervisor.catalogs import Catalogs
+from middleware.supervisor.certificates import read_certificates
+from middleware.supervisor.commands import Commands
+from middleware.supervisor.control_socket import ControlSocket
 from middleware.supervisor.counters import CountersSnapshot, Totals
 from middleware.supervisor.derivations import Derivations
-from middleware.supervisor.descriptors import raise_limit
-from middleware.supervisor.listeners import Listeners, StartError, open_listeners
+from middleware.supervisor.guarding import guard_of, monitor_of
+from middleware.supervisor.journal import Journal
+from middleware.supervisor.listeners import ListenError, Listeners, StartError, open_listeners
 from middleware.supervisor.sampler import Sampler
+from middleware.supervisor.status import Status, status_of
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker
 from routing.catalog import Catalog
 
 REPORT_S: Final = 1.5
 """How old at most is what a worker reports each second."""
-HAPPENINGS_MAX: Final = 1000
 
 DRAIN_GRACE_S: Final = 2 * EXIT_GRACE_S
 """Beyond shutdown_timeout, for a worker to close what is left, say Drained and exit."""
@@ -82,42 +76,20 @@ class Supervisor:
         self._listeners = Listeners()
         self._totals = Totals()
         self._published: Topology | None = None
+        self._journal = Journal()
+        self._control = ControlSocket(Commands(self.status, self._journal))
         checks = settings.health_check
         password = checks.password.get_secret_value() if checks.password else None
         try:
-            self._tls = _read_tls(settings)
+            self._tls = read_certificates(settings)
         except TlsError as error:
             raise StartError(f"{error.key}: {error}") from None
         credentials = Credentials(
             checks.user, password, checks.database, lambda: self._tls.own, settings.server_tls_negotiation == "direct"
         )
         self._credentials = credentials
-        self._monitor = Monitor(
-            [Target(name, node.host, node.port) for name, node in settings.nodes.items()],
-            credentials,
-            Rhythm(checks.period, checks.timeout, checks.max_retries, checks.retry_delay),
-            self._topology_changed,
-            roles_change=settings.failover != "off",
-        )
-        self._guard = Guard(
-            self._monitor,
-            Policy(settings.failover == "promote", settings.failover_after, settings.max_failover_lag),
-            Hand(self._acting, checks.timeout),
-            Commands(
-                settings.fence_command,
-                settings.failover_command,
-                settings.follow_primary_command,
-                settings.command_timeout,
-            ),
-            {
-                name: Place(name, number, node.host, node.port, node.data_directory)
-                for number, (name, node) in enumerate(settings.nodes.items())
-            },
-            self._happened,
-            promote_timeout_s=settings.promote_timeout,
-        )
-        self.happenings: deque[Happening] = deque(maxlen=HAPPENINGS_MAX)
-        """What has become of the nodes, the oldest first."""
+        self._monitor = monitor_of(settings, credentials, self._topology_changed)
+        self._guard = guard_of(settings, self._monitor, self._acting, self._journal.happened)
         self._catalogs = Catalogs(
             credentials,
             lambda: self.topology,
@@ -181,9 +153,30 @@ class Supervisor:
         """The process of each worker, None while it has none."""
         return tuple(worker.pid for worker in self._workers)
 
+    @property
+    def happenings(self) -> list[Happening]:
+        """What has become of the nodes, the oldest first."""
+        return self._journal.happenings()
+
+    @property
+    def control_path(self) -> Path | None:
+        """Where the control socket is."""
+        return self._control.path
+
     def counters(self) -> CountersSnapshot:
         """What all workers have done since the start, as of their latest reports."""
         return self._totals.snapshot()
+
+    def status(self) -> Status:
+        """What the nodes and the workers are now."""
+        return status_of(
+            self._settings.failover,
+            self.topology,
+            self._monitor.observations(),
+            self._journal.since,
+            self.worker_pids,
+            self.counters(),
+        )
 
     def listen(self) -> None:
         """Bind the listening sockets. Raises ListenError."""
@@ -200,6 +193,13 @@ class Supervisor:
                 set_options(one, settings.network())
         self.addresses = tuple(self._listeners.addresses)
         self.unix_path = self._listeners.unix_path
+        path = settings.control_socket_path()
+        if path is not None:
+            try:
+                self._control.open(path)
+            except ListenError:
+                self._listeners.close()
+                raise
         for host, port in self.addresses:
             log.info("listening", host=host, port=port)
         if self.unix_path is not None:
@@ -210,12 +210,6 @@ class Supervisor:
         settings = self._settings
         user = settings.failover_user
         return self._credentials_of(user, settings.health_check.database) if user else self._credentials
-
-    def _happened(self, happening: Happening) -> None:
-        """Something has become of a node."""
-        self.happenings.append(happening)
-        say = log.warning if happening.bad else log.info
-        say(happening.text, event_kind=happening.what, node=happening.node or None)
 
     def _asking(self) -> Credentials:
         """Who runs auth_query."""
@@ -231,7 +225,7 @@ class Supervisor:
         settings = self._settings
         tls, access, wrong = self._tls, self._access, []
         try:
-            tls = _read_tls(settings)
+            tls = read_certificates(settings)
         except TlsError as error:
             wrong.append(f"{error.key}: {error}")
         try:
@@ -275,6 +269,7 @@ class Supervisor:
                 tasks.start_soon(self._sampler.run)
                 tasks.start_soon(self._auth_query.run)
                 tasks.start_soon(self._derivations.run)
+                tasks.start_soon(self._control.run)
                 await self._derivations.begun.wait()
                 tasks.start_soon(self._tell_ready)
                 tasks.start_soon(self._drain_when_stopped)
@@ -287,6 +282,7 @@ class Supervisor:
                 tasks.cancel_scope.cancel()
         finally:
             self._listeners.close()
+            self._control.close()
             self._shared.close()
         log.info("stopped")
 
@@ -300,7 +296,9 @@ class Supervisor:
         await self._stopping.wait()
         timeout_s = self._settings.shutdown_timeout
         log.info("shutting down", shutdown_timeout=timeout_s)
+        # A successor may have their places.
         self._listeners.close()
+        self._control.close()
         for worker in self._workers:
             worker.drain(Drain(timeout_s))
         self._workers_scope.deadline = anyio.current_time() + timeout_s + DRAIN_GRACE_S
@@ -340,20 +338,7 @@ class Supervisor:
             self._workers_scope.cancel()
             self.ready.set()
             return
-        before = {node.name: node for node in self._published.nodes} if self._published else {}
-        for node in topology.nodes:
-            was = before.get(node.name)
-            if was is None or (was.role, was.up, was.why) != (node.role, node.up, node.why):
-                if node.up:
-                    log.info("node up", name=node.name, role=node.role.value)
-                else:
-                    log.warning("node not used", name=node.name, role=node.role.value, why=node.why)
-                text = f"it is a {node.role.value}" if node.up else f"not used: {node.why}"
-                self.happenings.append(
-                    Happening(time.time(), "node_up" if node.up else "node_down", text, node.name, not node.up)
-                )
-        if topology.primary() is None and (self._published is None or self._published.primary() is not None):
-            log.warning("no primary")
+        self._journal.topology_changed(self._published, topology)
         self._published = topology
         self._tell_all(SetTopology(topology))
         self._catalogs.topology_changed()
@@ -402,73 +387,3 @@ class Supervisor:
         if reasons != self._reasons:
             self._reasons = reasons
             self._tell_all(reasons)
-
-
-class _Tls(NamedTuple):
-    """One reading of the files of certificates and keys."""
-
-    told: SetTls
-    """To the workers."""
-    own: Any
-    """What asyncpg takes for our own connections."""
-
-
-def _read_tls(settings: Settings) -> _Tls:
-    """Read the files, and see that a worker can use them. Raises TlsError, whose `key` is the setting's whole name."""
-    side = "client_tls"
-    try:
-        clients = material_of(settings.client_tls())
-        client_tls_of(clients)
-        side = "server_tls"
-        nodes = material_of(settings.server_tls())
-        server_context(nodes)
-        return _Tls(SetTls(clients, nodes), asyncpg_tls(nodes))
-    except TlsError as error:
-        raise TlsError(f"{side}_{error.key}", str(error)) from None
-
-
-@contextlib.asynccontextmanager
-async def running(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> AsyncIterator[Supervisor]:
-    """A Supervisor that serves while the block runs, and has drained after it. Raises StartError.
-
-    The block begins when every worker accepts clients. An exception of the block comes out as it is.
-    """
-    supervisor = Supervisor(settings, worker_command=worker_command)
-    supervisor.listen()
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(supervisor.run)
-        await supervisor.ready.wait()
-        # Raised below, where the task group cannot wrap it.
-        failure = supervisor.failure
-        if failure is None:
-            try:
-                yield supervisor
-            except Exception as error:
-                failure = error
-        supervisor.stop()
-    if failure is not None:
-        raise failure
-
-
-async def serve(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second one ends at once. Raises StartError."""
-    raise_limit(settings)
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        supervisor = Supervisor(settings, worker_command=worker_command)
-        supervisor.listen()
-
-        async def obey() -> None:
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    supervisor.reload()
-                else:
-                    log.info("received signal", signal=signal.Signals(number).name)
-                    supervisor.stop()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(obey)
-            await supervisor.run()
-            tasks.cancel_scope.cancel()
-    if supervisor.failure is not None:
-        raise supervisor.failure

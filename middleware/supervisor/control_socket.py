@@ -1,0 +1,180 @@
+"""The control socket: commands.py over a unix socket that only our own user may open.
+
+One request a connection, one line of JSON: {"do": "status"}. The answers are lines of JSON: {"event": ..} any number of
+times, and {"done": ..} or {"error": {"message", "detail", "hint", "sqlstate"}} last. A connection without a last line
+was cut. Whoever closes it has asked for nothing more: what it waits for is given up, what is being done goes on.
+"""
+
+import select
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+import msgspec
+import structlog
+
+from middleware.errors import PointsmanError, ProtocolViolation, TooManyConnections
+from middleware.supervisor.commands import Commands, Request
+from middleware.supervisor.journal import Event
+from middleware.supervisor.listeners import ListenError, UnixSocket
+
+MODE: Final = 0o600
+REQUEST_BYTES_MAX: Final = 4096
+REQUEST_S: Final = 10.0
+"""For a request to arrive, and for each answer to be taken."""
+CONNECTIONS_MAX: Final = 20
+LINGER_S: Final = 1.0
+"""For who has said more than was read to hear the answer, and how much more is read."""
+LINGER_CHUNKS: Final = 16
+CLOSED_LOOK_S: Final = 0.5
+"""Between two looks at whether the other end, of which half is closed, is closed altogether."""
+AGAIN_S: Final = 1.0
+"""Before a connection that could not be accepted is tried again."""
+
+log = structlog.get_logger()
+
+_request: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
+
+
+class ControlSocket:
+    """Listens from `open` on, answers while `run` runs, and is gone after `close`."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands: Final = commands
+        self._socket: UnixSocket | None = None
+        self._accepting = anyio.CancelScope()
+        self._connections = 0
+
+    @property
+    def path(self) -> Path | None:
+        """Where it listens, if it does."""
+        return None if self._socket is None else self._socket.path
+
+    def open(self, path: Path) -> None:
+        """Bind it. Raises ListenError, which names the setting."""
+        try:
+            self._socket = UnixSocket(path, MODE)
+        except ListenError as error:
+            raise ListenError(f"control_socket: {error}") from None
+
+    def close(self) -> None:
+        """Take no more connections; those there are go on. May be called again."""
+        self._accepting.cancel()
+        if self._socket is not None:
+            self._socket.remove()
+            self._socket.socket.close()
+            self._socket = None
+
+    async def run(self) -> None:
+        """Answer until it is closed and the last connection has ended. Cancelled, it drops them."""
+        if self._socket is None:
+            return
+        # A descriptor of its own: `close` may be called within a callback, at any moment.
+        listener = await anyio.abc.SocketListener.from_socket(self._socket.socket.dup())
+        async with anyio.create_task_group() as tasks:
+            with self._accepting:
+                while True:
+                    try:
+                        stream = await listener.accept()
+                    except OSError as error:
+                        # No descriptor is left, for one: not a reason to end all else.
+                        log.warning("control socket: a connection could not be accepted", error=str(error))
+                        await anyio.sleep(AGAIN_S)
+                        continue
+                    tasks.start_soon(self._attend, stream)
+            with anyio.CancelScope(shield=True):
+                await listener.aclose()
+
+    async def _attend(self, stream: anyio.abc.SocketStream) -> None:
+        """One connection, from its request to the last answer."""
+        self._connections += 1
+        try:
+            async with stream:
+                await self._answer(stream)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, TimeoutError):
+            # It has gone, or says or takes nothing.
+            pass
+        finally:
+            self._connections -= 1
+
+    async def _answer(self, stream: anyio.abc.SocketStream) -> None:
+        """Raises what a stream raises, and TimeoutError."""
+        last: dict[str, Any] | None = None
+        try:
+            if self._connections > CONNECTIONS_MAX:
+                raise TooManyConnections("too many connections to the control socket")
+            request = await _receive(stream)
+        except PointsmanError as error:
+            last = _failure(error)
+        else:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_until_closed, stream, tasks.cancel_scope)
+                last = await self._last_word(stream, request)
+                tasks.cancel_scope.cancel()
+        if last is not None:
+            await _send(stream, last)
+            await stream.send_eof()
+            # Closed with something unread, the other end would hear of a reset rather than of the end.
+            with anyio.move_on_after(LINGER_S):
+                for _ in range(LINGER_CHUNKS):
+                    await stream.receive()
+
+    async def _last_word(self, stream: anyio.abc.SocketStream, request: Request) -> dict[str, Any] | None:
+        """Carry it out; None where nobody listens any more."""
+
+        async def say(event: Event) -> None:
+            await _send(stream, {"event": event})
+
+        try:
+            return {"done": await self._commands.carry_out(request, say)}
+        except PointsmanError as error:
+            return _failure(error)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return None
+        except Exception:
+            log.exception("a bug has ended a request to the control socket")
+            return _failure(PointsmanError("internal error"))
+
+
+async def _receive(stream: anyio.abc.SocketStream) -> Request:
+    """The request. Raises PointsmanError, EndOfStream and TimeoutError."""
+    line = b""
+    with anyio.fail_after(REQUEST_S):
+        while b"\n" not in line:
+            if len(line) > REQUEST_BYTES_MAX:
+                raise ProtocolViolation(f"a request of more than {REQUEST_BYTES_MAX} bytes")
+            line += await stream.receive(REQUEST_BYTES_MAX)
+    try:
+        return _request.decode(line.partition(b"\n")[0])
+    except msgspec.MsgspecError as error:
+        raise ProtocolViolation("not a request", detail=f"{error}.") from None
+
+
+async def _send(stream: anyio.abc.SocketStream, answer: dict[str, Any]) -> None:
+    """One line. Raises BrokenResourceError, also where it is not taken in time."""
+    try:
+        with anyio.fail_after(REQUEST_S):
+            await stream.send(msgspec.json.encode(answer) + b"\n")
+    except TimeoutError:
+        raise anyio.BrokenResourceError from None
+
+
+async def _until_closed(stream: anyio.abc.SocketStream, scope: anyio.CancelScope) -> None:
+    """Cancel `scope` when the other end is closed. One that is half closed has asked for all, and still listens."""
+    try:
+        while True:
+            await stream.receive()
+    except anyio.EndOfStream:
+        poll = select.poll()
+        poll.register(stream.extra(anyio.abc.SocketAttribute.raw_socket), 0)  # noqa: S610 - anyio's, not Django's
+        while not poll.poll(0):  # noqa: ASYNC110 - a hang-up alone is waited for, which no event loop tells of
+            await anyio.sleep(CLOSED_LOOK_S)
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        pass
+    scope.cancel()
+
+
+def _failure(error: PointsmanError) -> dict[str, Any]:
+    told = {"message": error.message, "detail": error.detail, "hint": error.hint, "sqlstate": error.sqlstate}
+    return {"error": told}

@@ -1,0 +1,48 @@
+"""The watch over the nodes and its guard, by the settings."""
+
+from collections.abc import Callable
+
+from healthcheck.commands import Place
+from healthcheck.failover import Policy
+from healthcheck.guard import Commands, Guard, Happening
+from healthcheck.line import Credentials
+from healthcheck.monitor import Monitor, Target
+from healthcheck.promote import Hand
+from healthcheck.state import Rhythm
+from healthcheck.topology import Topology
+from middleware.config import Settings
+
+
+def monitor_of(settings: Settings, credentials: Credentials, publish: Callable[[Topology], None]) -> Monitor:
+    """Who asks the nodes; `publish` is told of each topology that a worker must act on."""
+    checks = settings.health_check
+    return Monitor(
+        [Target(name, node.host, node.port) for name, node in settings.nodes.items()],
+        credentials,
+        Rhythm(checks.period, checks.timeout, checks.max_retries, checks.retry_delay),
+        publish,
+        roles_change=settings.failover != "off",
+    )
+
+
+def guard_of(
+    settings: Settings, monitor: Monitor, acting: Callable[[], Credentials], tell: Callable[[Happening], None]
+) -> Guard:
+    """Who changes roles, as `acting`."""
+    return Guard(
+        monitor,
+        Policy(settings.failover == "promote", settings.failover_after, settings.max_failover_lag),
+        Hand(acting, settings.health_check.timeout),
+        Commands(
+            settings.fence_command,
+            settings.failover_command,
+            settings.follow_primary_command,
+            settings.command_timeout,
+        ),
+        {
+            name: Place(name, number, node.host, node.port, node.data_directory)
+            for number, (name, node) in enumerate(settings.nodes.items())
+        },
+        tell,
+        promote_timeout_s=settings.promote_timeout,
+    )

@@ -1,0 +1,91 @@
+"""What has become of the nodes, numbered, for who looks later and for who follows.
+
+In: happenings. Out: the last HAPPENINGS_MAX of them, from any number on; and since when a node is what it is.
+"""
+
+import time
+from collections import deque
+from typing import Final
+
+import anyio
+import msgspec
+import structlog
+
+from healthcheck.guard import Happening
+from healthcheck.topology import Topology
+
+HAPPENINGS_MAX: Final = 1000
+
+log = structlog.get_logger()
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A happening in its place."""
+
+    seq: int
+    """From 1, without gaps; what is older than the last HAPPENINGS_MAX is forgotten."""
+    at: float
+    """time.time()"""
+    what: str
+    text: str
+    node: str
+    bad: bool
+
+
+class Journal:
+    """One Pointsman's, since its start."""
+
+    def __init__(self) -> None:
+        self._events: Final[deque[Event]] = deque(maxlen=HAPPENINGS_MAX)
+        self.last = 0
+        """The number of the last one; 0 before the first."""
+        self._grown = anyio.Event()
+        self._since: Final[dict[str, float]] = {}
+
+    def happened(self, happening: Happening) -> None:
+        """Keep it, and say it in the log."""
+        self._add(happening)
+        say = log.warning if happening.bad else log.info
+        say(happening.text, event_kind=happening.what, node=happening.node or None)
+
+    def topology_changed(self, before: Topology | None, after: Topology) -> None:
+        """Keep what that means for each node, and say it in the log."""
+        known = {node.name: node for node in before.nodes} if before else {}
+        for node in after.nodes:
+            was = known.get(node.name)
+            if was is not None and (was.role, was.up, was.why) == (node.role, node.up, node.why):
+                continue
+            if node.up:
+                log.info("node up", name=node.name, role=node.role.value)
+            else:
+                log.warning("node not used", name=node.name, role=node.role.value, why=node.why)
+            now = time.time()
+            if was is None or (was.role, was.up) != (node.role, node.up):
+                self._since[node.name] = now
+            text = f"it is a {node.role.value}" if node.up else f"not used: {node.why}"
+            self._add(Happening(now, "node_up" if node.up else "node_down", text, node.name, not node.up))
+        if after.primary() is None and (before is None or before.primary() is not None):
+            log.warning("no primary")
+
+    def since(self, node: str) -> float | None:
+        """Since when (time.time()) it has been in use, or not, in its role; None before it was looked at."""
+        return self._since.get(node)
+
+    def happenings(self) -> list[Happening]:
+        """All there are, the oldest first."""
+        return [Happening(one.at, one.what, one.text, one.node, one.bad) for one in self._events]
+
+    def beyond(self, seq: int) -> list[Event]:
+        """Those behind number `seq`, the oldest first."""
+        return [event for event in self._events if event.seq > seq]
+
+    async def wait_beyond(self, seq: int) -> None:
+        """Until there is one behind number `seq`."""
+        while self.last <= seq:
+            await self._grown.wait()
+
+    def _add(self, one: Happening) -> None:
+        self.last += 1
+        self._events.append(Event(self.last, one.at, one.what, one.text, one.node, one.bad))
+        grown, self._grown = self._grown, anyio.Event()
+        grown.set()

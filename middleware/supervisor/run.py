@@ -1,0 +1,62 @@
+"""A Supervisor from start to end: for a program, as long as its block runs; for the command, until a signal."""
+
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Sequence
+
+import anyio
+import structlog
+
+from middleware.config import Settings
+from middleware.supervisor.descriptors import raise_limit
+from middleware.supervisor.supervisor import Supervisor
+from middleware.supervisor.workers import WORKER_COMMAND
+
+log = structlog.get_logger()
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> AsyncIterator[Supervisor]:
+    """A Supervisor that serves while the block runs, and has drained after it. Raises StartError.
+
+    The block begins when every worker accepts clients. An exception of the block comes out as it is.
+    """
+    supervisor = Supervisor(settings, worker_command=worker_command)
+    supervisor.listen()
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(supervisor.run)
+        await supervisor.ready.wait()
+        # Raised below, where the task group cannot wrap it.
+        failure = supervisor.failure
+        if failure is None:
+            try:
+                yield supervisor
+            except Exception as error:
+                failure = error
+        supervisor.stop()
+    if failure is not None:
+        raise failure
+
+
+async def serve(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second one ends at once. Raises StartError."""
+    raise_limit(settings)
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        supervisor = Supervisor(settings, worker_command=worker_command)
+        supervisor.listen()
+
+        async def obey() -> None:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    supervisor.reload()
+                else:
+                    log.info("received signal", signal=signal.Signals(number).name)
+                    supervisor.stop()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(obey)
+            await supervisor.run()
+            tasks.cancel_scope.cancel()
+    if supervisor.failure is not None:
+        raise supervisor.failure
