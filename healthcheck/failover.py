@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from healthcheck.leader import Begun
 from healthcheck.topology import Condition, Node, Observation, Role, Topology
 
 
@@ -102,6 +103,22 @@ def _choose(standbys: Sequence[Observation], last: Observation, policy: Policy) 
         why = f"{best.name} has the most, and lacks {lacks} bytes: more than max_failover_lag"
         return Verdict(Kind.HELD, why, failed=failed)
     return Verdict(Kind.PROMOTE, f"it has received up to {lsn_text(received(best))}", best.name, failed)
+
+
+def permitted(
+    verdict: Verdict, topology: Topology, last: Observation | None, hindered: str, begun: Begun | None
+) -> Verdict:
+    """What becomes of a verdict where another Pointsman leads (`hindered` says so), or where the promotion of another
+    node has begun: that one alone may be promoted, since it may be about to be."""
+    if verdict.kind is not Kind.PROMOTE:
+        return verdict
+    if hindered:
+        return Verdict(Kind.HELD, hindered, failed=verdict.failed)
+    if begun is None or last is None or begun.timeline != (last.timeline or 0) or begun.node == verdict.node:
+        return verdict
+    if any(node.name == begun.node for node in topology.standbys()):
+        return Verdict(Kind.PROMOTE, "its promotion had begun", begun.node, verdict.failed)
+    return Verdict(Kind.HELD, f"{begun.node} was told to be the primary, and may be it", failed=verdict.failed)
 
 
 def received(standby: Observation) -> int:

@@ -1,12 +1,13 @@
 """Failover as it goes on: looks at the topology, decides (failover.py), acts (promote.py, commands.py), and tells.
 
 In: the monitor, the policy, who acts and who runs commands. Out: happenings, to `tell`; and a topology that has a
-primary again. With several Pointsmans only one may act: `may_act` is asked before anything is done to a node, and again
-before the promotion itself.
+primary again. With several Pointsmans only one may act: the Leader is asked before anything is done to a node, and
+again before the promotion itself.
 """
 
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import anyio
@@ -14,10 +15,11 @@ import msgspec
 
 from healthcheck import commands
 from healthcheck.commands import CommandFailed, Place
-from healthcheck.failover import AFTER, Kind, Policy, Step, Verdict, decide_failover, returned, strayed
+from healthcheck.failover import AFTER, Kind, Policy, Step, Verdict, decide_failover, permitted, returned, strayed
+from healthcheck.leader import Alone, Begun, Leader
 from healthcheck.line import ProbeError
 from healthcheck.monitor import Monitor
-from healthcheck.promote import Hand
+from healthcheck.promote import Hand, NotAsked
 from healthcheck.topology import Condition, Observation, Role
 
 LOOK_S: Final = 0.1
@@ -51,11 +53,6 @@ class Commands(msgspec.Struct, frozen=True):
     timeout_s: float = 60.0
 
 
-async def always() -> bool:
-    """Nobody else acts."""
-    return True
-
-
 class Guard:
     """One Pointsman's."""
 
@@ -69,7 +66,7 @@ class Guard:
         tell: Callable[[Happening], None],
         *,
         promote_timeout_s: float = 60.0,
-        may_act: Callable[[], Awaitable[bool]] = always,
+        leader: Leader | None = None,
     ) -> None:
         self._monitor: Final = monitor
         self._policy: Final = policy
@@ -78,7 +75,9 @@ class Guard:
         self._places: Final = places
         self._tell: Final = tell
         self._promote_timeout_s: Final = promote_timeout_s
-        self._may_act: Final = may_act
+        self._leader: Final = leader or Alone()
+        self._told_of: Begun | None = None
+        """The failover after which failover_command was run."""
         self._last: Observation | None = None
         """The primary when it was last well."""
         self._down_since: float | None = None
@@ -101,7 +100,9 @@ class Guard:
             now = time.monotonic()
             if self._policy.promotes and self._verdict.kind is Kind.WELL and now - tended_at >= TEND_S:
                 tended_at = now
-                await self._tend()
+                if not self._leader.hindered():
+                    await self._wind_up()
+                    await self._tend()
             await anyio.sleep(LOOK_S)
 
     # The primary
@@ -120,12 +121,13 @@ class Guard:
             self._down_since = (self._down_since or now) if down else None
         down_s = None if self._down_since is None else now - self._down_since
         verdict = decide_failover(topology, observations, self._last, self._policy, down_s)
+        verdict = permitted(verdict, topology, self._last, self._leader.hindered(), self._leader.begun())
         before, self._verdict = self._verdict, verdict
         if verdict.kind is Kind.HELD and (before.kind, before.why) != (verdict.kind, verdict.why):
             self._say("failover_held", f"no failover: {verdict.why}", verdict.failed, bad=True)
         if verdict.kind is Kind.COUNTING and before.kind is Kind.WELL:
             self._say("primary_lost", f"no primary: {verdict.why}", verdict.failed, bad=True)
-        if verdict.kind is Kind.PROMOTE and now >= self._again_at and await self._may_act():
+        if verdict.kind is Kind.PROMOTE and now >= self._again_at:
             await self._fail_over(verdict)
 
     async def _fail_over(self, verdict: Verdict) -> None:
@@ -167,10 +169,18 @@ class Guard:
         claims = [one.name for one in observations.values() if one.up and one.role is Role.PRIMARY]
         if claims:
             raise ProbeError(f"there is a primary again: {', '.join(claims)}")
-        if not await self._may_act():
-            raise ProbeError("another Pointsman leads now")
+        if hindered := self._leader.hindered():
+            raise ProbeError(hindered)
         node = next(node for node in monitor.topology.nodes if node.name == verdict.node)
-        await self._hand.promote(node, self._promote_timeout_s)
+        timeline = self._last.timeline if self._last else None
+        await self._leader.begin(Begun(verdict.failed, timeline or 0, verdict.node))
+        try:
+            await self._hand.promote(node, self._promote_timeout_s, self._leader.left_s)
+        except NotAsked:
+            # Where that cannot be put down, the same node is tried again.
+            with contextlib.suppress(ProbeError):
+                await self._leader.finish()
+            raise
         self._say("promoted", "it has accepted", verdict.node)
         with anyio.move_on_after(SEEN_S):
             while (primary := monitor.topology.primary()) is None or primary.name != verdict.node:
@@ -183,8 +193,31 @@ class Guard:
                 await self._repoint(node.name)
 
     async def _tell_of_failover(self, verdict: Verdict) -> None:
-        if self._commands.failover:
+        # Who does not lead any more leaves it to whoever does, who finds what has begun.
+        begun = self._leader.begun()
+        if begun is None or self._leader.hindered():
+            return
+        if self._commands.failover and begun != self._told_of:
+            self._told_of = begun
             await self._run("failover_command", self._commands.failover, verdict.failed, verdict.node, verdict.failed)
+        await self._leader.finish()
+
+    async def _wind_up(self) -> None:
+        """Do what was left undone by somebody who began a failover, and was gone before its end."""
+        begun, primary = self._leader.begun(), self._monitor.topology.primary()
+        if begun is None or primary is None or not self._due("finish", begun.node):
+            return
+        try:
+            if primary.name == begun.node and begun == self._told_of:
+                await self._leader.finish()
+            elif primary.name == begun.node:
+                self._say("failover_taken_over", f"{begun.node} is the primary instead of {begun.failed}", begun.node)
+                await self._tell_of_failover(Verdict(Kind.WELL, node=begun.node, failed=begun.failed))
+            else:
+                # It has come to nothing: the old one is back, or another was promoted by somebody's hand.
+                await self._leader.finish()
+        except (ProbeError, CommandFailed) as error:
+            self._say("failover_trouble", str(error), begun.node, bad=True)
 
     # The others
 
@@ -192,14 +225,14 @@ class Guard:
         """See that standbys follow the primary, and that former primaries become standbys."""
         monitor = self._monitor
         for node in strayed(monitor.topology, monitor.observations()):
-            if self._due("repoint", node.name) and await self._may_act():
+            if not self._leader.hindered() and self._due("repoint", node.name):
                 try:
                     await self._repoint(node.name)
                 except ProbeError as error:
                     self._say("repoint_failed", str(error), node.name, bad=True)
         if self._commands.follow_primary:
             for node in returned(monitor.topology):
-                if self._due("follow", node.name) and await self._may_act():
+                if not self._leader.hindered() and self._due("follow", node.name):
                     await self.follow(node.name)
 
     async def follow(self, name: str) -> bool:

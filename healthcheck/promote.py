@@ -14,6 +14,10 @@ GRACE_S: Final = 5.0
 """Beyond the time that a node is given, for its answer."""
 
 
+class NotAsked(ProbeError):
+    """The order has not come to the node, or the node has not taken it."""
+
+
 class Hand:
     """Acts on nodes. `credentials` are asked for with each act."""
 
@@ -21,13 +25,29 @@ class Hand:
         self._credentials: Final = credentials
         self._timeout_s: Final = timeout_s
 
-    async def promote(self, node: Node, timeout_s: float) -> None:
-        """Make a standby the primary; it has accepted that when this returns."""
+    async def promote(self, node: Node, timeout_s: float, left_s: Callable[[], float]) -> None:
+        """Make a standby the primary; it has accepted that when this returns.
+
+        `left_s` says for how long we may; the node itself, by its own clock, refuses an order that comes later: one
+        that was held up on its way, or by our being stopped. Raises NotAsked where it was certainly not promoted.
+        """
         line = self._line(node, timeout_s + GRACE_S)
         try:
-            row = await line.ask(f"SELECT pg_promote(true, {max(1, round(timeout_s))}) AS promoted")
+            try:
+                row = await line.ask("SELECT extract(epoch FROM clock_timestamp())::text AS now")
+            except ProbeError as error:
+                raise NotAsked(str(error)) from None
+            # It looked at its clock before we look at ours, so this is early rather than late.
+            until = float(row["now"]) + left_s()
+            row = await line.ask(
+                "SELECT CASE WHEN clock_timestamp() < to_timestamp($1::text::float8)"
+                f" THEN pg_promote(true, {max(1, round(timeout_s))}) END AS promoted",
+                str(until),
+            )
         finally:
             line.close()
+        if row["promoted"] is None:
+            raise NotAsked("the order came too late: another Pointsman may lead by now")
         if not row["promoted"]:
             raise NoAnswer(f"was not promoted within {timeout_s:g} s")
 

@@ -8,6 +8,7 @@ from healthcheck.commands import Place, placeholders, words
 from middleware.auth import Access, FileMistake
 from middleware.config.access import access_of
 from middleware.config.fields import plain
+from middleware.config.instances import instances_mistakes
 from middleware.config.settings import Settings
 from middleware.config.tls import mistakes
 
@@ -47,6 +48,7 @@ def contradictions(settings: Settings) -> list[Mistake]:
             words(getattr(settings, key), dict.fromkeys(PLACEHOLDERS, ""))
         except ValueError as error:
             found.append(((key,), f"cannot be used: {error}"))
+    found.extend(instances_mistakes(settings, promotes=settings.failover == "promote"))
     for name, user in settings.users.items():
         if not 1 <= len(name.encode()) <= 63 or "\0" in name:
             found.append((("users", name), "the name is not allowed: 1 to 63 bytes"))

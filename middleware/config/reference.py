@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from middleware.config.settings import GROUPS
@@ -80,6 +80,8 @@ def _default(name: str, field: FieldInfo) -> str:
         default = POLICIES.get(name)
     if default is None or isinstance(default, BaseModel):
         return ""
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
     shown = f"{default:g}" if isinstance(default, float) else json.dumps(default, ensure_ascii=False)
     return _cell(f"`{shown}`")
 

@@ -26,6 +26,7 @@ from middleware.config.connections import (
 )
 from middleware.config.failing_over import Failover
 from middleware.config.fields import setting
+from middleware.config.instances import Instances
 from middleware.config.reads import Reads, States
 from middleware.config.tables import (
     POLICIES,
@@ -61,6 +62,7 @@ GROUPS = (
     Reads,
     States,
     Failover,
+    Instances,
 )
 """The chapters of the reference, in their order."""
 
@@ -69,6 +71,7 @@ CONTROL_ADDRESS_CHARS_MAX: Final = 60
 
 
 class Settings(
+    Instances,
     Failover,
     States,
     Reads,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from healthcheck.commands import Place
 from healthcheck.failover import Policy
 from healthcheck.guard import Commands, Guard, Happening
+from healthcheck.leader import Leader
 from healthcheck.line import Credentials
 from healthcheck.monitor import Monitor, Target
 from healthcheck.promote import Hand
@@ -26,7 +27,11 @@ def monitor_of(settings: Settings, credentials: Credentials, publish: Callable[[
 
 
 def guard_of(
-    settings: Settings, monitor: Monitor, acting: Callable[[], Credentials], tell: Callable[[Happening], None]
+    settings: Settings,
+    monitor: Monitor,
+    acting: Callable[[], Credentials],
+    tell: Callable[[Happening], None],
+    leader: Leader,
 ) -> Guard:
     """Who changes roles, as `acting`."""
     return Guard(
@@ -44,5 +49,6 @@ def guard_of(
             for number, (name, node) in enumerate(settings.nodes.items())
         },
         tell,
+        leader=leader,
         promote_timeout_s=settings.promote_timeout,
     )

@@ -53,6 +53,7 @@ from middleware.supervisor.counters import CountersSnapshot, Totals
 from middleware.supervisor.derivations import Derivations
 from middleware.supervisor.guarding import guard_of, monitor_of
 from middleware.supervisor.journal import Journal
+from middleware.supervisor.leading import Leading
 from middleware.supervisor.listeners import ListenError, Listeners, StartError, open_listeners
 from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.status import Status, status_of
@@ -88,8 +89,9 @@ class Supervisor:
             checks.user, password, checks.database, lambda: self._tls.own, settings.server_tls_negotiation == "direct"
         )
         self._credentials = credentials
+        self._leading = Leading(settings, self._journal.happened)
         self._monitor = monitor_of(settings, credentials, self._topology_changed)
-        self._guard = guard_of(settings, self._monitor, self._acting, self._journal.happened)
+        self._guard = guard_of(settings, self._monitor, self._acting, self._journal.happened, self._leading.leader)
         self._catalogs = Catalogs(
             credentials,
             lambda: self.topology,
@@ -264,6 +266,7 @@ class Supervisor:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._monitor.run)
+                tasks.start_soon(self._leading.run)
                 tasks.start_soon(self._guard.run)
                 tasks.start_soon(self._catalogs.run)
                 tasks.start_soon(self._sampler.run)

@@ -425,6 +425,31 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
         ),
         ('auth_file = "{dir}/none"', "auth_file: cannot be used: {dir}/none: no such file or directory"),
         (
+            'failover = "promote"\ninstances = 2',
+            'etcd_hosts: missing: failover "promote" with 2 instances needs etcd, so that one of them promotes',
+        ),
+        ('etcd_hosts = ["etcd1"]', 'etcd_hosts: "etcd1" is not allowed: a list of HOST:PORT or URLs'),
+        (
+            'etcd_hosts = ["etcd1:2379"]\netcd_user = "pointsman"',
+            "etcd_password: missing: etcd_user and etcd_password go together",
+        ),
+        (
+            'etcd_hosts = ["https://etcd1:2379"]\netcd_cert_file = "{dir}/hba"',
+            "etcd_key_file: missing: etcd_cert_file and etcd_key_file go together",
+        ),
+        (
+            'etcd_hosts = ["https://etcd1:2379"]\netcd_ca_file = "{dir}/none"',
+            "etcd_ca_file: cannot be read: {dir}/none: no such file or directory",
+        ),
+        (
+            'etcd_hosts = ["etcd1:2379"]\netcd_ca_file = "{dir}/hba"',
+            "etcd_hosts: not allowed: with etcd_ca_file or etcd_cert_file each begins with https://",
+        ),
+        (
+            'etcd_hosts = ["https://etcd1:2379"]\netcd_ca_file = "{dir}/hba"',
+            "etcd_ca_file: cannot be used: {dir}/hba: not a certificate, or a key that does not belong to it",
+        ),
+        (
             'auth_user = "asker"',
             'auth_user: "asker" is not allowed: a user whose password is in [users] or auth_file',
         ),
@@ -435,7 +460,7 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
         ),
     ],
 )
-def test_mistakes_about_who_may_come_in(tmp_path: Path, text: str, line: str) -> None:
+def test_mistakes_about_files_and_what_belongs_together(tmp_path: Path, text: str, line: str) -> None:
     (tmp_path / "hba").write_text("host all all all ident\n")
     (tmp_path / "good").write_text("hostssl all all all cert\n")
     with pytest.raises(ConfigError) as refused:

@@ -9,11 +9,14 @@ from healthcheck.failover import (
     Kind,
     Policy,
     Step,
+    Verdict,
     decide_failover,
+    permitted,
     received,
     returned,
     strayed,
 )
+from healthcheck.leader import Begun
 from healthcheck.topology import Condition, Observation, Role, Topology, decide
 
 CLUSTER = 7
@@ -202,3 +205,30 @@ def test_a_former_primary_that_is_back_is_told_apart() -> None:
     seen = decide([primary(), node("b", Role.PRIMARY, timeline=4), standby("c")], Topology())
     assert [one.name for one in returned(seen)] == ["a"]
     assert returned(decide([primary(), standby("c")], Topology())) == []
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("hindered", ["", "b leads"])
+@pytest.mark.parametrize(
+    "begun", [None, Begun("a", 3, "b"), Begun("a", 3, "c"), Begun("a", 3, "d"), Begun("a", 2, "d")]
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_who_may_promote_and_whom_once_it_has_begun(
+    kind: Kind, hindered: str, begun: Begun | None, known: bool
+) -> None:
+    seen = [dead(), standby("b"), standby("c"), dead("d")]
+    topology = decide(seen, decide([primary()], Topology()))
+    given = Verdict(kind, "why", "b", "a")
+    found = permitted(given, topology, primary() if known else None, hindered, begun)
+    if kind is not Kind.PROMOTE:
+        # Who may not act has the same to say of what it sees.
+        assert found == given
+    elif hindered:
+        assert (found.kind, found.why, found.failed, found.node) == (Kind.HELD, hindered, "a", "")
+    elif begun is None or not known or begun.timeline != 3 or begun.node == "b":
+        # Nothing has begun, or something that is over by now, or the same.
+        assert found == given
+    elif begun.node == "c":
+        assert (found.kind, found.node, found.failed) == (Kind.PROMOTE, "c", "a")
+    else:
+        assert (found.kind, found.why) == (Kind.HELD, "d was told to be the primary, and may be it")
