@@ -5,9 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 COMPILED := build/compiled
+# Patroni's own environment. As root it runs as another user, who may not be able to reach our Python.
+PATRONI := build/patroni
+PATRONI_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
 
 .PHONY: help demo tour test lint unit format compiled test-compiled bench soak load consistency oracle state-fuzz
-.PHONY: wire-fuzz compose-test clean
+.PHONY: wire-fuzz compose-test patroni-test clean
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -50,6 +53,15 @@ test-compiled: $(COMPILED)/.ready ## The tests, against the compiled data plane
 
 compose-test: $(READY) ## The walk of docs/ha-demo.md, in containers (takes or starts a Docker engine)
 	tests/compose/run.sh $(ARGS)
+
+patroni-test: $(READY) $(PATRONI)/.ready ## A cluster that a real Patroni runs, through a failover and a switchover
+	$(BIN)/pytest tests/patroni $(ARGS)
+
+$(PATRONI)/.ready: tests/patroni/constraints.txt
+	rm -rf $(PATRONI)
+	$(PATRONI_PYTHON) -m venv --without-pip $(PATRONI)
+	$(BIN)/python -m pip --python $(PATRONI)/bin/python install --quiet --disable-pip-version-check -c tests/patroni/constraints.txt 'patroni[etcd3]' 'psycopg[binary]'
+	@touch $@
 
 bench: $(READY) ## CPU per transaction against PostgreSQL, PgBouncer and pgpool-II (ARGS="--help")
 	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory compiled; fi

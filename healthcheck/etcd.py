@@ -5,11 +5,12 @@ answers mean, is leadership.py's part.
 """
 
 import base64
-import ssl
 from typing import Any, Final
 
 import httpx
 import msgspec
+
+from healthcheck.web import TlsFiles, new_client, reason
 
 AUTHENTICATE: Final = "auth/authenticate"
 
@@ -22,23 +23,11 @@ class Members(msgspec.Struct, frozen=True):
     user: str = ""
     """"" where etcd wants nobody's name."""
     password: str = ""
-    ca_file: str = ""
-    """Who signs its certificates; "" for those the system trusts."""
-    cert_file: str = ""
-    key_file: str = ""
+    tls: TlsFiles = TlsFiles()
 
     def __repr__(self) -> str:
         # The generated one would print the password.
         return f"Members({self.urls})"
-
-    def tls(self) -> ssl.SSLContext | bool:
-        """What httpx takes as `verify`, with the files as they are now. Raises OSError; ssl.SSLError is one."""
-        if not any(url.startswith("https:") for url in self.urls):
-            return True
-        context = ssl.create_default_context(cafile=self.ca_file or None)
-        if self.cert_file:
-            context.load_cert_chain(self.cert_file, self.key_file)
-        return context
 
 
 class EtcdError(Exception):
@@ -99,15 +88,12 @@ class EtcdClient:
     async def _post(self, url: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
             if self._client is None:
-                # A proxy that the environment names is for other traffic than this.
-                self._client = httpx.AsyncClient(
-                    verify=self._members.tls(), timeout=self._timeout_s, trust_env=False, follow_redirects=False
-                )
+                self._client = new_client(self._members.urls, self._members.tls, self._timeout_s)
             headers = {"Authorization": self._token} if self._token else {}
             response = await self._client.post(f"{url}/v3/{what}", json=body, headers=headers)
             answer: object = response.json()
         except (httpx.HTTPError, OSError) as error:
-            raise EtcdError(_reason(error, self._timeout_s)) from None
+            raise EtcdError(reason(error, self._timeout_s)) from None
         except ValueError:
             raise EtcdError(f"answers with status {response.status_code}, and not as etcd does") from None
         if not isinstance(answer, dict):
@@ -122,12 +108,6 @@ class EtcdClient:
 
 class Refused(EtcdError):
     """A member has answered with an error."""
-
-
-def _reason(error: Exception, timeout_s: float) -> str:
-    if isinstance(error, httpx.TimeoutException):
-        return f"no answer within {timeout_s:g} s"
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def encoded(text: str) -> str:

@@ -8,6 +8,7 @@ about it and never raised.
 import random
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import anyio
 import msgspec
@@ -24,6 +25,19 @@ class Target(msgspec.Struct, frozen=True):
     name: str
     host: str
     port: int
+
+
+class Authority(Protocol):
+    """Has a say in which node is what, beside the nodes."""
+
+    known: bool
+    """It has been asked at least once."""
+
+    def begin(self, changed: Callable[[], None]) -> None:
+        """`changed` is called whenever what it says is another."""
+
+    def counted(self, observations: Sequence[Observation]) -> list[Observation]:
+        """The observations as they count."""
 
 
 class _Watched:
@@ -80,6 +94,7 @@ class Monitor:
         publish: Callable[[Topology], None],
         *,
         roles_change: bool = True,
+        authority: Authority | None = None,
     ) -> None:
         """`roles_change`: another node than the one that was seen first may become the primary."""
         self.topology = Topology(nodes=tuple(Node(target.name, target.host, target.port) for target in targets))
@@ -87,6 +102,9 @@ class Monitor:
         self._watched = {target.name: _Watched(target, credentials, rhythm, draw) for target in targets}
         self._publish = publish
         self._roles_change = roles_change
+        self._authority = authority
+        if authority is not None:
+            authority.begin(self._outcome)
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -141,12 +159,16 @@ class Monitor:
         self._outcome()
 
     def _outcome(self) -> None:
-        if all(watched.state.known for watched in self._watched.values()):
+        asked = self._authority is None or self._authority.known
+        if asked and all(watched.state.known for watched in self._watched.values()):
             self._decide()
 
     def _decide(self, *, force: bool = False) -> None:
         previous = self.topology
-        decided = decide([watched.observation() for watched in self._watched.values()], previous)
+        observations = [watched.observation() for watched in self._watched.values()]
+        if self._authority is not None:
+            observations = self._authority.counted(observations)
+        decided = decide(observations, previous)
         if force and decided.version == previous.version:
             decided = msgspec.structs.replace(decided, version=previous.version + 1)
         primary = decided.primary()

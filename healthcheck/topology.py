@@ -110,6 +110,8 @@ class Observation(msgspec.Struct, frozen=True):
     connections: int = 0
     """Client backends that it has, and how many it may have."""
     max_connections: int = 0
+    told_lag_bytes: int | None = None
+    """A standby's lag by Patroni's word, for when there is no primary to measure it by."""
 
 
 def decide(observations: Sequence[Observation], previous: Topology) -> Topology:
@@ -208,7 +210,7 @@ def _lag(observation: Observation, insert_lsn: int | None) -> int | None:
     if observation.role is not Role.STANDBY or not observation.up:
         return None
     if insert_lsn is None or observation.replay_lsn is None:
-        return None
+        return observation.told_lag_bytes
     # The two ends are read at different moments, so a standby may seem ahead.
     return max(0, insert_lsn - observation.replay_lsn)
 

@@ -9,6 +9,7 @@ from middleware.auth import Access, FileMistake
 from middleware.config.access import access_of
 from middleware.config.fields import plain
 from middleware.config.instances import instances_mistakes
+from middleware.config.patroni import patroni_mistakes
 from middleware.config.settings import Settings
 from middleware.config.tls import mistakes
 
@@ -49,6 +50,7 @@ def contradictions(settings: Settings) -> list[Mistake]:
         except ValueError as error:
             found.append(((key,), f"cannot be used: {error}"))
     found.extend(instances_mistakes(settings, promotes=settings.failover == "promote"))
+    found.extend(patroni_mistakes(settings, settings.failover))
     for name, user in settings.users.items():
         if not 1 <= len(name.encode()) <= 63 or "\0" in name:
             found.append((("users", name), "the name is not allowed: 1 to 63 bytes"))

@@ -27,6 +27,7 @@ from middleware.config.connections import (
 from middleware.config.failing_over import Failover
 from middleware.config.fields import setting
 from middleware.config.instances import Instances
+from middleware.config.patroni import FromPatroni
 from middleware.config.reads import Reads, States
 from middleware.config.tables import (
     POLICIES,
@@ -63,6 +64,7 @@ GROUPS = (
     States,
     Failover,
     Instances,
+    FromPatroni,
 )
 """The chapters of the reference, in their order."""
 
@@ -71,6 +73,7 @@ CONTROL_ADDRESS_CHARS_MAX: Final = 60
 
 
 class Settings(
+    FromPatroni,
     Instances,
     Failover,
     States,

@@ -12,9 +12,12 @@ from healthcheck.promote import Hand
 from healthcheck.state import Rhythm
 from healthcheck.topology import Topology
 from middleware.config import Settings
+from middleware.supervisor.leading import Leading
 
 
-def monitor_of(settings: Settings, credentials: Credentials, publish: Callable[[Topology], None]) -> Monitor:
+def monitor_of(
+    settings: Settings, credentials: Credentials, publish: Callable[[Topology], None], leading: Leading
+) -> Monitor:
     """Who asks the nodes; `publish` is told of each topology that a worker must act on."""
     checks = settings.health_check
     return Monitor(
@@ -22,6 +25,7 @@ def monitor_of(settings: Settings, credentials: Credentials, publish: Callable[[
         credentials,
         Rhythm(checks.period, checks.timeout, checks.max_retries, checks.retry_delay),
         publish,
+        authority=leading.authority,
         roles_change=settings.failover != "off",
     )
 

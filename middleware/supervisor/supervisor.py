@@ -90,7 +90,7 @@ class Supervisor:
         )
         self._credentials = credentials
         self._leading = Leading(settings, self._journal.happened)
-        self._monitor = monitor_of(settings, credentials, self._topology_changed)
+        self._monitor = monitor_of(settings, credentials, self._topology_changed, self._leading)
         self._guard = guard_of(settings, self._monitor, self._acting, self._journal.happened, self._leading.leader)
         self._catalogs = Catalogs(
             credentials,

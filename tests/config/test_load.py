@@ -445,6 +445,15 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
             'etcd_hosts = ["etcd1:2379"]\netcd_ca_file = "{dir}/hba"',
             "etcd_hosts: not allowed: with etcd_ca_file or etcd_cert_file each begins with https://",
         ),
+        ('topology = "patroni"', 'patroni_urls: missing: topology "patroni" needs Patroni\'s REST API'),
+        (
+            'topology = "patroni"\npatroni_urls = ["pg1:8008"]\nfailover = "promote"',
+            'failover: "promote" is not allowed with topology "patroni": "follow", since Patroni promotes',
+        ),
+        (
+            'patroni_urls = ["http://pg1:8008/cluster"]',
+            'patroni_urls: "http://pg1:8008/cluster" is not allowed: a list of HOST:PORT or URLs',
+        ),
         (
             'etcd_hosts = ["https://etcd1:2379"]\netcd_ca_file = "{dir}/hba"',
             "etcd_ca_file: cannot be used: {dir}/hba: not a certificate, or a key that does not belong to it",

@@ -17,6 +17,7 @@ from healthcheck.guard import Happening
 from healthcheck.leader import Alone, Begun
 from healthcheck.leadership import BELIEVED, Claim, Leadership, clock
 from healthcheck.line import ProbeError
+from healthcheck.web import TlsFiles
 from tests.certificates import Certificates
 from tests.etcd import Etcd
 from tests.waiting import eventually
@@ -243,11 +244,15 @@ async def test_etcd_with_users(etcd: Etcd) -> None:
 
 async def test_etcd_over_tls(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
-    ours = certificates.path("app.pem"), certificates.path("app.key")
     with Etcd(certificates) as etcd:
-        right = One(Members((etcd.url,), "", "", certificates.path("ca.pem"), *ours), "right")
-        stranger = One(Members((etcd.url,), "", "", certificates.path("other-ca.pem"), *ours), "stranger")
-        bare = One(Members((etcd.url,), "", "", certificates.path("ca.pem")), "bare")
+        url = etcd.url
+
+        def asking(authority: str, *own: str) -> Members:
+            return Members((url,), tls=TlsFiles(certificates.path(authority), *map(certificates.path, own)))
+
+        right = One(asking("ca.pem", "app.pem", "app.key"), "right")
+        stranger = One(asking("other-ca.pem", "app.pem", "app.key"), "stranger")
+        bare = One(asking("ca.pem"), "bare")
         async with running(right, stranger, bare):
             await right.until_leads()
             await stranger.until(lambda: stranger.whats() == ["etcd_trouble"])
