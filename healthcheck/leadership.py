@@ -11,12 +11,13 @@ promotes no other node than the one that may already have been told to, and does
 
     PREFIX/leader     the leader's name, under its lease
     PREFIX/failover   a Begun, put only while the leader's key is held
+    PREFIX/timeline   a Remembered, by whoever has seen the highest timeline: for those that cannot see it
 """
 
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 import msgspec
@@ -25,6 +26,7 @@ from healthcheck.etcd import EtcdClient, EtcdError, Members, decoded, encoded
 from healthcheck.guard import Happening
 from healthcheck.leader import Begun
 from healthcheck.line import ProbeError
+from healthcheck.memory import Remembered
 
 BELIEVED: Final = 0.8
 """The share of the lease's time that its holder relies on."""
@@ -34,6 +36,7 @@ RESIGN_S: Final = 1.0
 """For letting go of it at the end."""
 
 Body = dict[str, Any]
+Put = TypeVar("Put")
 
 
 def clock() -> float:
@@ -55,14 +58,24 @@ class Claim(msgspec.Struct, frozen=True):
 class Leadership:
     """One Pointsman's claim to lead. A guard's Leader."""
 
-    def __init__(self, claim: Claim, tell: Callable[[Happening], None], *, now: Callable[[], float] = clock) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        tell: Callable[[Happening], None],
+        learned: Callable[[Remembered], None] = lambda _: None,
+        *,
+        now: Callable[[], float] = clock,
+    ) -> None:
+        """`learned`: is told of a timeline that others have seen."""
         self._claim: Final = claim
         self._tell: Final = tell
+        self._learned: Final = learned
         self._now: Final = now
         self._every_s: Final = claim.ttl_s / ROUNDS
         self._etcd: Final = EtcdClient(claim.members, self._every_s)
         self._key: Final = encoded(f"{claim.prefix}/leader")
         self._failover_key: Final = encoded(f"{claim.prefix}/failover")
+        self._timeline_key: Final = encoded(f"{claim.prefix}/timeline")
         self._asking: Final = anyio.Lock()
         self._lease = ""
         self._until = 0.0
@@ -72,7 +85,18 @@ class Leadership:
         self._leader = ""
         """Another that leads, by its name."""
         self._trouble = ""
+        self._said: set[str] = set()
         self._begun: Begun | None = None
+        self._remembered: Remembered | None = None
+        """What we have seen."""
+        self._theirs: Remembered | None = None
+        """What is in etcd."""
+        self.known = False
+        """It has been asked at least once."""
+
+    def remember(self, remembered: Remembered) -> None:
+        """Let others know of it, and whoever comes after a restart: within a round."""
+        self._remembered = remembered
 
     # What a guard asks
 
@@ -118,6 +142,7 @@ class Leadership:
                     self._troubled(str(error))
                 except (KeyError, IndexError, TypeError, ValueError) as error:
                     self._troubled(f"does not answer as etcd does: {type(error).__name__}: {error}")
+                self.known = True
                 self._tell_of_change()
                 await anyio.sleep(self._every_s)
         finally:
@@ -138,8 +163,8 @@ class Leadership:
             granted = await self._etcd.ask("lease/grant", {"TTL": self._claim.ttl_s})
             self._lease, ttl_s = str(granted["ID"]), int(granted["TTL"])
         answer = await self._etcd.ask("kv/txn", self._wish())
-        holders, records = (one.get("response_range", {}).get("kvs", []) for one in answer["responses"])
-        self._begun = _read(records[0]["value"]) if records else None
+        holders, records, timelines = (one.get("response_range", {}).get("kvs", []) for one in answer["responses"])
+        self._begun = _read(records[0]["value"], Begun) if records else None
         # Just put, or put by us before. etcd may have given more time than was asked for.
         if answer.get("succeeded") or str(holders[0].get("lease", "")) == self._lease:
             self._until = began + BELIEVED * min(ttl_s, self._claim.ttl_s)
@@ -147,16 +172,33 @@ class Leadership:
         else:
             self._until = 0.0
             self._led_by(decoded(holders[0]["value"]))
+        await self._compare_timelines(timelines)
 
     def _wish(self) -> Body:
         """The key, if it is nobody's; who has it, if it is; and in any case what has begun."""
         put = {"key": self._key, "value": encoded(self._claim.name), "lease": self._lease}
-        records = {"request_range": {"key": self._failover_key}}
+        records = [{"request_range": {"key": key}} for key in (self._failover_key, self._timeline_key)]
         return {
             "compare": [{"key": self._key, "target": "CREATE", "create_revision": "0"}],
-            "success": [{"request_put": put}, records],
-            "failure": [{"request_range": {"key": self._key}}, records],
+            "success": [{"request_put": put}, *records],
+            "failure": [{"request_range": {"key": self._key}}, *records],
         }
+
+    async def _compare_timelines(self, found: list[Body]) -> None:
+        """Learn what is in etcd, or put down what is not. Raises EtcdError."""
+        theirs = _read(found[0]["value"], Remembered) if found else None
+        if theirs is not None and theirs != self._theirs:
+            self._theirs = theirs
+            self._learned(theirs)
+        ours = self._remembered
+        if ours is not None and theirs is not None and ours.system_identifier != theirs.system_identifier:
+            self._say_once("etcd_other_cluster", f"{self._claim.prefix} in etcd is another cluster's: see etcd_prefix")
+        if ours is not None and ours.beyond(theirs):
+            put = {"key": self._timeline_key, "value": encoded(msgspec.json.encode(ours).decode())}
+            # If it is another by now, that is looked at in the next round.
+            as_it_was = {"key": self._timeline_key, "target": "MOD"}
+            as_it_was["mod_revision"] = str(found[0]["mod_revision"]) if found else "0"
+            await self._etcd.ask("kv/txn", {"compare": [as_it_was], "success": [{"request_put": put}], "failure": []})
 
     async def _put_down(self, change: Body, begun: Begun | None) -> None:
         if not self._lease:
@@ -203,13 +245,18 @@ class Leadership:
             else:
                 self._say("leads_no_more", f"this Pointsman leads no more: {self.hindered()}", bad=True)
 
+    def _say_once(self, what: str, text: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            self._say(what, text, bad=True)
+
     def _say(self, what: str, text: str, *, bad: bool = False) -> None:
         self._tell(Happening(time.time(), what, text, "", bad))
 
 
-def _read(value: object) -> Begun | None:
+def _read(value: object, kind: type[Put]) -> Put | None:
     """What was put down; None for what nobody of ours has."""
     try:
-        return msgspec.json.decode(decoded(value), type=Begun)
+        return msgspec.json.decode(decoded(value), type=kind)
     except (ValueError, msgspec.DecodeError):
         return None

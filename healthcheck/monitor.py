@@ -14,6 +14,7 @@ import anyio
 import msgspec
 
 from healthcheck.line import Credentials, NoAnswer, ProbeError
+from healthcheck.memory import Remembered
 from healthcheck.probe import Probe
 from healthcheck.state import NodeState, Rhythm
 from healthcheck.topology import Condition, Node, Observation, Topology, decide
@@ -27,11 +28,15 @@ class Target(msgspec.Struct, frozen=True):
     port: int
 
 
-class Authority(Protocol):
-    """Has a say in which node is what, beside the nodes."""
+class Source(Protocol):
+    """Somebody who is to be asked once before anything is published, beside the nodes."""
 
     known: bool
-    """It has been asked at least once."""
+    """It was, with or without success."""
+
+
+class Authority(Source, Protocol):
+    """Has a say in which node is what."""
 
     def begin(self, changed: Callable[[], None]) -> None:
         """`changed` is called whenever what it says is another."""
@@ -95,14 +100,17 @@ class Monitor:
         *,
         roles_change: bool = True,
         authority: Authority | None = None,
+        sources: Sequence[Source] = (),
     ) -> None:
-        """`roles_change`: another node than the one that was seen first may become the primary."""
+        """`roles_change`: another node than the one that was seen first may become the primary. `sources`: whoever may
+        `know` more, beside the authority."""
         self.topology = Topology(nodes=tuple(Node(target.name, target.host, target.port) for target in targets))
         draw = random.Random().random  # noqa: S311 - it spreads probes
         self._watched = {target.name: _Watched(target, credentials, rhythm, draw) for target in targets}
         self._publish = publish
         self._roles_change = roles_change
         self._authority = authority
+        self._sources = (*sources, *([authority] if authority is not None else []))
         if authority is not None:
             authority.begin(self._outcome)
 
@@ -126,6 +134,18 @@ class Monitor:
     def observations(self) -> dict[str, Observation]:
         """What each node was last seen to be, whatever was ordered."""
         return {name: watched.state.observation for name, watched in self._watched.items()}
+
+    def know(self, remembered: Remembered) -> None:
+        """Something was seen before our time, or by another Pointsman. What it says of another cluster is passed over,
+        once this one is known."""
+        topology = self.topology
+        if topology.system_identifier in (None, remembered.system_identifier):
+            timeline = max(topology.timeline or 0, remembered.timeline)
+            self.topology = msgspec.structs.replace(
+                topology, system_identifier=remembered.system_identifier, timeline=timeline
+            )
+            if topology.version:
+                self._decide()
 
     # Orders. Each takes effect at once; a name that is not watched raises KeyError.
 
@@ -159,7 +179,7 @@ class Monitor:
         self._outcome()
 
     def _outcome(self) -> None:
-        asked = self._authority is None or self._authority.known
+        asked = all(source.known for source in self._sources)
         if asked and all(watched.state.known for watched in self._watched.values()):
             self._decide()
 

@@ -1,8 +1,10 @@
 """Mistakes in the settings that no field shows on its own."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from healthcheck.commands import Place, placeholders, words
 from middleware.auth import Access, FileMistake
@@ -49,6 +51,10 @@ def contradictions(settings: Settings) -> list[Mistake]:
             words(getattr(settings, key), dict.fromkeys(PLACEHOLDERS, ""))
         except ValueError as error:
             found.append(((key,), f"cannot be used: {error}"))
+    if settings.state_file and not os.access(Path(settings.state_file).parent, os.W_OK | os.X_OK):
+        found.append(
+            (("state_file",), f"cannot be made: {Path(settings.state_file).parent} is not a directory to write to")
+        )
     found.extend(instances_mistakes(settings, promotes=settings.failover == "promote"))
     found.extend(patroni_mistakes(settings, settings.failover))
     for name, user in settings.users.items():

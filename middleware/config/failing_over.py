@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
-from middleware.config.fields import one_of, seconds, setting, whole
+from middleware.config.fields import one_of, path, seconds, setting, whole
 
 FailoverMode = Literal["off", "follow", "promote"]
 
@@ -25,6 +25,10 @@ class Failover(BaseModel):
         'Whether a standby is promoted when the primary is dead ("promote"), or roles change by others\' hands and are '
         'noticed ("follow"), or not even that: the primary that was seen first is the only one ("off").',
         peers="pgpool: failover_on_backend_error",
+    )
+    state_file: str = path(
+        "Where the highest timeline that was seen is kept, so that a primary which missed a promotion is not written "
+        "to after a restart either; made where there is none. One per Pointsman. By default it is forgotten."
     )
     failover_after: float = seconds(
         5.0, "How long a primary must have been down, beyond all retries of its probes, before a standby is promoted."

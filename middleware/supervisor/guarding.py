@@ -26,6 +26,7 @@ def monitor_of(
         Rhythm(checks.period, checks.timeout, checks.max_retries, checks.retry_delay),
         publish,
         authority=leading.authority,
+        sources=leading.sources,
         roles_change=settings.failover != "off",
     )
 

@@ -1,7 +1,11 @@
-"""Who has a say beside the nodes, by the settings: Patroni in their roles, etcd in which of several Pointsmans acts."""
+"""Who has a say beside the nodes, by the settings: Patroni in their roles, etcd in which of several Pointsmans acts.
+And what was seen before: kept over restarts in a file, and in etcd.
+"""
 
 import socket
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -9,20 +13,54 @@ import anyio
 from healthcheck.guard import Happening
 from healthcheck.leader import Alone, Leader
 from healthcheck.leadership import Claim, Leadership
-from healthcheck.monitor import Authority
+from healthcheck.memory import Remembered, StateFile
+from healthcheck.monitor import Authority, Monitor, Source
 from healthcheck.patroni import Patroni, Rest
+from healthcheck.topology import Topology
 from middleware.config import Settings
+from middleware.supervisor.listeners import StartError
+
+AGAIN_S: Final = 5.0
+"""Before a state file that could not be written is tried again."""
 
 
 class Leading:
-    """The Leader for a guard, and the Authority for a monitor. `run` keeps up with both."""
+    """The Leader for a guard, and the Authority and the Sources for a monitor. `run` keeps up with them."""
 
     def __init__(self, settings: Settings, tell: Callable[[Happening], None]) -> None:
+        """Raises StartError for a state file that cannot be read."""
+        self._tell: Final = tell
+        self._learned: Callable[[Remembered], None] = lambda _: None
         several = settings.failover == "promote" and bool(settings.etcd_hosts)
-        self._leadership: Final = Leadership(_claim(settings), tell) if several else None
+        self._leadership: Final = Leadership(_claim(settings), tell, self._learn) if several else None
         self.leader: Final[Leader] = self._leadership or Alone()
         self._patroni: Final = Patroni(_rest(settings), tell) if settings.topology == "patroni" else None
         self.authority: Final[Authority | None] = self._patroni
+        self.sources: Final[tuple[Source, ...]] = (self._leadership,) if self._leadership else ()
+        self._file: Final = StateFile(Path(settings.state_file)) if settings.state_file else None
+        self._seen: Remembered | None = None
+        self._kept: Remembered | None = None
+        self._trouble = False
+        try:
+            self._before = self._file.read() if self._file else None
+        except (OSError, ValueError) as error:
+            why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+            raise StartError(f"state_file: {settings.state_file} cannot be used: {why}") from None
+
+    def teach(self, monitor: Monitor) -> None:
+        """Let a monitor know what was seen before, and what others see."""
+        self._learned = monitor.know
+        if self._before is not None:
+            monitor.know(self._before)
+
+    def keep(self, topology: Topology) -> None:
+        """Remember what was seen: before anybody acts on it."""
+        seen = Remembered.of(topology)
+        if seen is not None and seen != self._seen:
+            self._seen = seen
+            if self._leadership is not None:
+                self._leadership.remember(seen)
+            self._write()
 
     async def run(self) -> None:
         """Until cancelled; then the lease is let go."""
@@ -31,6 +69,26 @@ class Leading:
                 tasks.start_soon(self._leadership.run)
             if self._patroni is not None:
                 tasks.start_soon(self._patroni.run)
+            while self._file is not None:
+                await anyio.sleep(AGAIN_S)
+                self._write()
+
+    def _learn(self, remembered: Remembered) -> None:
+        self._learned(remembered)
+
+    def _write(self) -> None:
+        """On the loop: it is some milliseconds, once per failover, and must be done before what follows."""
+        if self._file is None or self._seen is None or self._seen == self._kept:
+            return
+        try:
+            self._file.write(self._seen)
+        except OSError as error:
+            if not self._trouble:
+                text = f"the timeline is not kept over a restart: state_file cannot be written: {error.strerror}"
+                self._tell(Happening(time.time(), "state_file_trouble", text, "", bad=True))
+            self._trouble = True
+        else:
+            self._kept, self._trouble = self._seen, False
 
 
 def _claim(settings: Settings) -> Claim:

@@ -91,6 +91,7 @@ class Supervisor:
         self._credentials = credentials
         self._leading = Leading(settings, self._journal.happened)
         self._monitor = monitor_of(settings, credentials, self._topology_changed, self._leading)
+        self._leading.teach(self._monitor)
         self._guard = guard_of(settings, self._monitor, self._acting, self._journal.happened, self._leading.leader)
         self._catalogs = Catalogs(
             credentials,
@@ -335,6 +336,7 @@ class Supervisor:
             worker.send(message)
 
     def _topology_changed(self, topology: Topology) -> None:
+        self._leading.keep(topology)
         if self._published is None and self._settings.fail_fast == "on" and topology.primary() is None:
             seen = "; ".join(f"{node.name}: {node.why or node.role.value}" for node in topology.nodes)
             self.failure = StartError(f"no primary is available ({seen}), and fail_fast is on")

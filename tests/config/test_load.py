@@ -445,6 +445,10 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
             'etcd_hosts = ["etcd1:2379"]\netcd_ca_file = "{dir}/hba"',
             "etcd_hosts: not allowed: with etcd_ca_file or etcd_cert_file each begins with https://",
         ),
+        (
+            'state_file = "{dir}/none/state"',
+            "state_file: cannot be made: {dir}/none is not a directory to write to",
+        ),
         ('topology = "patroni"', 'patroni_urls: missing: topology "patroni" needs Patroni\'s REST API'),
         (
             'topology = "patroni"\npatroni_urls = ["pg1:8008"]\nfailover = "promote"',

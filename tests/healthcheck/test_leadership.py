@@ -17,6 +17,7 @@ from healthcheck.guard import Happening
 from healthcheck.leader import Alone, Begun
 from healthcheck.leadership import BELIEVED, Claim, Leadership, clock
 from healthcheck.line import ProbeError
+from healthcheck.memory import Remembered
 from healthcheck.web import TlsFiles
 from tests.certificates import Certificates
 from tests.etcd import Etcd
@@ -40,7 +41,9 @@ class One:
 
     def __init__(self, members: Members, name: str, ttl_s: int = TTL_S, now: Callable[[], float] = clock) -> None:
         self.told: list[Happening] = []
-        self.leadership = Leadership(Claim(members, "/test", name, ttl_s), self.told.append, now=now)
+        self.learned: list[Remembered] = []
+        claim = Claim(members, "/test", name, ttl_s)
+        self.leadership = Leadership(claim, self.told.append, self.learned.append, now=now)
 
     def whats(self) -> list[str]:
         return [one.what for one in self.told]
@@ -218,6 +221,28 @@ async def test_who_lost_its_key_does_not_begin_though_it_believes(etcd: Etcd) ->
         etcd.kill()
         with pytest.raises(ProbeError, match=r"^etcd: "):
             await one.leadership.begin(BEGUN)
+
+
+async def test_the_highest_timeline_is_there_for_all(etcd: Etcd) -> None:
+    first, second = One(members(etcd), "one"), One(members(etcd), "two")
+    first.leadership.remember(Remembered(7, 2))
+    async with running(first):
+        await first.until_leads()
+        async with running(second):
+            # Whoever leads.
+            await second.until(lambda: second.learned == [Remembered(7, 2)])
+            assert not second.leads()
+            second.leadership.remember(Remembered(7, 4))
+            await first.until(lambda: first.learned[-1:] == [Remembered(7, 4)])
+            # A lower one changes nothing, and another cluster's is not mixed with it.
+            first.leadership.remember(Remembered(7, 3))
+            second.leadership.remember(Remembered(8, 9))
+            await second.until(lambda: "etcd_other_cluster" in second.whats())
+    third = One(members(etcd), "three")
+    assert not third.leadership.known
+    async with running(third):
+        await third.until(lambda: third.leadership.known)
+        assert third.learned == [Remembered(7, 4)]
 
 
 async def test_etcd_with_users(etcd: Etcd) -> None:
