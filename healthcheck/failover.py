@@ -121,6 +121,21 @@ def permitted(
     return Verdict(Kind.HELD, f"{begun.node} was told to be the primary, and may be it", failed=verdict.failed)
 
 
+def over(begun: Begun, topology: Topology, observations: Mapping[str, Observation]) -> bool:
+    """Whether nothing can come of a promotion any more: it is done, or another's is, or its node follows the primary
+    that there is. (One that does not answer may have been promoted all the same.)"""
+    primary = topology.primary()
+    if primary is None:
+        return False
+    if primary.name == begun.node or (observations[primary.name].timeline or 0) > begun.timeline:
+        return True
+    told = observations.get(begun.node)
+    if told is None:
+        return True
+    follows = told.upstream == f"{primary.host}:{primary.port}" and told.heard_s_ago is not None
+    return told.up and told.role is Role.STANDBY and follows
+
+
 def received(standby: Observation) -> int:
     """How much WAL a standby has, in bytes since the cluster's beginning: what it has replayed from an archive, too."""
     return max(standby.receive_lsn or 0, standby.replay_lsn or 0)

@@ -15,7 +15,7 @@ import msgspec
 
 from healthcheck import commands
 from healthcheck.commands import CommandFailed, Place
-from healthcheck.failover import AFTER, Kind, Policy, Step, Verdict, decide_failover, permitted, returned, strayed
+from healthcheck.failover import AFTER, Kind, Policy, Step, Verdict, decide_failover, over, permitted, returned, strayed
 from healthcheck.leader import Alone, Begun, Leader
 from healthcheck.line import ProbeError
 from healthcheck.monitor import Monitor
@@ -173,13 +173,15 @@ class Guard:
             raise ProbeError(hindered)
         node = next(node for node in monitor.topology.nodes if node.name == verdict.node)
         timeline = self._last.timeline if self._last else None
-        await self._leader.begin(Begun(verdict.failed, timeline or 0, verdict.node))
+        before, begun = self._leader.begun(), Begun(verdict.failed, timeline or 0, verdict.node)
+        await self._leader.begin(begun)
         try:
             await self._hand.promote(node, self._promote_timeout_s, self._leader.left_s)
         except NotAsked:
-            # Where that cannot be put down, the same node is tried again.
-            with contextlib.suppress(ProbeError):
-                await self._leader.finish()
+            # Unless an order before this one may have come to it. Where it cannot be put down, the same node is next.
+            if before != begun:
+                with contextlib.suppress(ProbeError):
+                    await self._leader.finish()
             raise
         self._say("promoted", "it has accepted", verdict.node)
         with anyio.move_on_after(SEEN_S):
@@ -208,13 +210,10 @@ class Guard:
         if begun is None or primary is None or not self._due("finish", begun.node):
             return
         try:
-            if primary.name == begun.node and begun == self._told_of:
-                await self._leader.finish()
-            elif primary.name == begun.node:
+            if primary.name == begun.node and begun != self._told_of:
                 self._say("failover_taken_over", f"{begun.node} is the primary instead of {begun.failed}", begun.node)
                 await self._tell_of_failover(Verdict(Kind.WELL, node=begun.node, failed=begun.failed))
-            else:
-                # It has come to nothing: the old one is back, or another was promoted by somebody's hand.
+            elif over(begun, self._monitor.topology, self._monitor.observations()):
                 await self._leader.finish()
         except (ProbeError, CommandFailed) as error:
             self._say("failover_trouble", str(error), begun.node, bad=True)

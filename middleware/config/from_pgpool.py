@@ -52,7 +52,7 @@ _WHY: Final = {
     "auto_failback": "a standby that is back is used again",
     "recovery_1st_stage_command": "standbys are not made here",
     "memory_cache_enabled": "there is no query cache yet",
-    "use_watchdog": "run several, behind an address of your choice",
+    "use_watchdog": "run several, behind an address of your choice; one promotes, by etcd: see instances",
     "allow_clear_text_frontend_auth": 'auth_type = "password" is that',
     "relcache_query_target": "the catalog is read from the primary",
 }

@@ -11,6 +11,7 @@ from healthcheck.failover import (
     Step,
     Verdict,
     decide_failover,
+    over,
     permitted,
     received,
     returned,
@@ -205,6 +206,29 @@ def test_a_former_primary_that_is_back_is_told_apart() -> None:
     seen = decide([primary(), node("b", Role.PRIMARY, timeline=4), standby("c")], Topology())
     assert [one.name for one in returned(seen)] == ["a"]
     assert returned(decide([primary(), standby("c")], Topology())) == []
+
+
+@pytest.mark.parametrize(
+    ("observations", "is_over"),
+    [
+        # There is no primary yet.
+        ([dead(), standby("b"), standby("c")], False),
+        # It is done, or another was promoted by somebody's hand.
+        ([dead(), node("b", Role.PRIMARY, timeline=4), standby("c")], True),
+        ([dead(), standby("b"), node("c", Role.PRIMARY, timeline=4)], True),
+        ([dead(), dead("b"), node("c", Role.PRIMARY, timeline=4)], True),
+        # The old one is back: and b streams from it, or was told to be primary and does not, or does not answer.
+        ([primary(), standby("b", heard_s_ago=0.1)], True),
+        ([primary(), standby("b")], False),
+        ([primary(), standby("b", upstream="c:5432", heard_s_ago=0.1)], False),
+        ([primary(), dead("b")], False),
+        # It is no node of ours any more.
+        ([primary(), standby("c")], True),
+    ],
+)
+def test_when_nothing_can_come_of_a_promotion_any_more(observations: list[Observation], is_over: bool) -> None:
+    topology = decide(observations, decide([primary()], Topology()))
+    assert over(Begun("a", 3, "b"), topology, {one.name: one for one in observations}) is is_over
 
 
 @pytest.mark.parametrize("kind", list(Kind))
