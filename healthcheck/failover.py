@@ -3,11 +3,11 @@
 In: the topology, what each node was last seen to be, the primary as it was when it was last well, the policy, and for
 how long it has been down. Out: a Verdict. No I/O, no clock.
 
-A primary is dead when its probes have failed beyond all retries, for `after_s` more, and no standby has heard from it
-since: a node that only we cannot reach goes on taking others' writes. Of the standbys the one with the most WAL
-received is promoted, and none that would lose more than `lag_max_bytes` of what the primary is known to have written.
-Where commits wait for standbys, each acknowledged one is on `sync_needed` of them: with fewer of those in reach nobody
-is promoted, since the missing one may have the last commits alone.
+A primary is dead when its probes have failed beyond all retries, for `after_s` more without a sign of life, and no
+standby has heard from it since: a node that only we cannot reach goes on taking others' writes. Of the standbys the one
+with the most WAL received is promoted, and none that would lose more than `lag_max_bytes` of what the primary is known
+to have written. Where commits wait for standbys, each acknowledged one is on `sync_needed` of them: with fewer of those
+in reach nobody is promoted, since the missing one may have the last commits alone.
 
     FENCING --> PROMOTING --> REPOINTING --> TELLING --> DONE
     FENCING, PROMOTING --failed--> ABANDONED: nothing is promoted, and the verdict is asked for again
@@ -55,6 +55,26 @@ class Verdict(msgspec.Struct, frozen=True):
     """The primary that was."""
 
 
+class Absence:
+    """For how long the primary that was last well has been down, without a sign of life between."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def look(self, last: Observation, now: float) -> float | None:
+        """In seconds; None if it is not down. `last`: as it was seen last."""
+        if last.condition is not Condition.DOWN or last.denies:
+            self._since = None
+            return None
+        if self._since is None:
+            self._since = now
+        return now - self._since
+
+    def over(self) -> None:
+        """There is a primary."""
+        self._since = None
+
+
 def decide_failover(
     topology: Topology,
     observations: Mapping[str, Observation],
@@ -74,6 +94,8 @@ def decide_failover(
     claims = [one.name for one in observations.values() if one.up and one.role is Role.PRIMARY]
     if claims:
         return Verdict(Kind.HELD, f"there is a primary that is not used: {', '.join(claims)}", failed=failed)
+    if observations[failed].denies:
+        return Verdict(Kind.HELD, f"{failed} is alive, and answers: {observations[failed].why}", failed=failed)
     if down_s is None:
         return Verdict(Kind.COUNTING, f"{failed} is not known to be down", failed=failed)
     if down_s < policy.after_s:

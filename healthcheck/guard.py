@@ -14,8 +14,21 @@ import anyio
 import msgspec
 
 from healthcheck import commands
+from healthcheck.alarms import alarms
 from healthcheck.commands import CommandFailed, Place
-from healthcheck.failover import AFTER, Kind, Policy, Step, Verdict, decide_failover, over, permitted, returned, strayed
+from healthcheck.failover import (
+    AFTER,
+    Absence,
+    Kind,
+    Policy,
+    Step,
+    Verdict,
+    decide_failover,
+    over,
+    permitted,
+    returned,
+    strayed,
+)
 from healthcheck.leader import Alone, Begun, Leader
 from healthcheck.line import ProbeError
 from healthcheck.monitor import Monitor
@@ -80,7 +93,9 @@ class Guard:
         """The failover after which failover_command was run."""
         self._last: Observation | None = None
         """The primary when it was last well."""
-        self._down_since: float | None = None
+        self._absence: Final = Absence()
+        self._seen: Mapping[str, Observation] = {}
+        """What each node was at the last look."""
         self._verdict = Verdict(Kind.WELL)
         self._again_at = 0.0
         """After a failover that was abandoned: not before then."""
@@ -110,16 +125,18 @@ class Guard:
     async def _look(self) -> None:
         monitor, now = self._monitor, time.monotonic()
         topology, observations = monitor.topology, monitor.observations()
+        for alarm in alarms(self._seen, observations):
+            self._say(alarm.what, alarm.text, alarm.node, bad=alarm.bad)
+        self._seen = observations
         primary = topology.primary()
+        down_s: float | None = None
         if primary is not None:
             seen = observations[primary.name]
             if seen.condition is Condition.UP:
                 self._last = seen
-            self._down_since = None
+            self._absence.over()
         elif self._last is not None:
-            down = observations[self._last.name].condition is Condition.DOWN
-            self._down_since = (self._down_since or now) if down else None
-        down_s = None if self._down_since is None else now - self._down_since
+            down_s = self._absence.look(observations[self._last.name], now)
         verdict = decide_failover(topology, observations, self._last, self._policy, down_s)
         verdict = permitted(verdict, topology, self._last, self._leader.hindered(), self._leader.begun())
         before, self._verdict = self._verdict, verdict

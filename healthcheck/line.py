@@ -36,6 +36,14 @@ class NoAnswer(ProbeError):
     """The node has said nothing within the time there was."""
 
 
+class Denied(ProbeError):
+    """The node is alive: it has answered with an error of its own, such as that all its connection slots are taken."""
+
+
+NOT_IN_SERVICE: Final = ("08", "57P", "58", "XX")
+"""How the SQLSTATEs of those begin that have no connection, start or stop, cannot read or write, or are broken."""
+
+
 class Line:
     """A line to one node. Not for concurrent use."""
 
@@ -60,7 +68,7 @@ class Line:
             raise NoAnswer(f"no answer within {self._timeout_s:g} s") from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             self.close()
-            raise ProbeError(reason(error)) from None
+            raise (Denied if _alive(error) else ProbeError)(reason(error)) from None
         except BaseException:
             self.close()
             raise
@@ -86,6 +94,11 @@ class Line:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
+
+
+def _alive(error: BaseException) -> bool:
+    """Whether it comes from a node in service."""
+    return isinstance(error, asyncpg.PostgresError) and not (error.sqlstate or "XX").startswith(NOT_IN_SERVICE)
 
 
 def reason(error: BaseException) -> str:

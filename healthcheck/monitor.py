@@ -13,7 +13,7 @@ from typing import Protocol
 import anyio
 import msgspec
 
-from healthcheck.line import Credentials, NoAnswer, ProbeError
+from healthcheck.line import Credentials, Denied, NoAnswer, ProbeError
 from healthcheck.memory import Remembered
 from healthcheck.probe import Probe
 from healthcheck.state import NodeState, Rhythm
@@ -64,9 +64,13 @@ class _Watched:
                 self.heard = False
                 self.began = time.monotonic()
                 try:
-                    self.state.answered(await self.probe.ask())
+                    seen = await self.probe.ask()
+                    self.state.answered(seen, time.monotonic())
+                except Denied as error:
+                    self.state.denied(str(error))
                 except ProbeError as error:
-                    self.state.failed(str(error), heard=self.heard and isinstance(error, NoAnswer))
+                    heard = self.heard and isinstance(error, NoAnswer)
+                    self.state.failed(str(error), time.monotonic(), heard=heard)
                 outcome()
                 await self._pause()
         finally:

@@ -95,6 +95,10 @@ class Observation(msgspec.Struct, frozen=True):
     why: str = ""
     """Why the node is not up, or suspect, for people."""
     condition: Condition = Condition.UNKNOWN
+    denies: bool = False
+    """It is alive: `why` is an error of its own, which it has answered the last probe with."""
+    flaps: int = 0
+    """How often it has been down of late, where it answers and is not used again for that reason alone; 0 where not."""
     replay_lag_s: float | None = None
     """How old the last replayed transaction is; 0 when all that was received is replayed."""
     upstream: str = ""

@@ -6,6 +6,7 @@ import pytest
 
 from healthcheck.failover import (
     AFTER,
+    Absence,
     Kind,
     Policy,
     Step,
@@ -37,6 +38,12 @@ def standby(name: str, lsn: int = 10_000, **more: object) -> Observation:
 
 def dead(name: str = "a") -> Observation:
     return Observation(name, name, 5432, False, Role.PRIMARY, why="connection refused", condition=Condition.DOWN)
+
+
+def denying(name: str) -> Observation:
+    """One that was down and is alive, and cannot be asked what it is."""
+    why = "sorry, too many clients already"
+    return Observation(name, name, 5432, False, Role.PRIMARY, why=why, condition=Condition.DOWN, denies=True)
 
 
 def primary(**more: object) -> Observation:
@@ -98,6 +105,8 @@ def test_the_one_with_the_most_is_promoted(observations: list[Observation], chos
             Kind.HELD,
             "there is a primary that is not used: b, c",
         ),
+        # It is alive: its slots are taken, say.
+        ([denying("a"), standby("b")], {}, Kind.HELD, "a is alive, and answers: sorry, too many clients already"),
         # It belongs to another cluster.
         ([dead(), standby("b", system_identifier=8)], {}, Kind.HELD, "no standby is up"),
     ],
@@ -151,7 +160,9 @@ def test_over_all_combinations() -> None:
         ),
     ]
     promoted = 0
-    for first, second, down_s, lag_max in itertools.product(variants, variants, (None, 1.0, 9.0), (0, 500, 1000)):
+    olds = (dead(), denying("a"))
+    downs, lags = (None, 1.0, 9.0), (0, 500, 1000)
+    for old, first, second, down_s, lag_max in itertools.product(olds, variants, variants, downs, lags):
         there = [
             Observation(
                 **{**{field: getattr(one, field) for field in one.__struct_fields__}, "name": name, "host": name}
@@ -159,18 +170,41 @@ def test_over_all_combinations() -> None:
             for name, one in (("b", first), ("c", second))
             if one is not None
         ]
-        kind, name, _ = verdict(dead(), *there, policy=Policy(True, 5.0, lag_max), down_s=down_s)
+        kind, name, _ = verdict(old, *there, policy=Policy(True, 5.0, lag_max), down_s=down_s)
         if kind is not Kind.PROMOTE:
             assert name == ""
             continue
         promoted += 1
         (chosen,) = [one for one in there if one.name == name]
         assert down_s == 9.0
+        assert not old.denies
         assert chosen.timeline == 3
         assert not any(one.heard_s_ago == 0.5 for one in there)
         assert all(received(one) <= received(chosen) for one in there if one.timeline == 3)
         assert not lag_max or 10_000 - received(chosen) <= lag_max
     assert promoted > 50
+
+
+def test_each_sign_of_life_begins_the_count_anew() -> None:
+    absence = Absence()
+    suspect = Observation("a", "a", 5432, True, Role.PRIMARY, condition=Condition.SUSPECT)
+    looks: list[tuple[float, Observation | None, float | None]] = [
+        (0.0, suspect, None),
+        (1.0, dead(), 0.0),
+        (5.5, dead(), 4.5),
+        (6.0, denying("a"), None),
+        (6.1, dead(), 0.0),
+        (9.1, dead(), 3.0),
+        # There was a primary: the same, or another.
+        (9.2, None, None),
+        (9.3, dead(), 0.0),
+        (20.3, dead(), 11.0),
+    ]
+    for now, seen, down_s in looks:
+        if seen is None:
+            absence.over()
+        else:
+            assert absence.look(seen, now) == pytest.approx(down_s), now
 
 
 def test_every_step_has_a_successor_and_the_fence_comes_first() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,17 +182,22 @@ async def test_a_primary_that_others_hear_is_not_replaced(three: Sandbox) -> Non
     """We cannot reach it, its standbys can: what it has written since would be lost."""
     async with running(settings(three)) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
-        # Connections of ours are refused, and replication goes on.
-        three.query("ALTER ROLE pointsman NOLOGIN")
-        three.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pointsman'")
-        await until(lambda: primary_of(supervisor) == "", supervisor)
+        pid = three.node("db1").pid
+        assert pid is not None
+        with psycopg.connect(three.url(user="postgres"), autocommit=True) as direct:
+            # Nobody takes new connections; those that there are go on, replication among them.
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                direct.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pointsman'")
+                await until(lambda: primary_of(supervisor) == "", supervisor)
 
-        def held() -> bool:
-            # It writes: its standbys have messages from it.
-            three.query("SELECT pg_logical_emit_message(true, 'a', 'b')")
-            return any("still heard by" in one.text for one in supervisor.happenings)
+                def held() -> bool:
+                    # It writes: its standbys have messages from it.
+                    direct.execute("SELECT pg_logical_emit_message(true, 'a', 'b')")
+                    return any("still heard by" in one.text for one in supervisor.happenings)
 
-        await until(held, supervisor)
-        assert "promoted" not in happened(supervisor)
-        three.query("ALTER ROLE pointsman LOGIN")
+                await until(held, supervisor)
+                assert "promoted" not in happened(supervisor)
+            finally:
+                os.kill(pid, signal.SIGCONT)
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
