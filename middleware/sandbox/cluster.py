@@ -21,7 +21,7 @@ from typing import Self
 from middleware.sandbox.binaries import find_installation
 from middleware.sandbox.environment import SUPERUSER
 from middleware.sandbox.errors import SandboxError
-from middleware.sandbox.node import POLL_S, Backend, SandboxNode
+from middleware.sandbox.node import POLL_S, Address, Backend, SandboxNode
 from middleware.sandbox.processes import Processes
 
 BACKEND_VARIABLE = "POINTSMAN_SANDBOX"
@@ -158,6 +158,25 @@ class Sandbox:
             if node.running:
                 self._follow(node, chosen)
 
+    def rejoin(self, name: str, primary: str, through: Address | None = None) -> str:
+        """Make a node a standby of ``primary``, whatever it was, and wait until it streams from there.
+
+        By pg_rewind, or by a new clone where that fails; returns "rewound" or "cloned". What it alone had is gone.
+        ``through`` is where it is to find the primary, if not at the primary's own address.
+        """
+        if self._backend is None:
+            raise SandboxError("this sandbox does not run")
+        node, leader = self.node(name), self.node(primary)
+        if node is leader:
+            raise SandboxError(f'node "{name}" cannot follow itself')
+        self._make_slot(node, leader)
+        # Up to version 15 pg_rewind takes a primary's timeline from its last checkpoint.
+        self.query("CHECKPOINT", leader, database=MAINTENANCE_DATABASE)
+        how = self._backend.rejoin(node, leader, through)
+        self._primary_name = primary
+        self._wait_until_followed(node, leader)
+        return how
+
     def configure(self, parameters: Mapping[str, str], node: SandboxNode | None = None) -> None:
         """Change settings of one node, by default the primary, and reload: what connects afterwards finds them.
 
@@ -264,13 +283,19 @@ class Sandbox:
     def _follow(self, node: SandboxNode, primary: SandboxNode) -> None:
         """Point a running standby at another primary; a reload is enough for its WAL receiver to change over."""
         assert self._backend is not None
+        self._make_slot(node, primary)
+        self.configure({"primary_conninfo": self._backend.conninfo(primary)}, node)
+        self._wait_until_followed(node, primary)
+
+    def _make_slot(self, node: SandboxNode, primary: SandboxNode) -> None:
         # A node that was primary before still has it.
         slot = (
             f"SELECT pg_create_physical_replication_slot('{node.name}')"  # noqa: S608  (our name)
             f" WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{node.name}')"
         )
         self.query(slot, primary, database=MAINTENANCE_DATABASE)
-        self.configure({"primary_conninfo": self._backend.conninfo(primary)}, node)
+
+    def _wait_until_followed(self, node: SandboxNode, primary: SandboxNode) -> None:
         follows = f"SELECT active FROM pg_replication_slots WHERE slot_name = '{node.name}'"  # noqa: S608  (our name)
         failure = f'node "{node.name}" does not stream from node "{primary.name}"'
         self._wait(partial(self._holds, follows, primary), STREAMING_TIMEOUT_S, failure)

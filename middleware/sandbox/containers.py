@@ -24,6 +24,7 @@ from middleware.sandbox.node import (
     START_TIMEOUT_S,
     STOP_SIGNALS,
     STOP_TIMEOUT_S,
+    Address,
     Answer,
     SandboxNode,
     StopMode,
@@ -268,8 +269,13 @@ class Containers:
             for node in standbys:
                 node.wait_until_ready()
 
-    def conninfo(self, primary: SandboxNode) -> str:
-        return f"host={primary.name} port={SERVER_PORT} user={SUPERUSER} password={self._password}"
+    def conninfo(self, primary: SandboxNode, through: Address | None = None) -> str:
+        host, port = through or (primary.name, SERVER_PORT)
+        return f"host={host} port={port} user={SUPERUSER} password={self._password}"
+
+    def rejoin(self, node: SandboxNode, primary: SandboxNode, through: Address | None) -> str:
+        # pg_rewind wants the server stopped, and a container ends with its server.
+        raise SandboxError("a former primary rejoins only where the nodes are processes (POINTSMAN_SANDBOX=processes)")
 
     def psql(self, node: SandboxNode, arguments: Sequence[str], password: str, sql: str, timeout_s: float) -> Answer:
         assert isinstance(node, ContainerNode)

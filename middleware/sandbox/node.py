@@ -86,6 +86,13 @@ class SandboxNode(abc.ABC):
         """The last lines of the server log since the last start."""
 
 
+class Address(NamedTuple):
+    """Where something listens."""
+
+    host: str
+    port: int
+
+
 class Answer(NamedTuple):
     """What psql said."""
 
@@ -109,8 +116,14 @@ class Backend(Protocol):
     def start_standbys(self) -> None:
         """Clone the other nodes from the first, with a slot each, and start them."""
 
-    def conninfo(self, primary: SandboxNode) -> str:
-        """Where a standby finds ``primary``: a value for ``primary_conninfo``."""
+    def conninfo(self, primary: SandboxNode, through: Address | None = None) -> str:
+        """Where a standby finds ``primary``, at another address than its own if need be: for ``primary_conninfo``."""
+
+    def rejoin(self, node: SandboxNode, primary: SandboxNode, through: Address | None) -> str:
+        """Make ``node`` a standby, running or not before, that follows ``primary`` at ``through``, and start it.
+
+        What it has and the primary has not is undone. Returns how that was done; SandboxError if it could not be.
+        """
 
     def psql(self, node: SandboxNode, arguments: Sequence[str], password: str, sql: str, timeout_s: float) -> Answer:
         """Run ``sql`` on ``node`` through psql without showing it in the process list; TimeoutError if it hangs."""

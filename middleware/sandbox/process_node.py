@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -154,6 +155,22 @@ class ProcessNode(SandboxNode):
         for process in reversed(self._family()):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
+
+    def follow(self, conninfo: str) -> None:
+        """Let it start as a standby of who is at ``conninfo``, with a slot of its own name there."""
+        quoted = conninfo.replace("'", "''")
+        with (self.data_directory / "postgresql.auto.conf").open("a") as settings:
+            # The last line wins: a rewind has brought the primary's own.
+            settings.write(f"primary_conninfo = '{quoted}'\nprimary_slot_name = '{self.name}'\n")
+        signal_file = self.data_directory / "standby.signal"
+        signal_file.touch(mode=0o600)
+        account = self._surroundings.account
+        os.chown(signal_file, account.uid, account.gid)
+
+    def empty(self) -> None:
+        """Remove its data."""
+        forget_shared_memory(self.data_directory)
+        shutil.rmtree(self.data_directory)
 
     def log_tail(self) -> str:
         try:

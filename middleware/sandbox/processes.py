@@ -13,7 +13,7 @@ from middleware.sandbox.binaries import find_installation, readable_installation
 from middleware.sandbox.directory import SandboxDirectory, kill_tree, remove_leftovers
 from middleware.sandbox.environment import SUPERUSER, environment
 from middleware.sandbox.errors import SandboxError
-from middleware.sandbox.node import Answer, SandboxNode
+from middleware.sandbox.node import Address, Answer, SandboxNode
 from middleware.sandbox.privileges import server_account
 from middleware.sandbox.process_node import ProcessNode, Surroundings
 
@@ -88,8 +88,24 @@ class Processes:
         for node in standbys:
             node.finish_start()
 
-    def conninfo(self, primary: SandboxNode) -> str:
-        return f"host={primary.host} port={primary.port} user={SUPERUSER} password={self._password} sslmode=disable"
+    def conninfo(self, primary: SandboxNode, through: Address | None = None) -> str:
+        host, port = through or (primary.host, primary.port)
+        return f"host={host} port={port} user={SUPERUSER} password={self._password} sslmode=disable"
+
+    def rejoin(self, node: SandboxNode, primary: SandboxNode, through: Address | None) -> str:
+        (own,) = [one for one in self._process_nodes if one.name == node.name]
+        try:
+            own.stop("fast")
+        except SandboxError:
+            # A fast shutdown waits for standbys that hang.
+            own.kill()
+        try:
+            how = self._rewind(own, primary, through)
+        except SandboxError:
+            how = self._clone(own, primary, through)
+        own.follow(self.conninfo(primary, through))
+        own.start()
+        return how
 
     def psql(self, node: SandboxNode, arguments: Sequence[str], password: str, sql: str, timeout_s: float) -> Answer:
         program = str(self._installation.program("psql"))
@@ -120,6 +136,22 @@ class Processes:
         if self._directory is not None:
             self._directory.remove()
 
+    def _rewind(self, node: ProcessNode, primary: SandboxNode, through: Address | None) -> str:
+        host, port = through or (primary.host, primary.port)
+        source = f"host={host} port={port} user={SUPERUSER} dbname=postgres"
+        self._begin("pg_rewind", ["-D", str(node.data_directory), f"--source-server={source}", "--no-sync"], node)
+        self._finish("pg_rewind")
+        return "rewound"
+
+    def _clone(self, node: ProcessNode, primary: SandboxNode, through: Address | None) -> str:
+        node.empty()
+        host, port = through or (primary.host, primary.port)
+        command = ["-h", host, "-p", str(port), "-U", SUPERUSER, "-D", str(node.data_directory)]
+        command += ["-S", node.name, "-X", "stream", "--checkpoint=fast", "--no-sync"]
+        self._begin("pg_basebackup", command, node)
+        self._finish("pg_basebackup")
+        return "cloned"
+
     def _begin(self, name: str, arguments: list[str], node: ProcessNode) -> None:
         """Start one of PostgreSQL's programs; its output goes to the node's log."""
         command = [str(self._surroundings.installation.program(name)), *arguments]
@@ -133,6 +165,7 @@ class Processes:
             except subprocess.TimeoutExpired:
                 raise SandboxError(f"{name} took more than {CLONE_TIMEOUT_S:g} s:\n{self._log_tails()}") from None
             if status != 0:
+                self._programs = [program for program in self._programs if program.poll() is None]
                 raise SandboxError(f"{name} failed with status {status}:\n{self._log_tails()}")
         self._programs = []
 
