@@ -9,8 +9,9 @@ COMPILED := build/compiled
 PATRONI := build/patroni
 PATRONI_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
 
-.PHONY: help demo tour test lint unit format compiled test-compiled bench soak load consistency oracle state-fuzz
+.PHONY: help demo tour test lint unit format compiled test-compiled drill bench soak load consistency oracle state-fuzz
 .PHONY: wire-fuzz compose-test patroni-test clean
+
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -62,6 +63,9 @@ $(PATRONI)/.ready: tests/patroni/constraints.txt
 	$(PATRONI_PYTHON) -m venv --without-pip $(PATRONI)
 	$(BIN)/python -m pip --python $(PATRONI)/bin/python install --quiet --disable-pip-version-check -c tests/patroni/constraints.txt 'patroni[etcd3]' 'psycopg[binary]'
 	@touch $@
+
+drill: $(READY) ## Every failover drill on a cluster of its own, with a report (ARGS="--sync --runs 3")
+	$(BIN)/pointsman drill all $(ARGS)
 
 bench: $(READY) ## CPU per transaction against PostgreSQL, PgBouncer and pgpool-II (ARGS="--help")
 	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory compiled; fi

@@ -8,6 +8,7 @@ import typer
 from middleware.cli.check_config import check_config
 from middleware.cli.demo import demo
 from middleware.cli.doctor import doctor
+from middleware.cli.drill import drill
 from middleware.cli.events import events
 from middleware.cli.explain import explain_statement
 from middleware.cli.import_settings import import_settings
@@ -49,6 +50,7 @@ app.command("import")(import_settings)
 app.command("explain")(explain_statement)
 app.command("doctor")(doctor)
 app.command("demo")(demo)
+app.command("drill")(drill)
 
 
 def main() -> None:

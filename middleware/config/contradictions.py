@@ -20,6 +20,7 @@ _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
 COMMANDS = ("fence_command", "failover_command", "follow_primary_command")
+DRILL_COMMANDS = ("break_command", "heal_command")
 PLACEHOLDERS = tuple(placeholders(Place("", 0, "", 0), None, Place("", 0, "", 0)))
 
 BY_PASSWORD = ("scram-sha-256", "scram-sha-256-plus", "md5", "password")
@@ -57,6 +58,11 @@ def contradictions(settings: Settings) -> list[Mistake]:
         )
     found.extend(instances_mistakes(settings, promotes=settings.failover == "promote"))
     found.extend(patroni_mistakes(settings, settings.failover))
+    for key in DRILL_COMMANDS:
+        try:
+            words(getattr(settings.drill, key), dict.fromkeys((*PLACEHOLDERS, "b"), ""))
+        except ValueError as error:
+            found.append((("drill", key), f"cannot be used: {error}"))
     for name, user in settings.users.items():
         if not 1 <= len(name.encode()) <= 63 or "\0" in name:
             found.append((("users", name), "the name is not allowed: 1 to 63 bytes"))

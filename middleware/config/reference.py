@@ -8,6 +8,7 @@ from typing import Final
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from middleware.config.drilling import DrillSettings
 from middleware.config.settings import GROUPS
 from middleware.config.tables import (
     POLICIES,
@@ -29,6 +30,7 @@ TABLES: Final = (
         RouteSettings,
     ),
     ("[session_state]", "What is done about each class of session state.", SessionStateSettings),
+    ("[drill]", "What a drill is judged by, see [drills.md](drills.md).", DrillSettings),
     ("[log]", "What is logged, and how.", LogSettings),
 )
 _PEERS: Final = {

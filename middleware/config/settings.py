@@ -24,6 +24,7 @@ from middleware.config.connections import (
     ServerEncryption,
     ServerTimeouts,
 )
+from middleware.config.drilling import DrillSettings
 from middleware.config.failing_over import Failover
 from middleware.config.fields import setting
 from middleware.config.instances import Instances
@@ -103,6 +104,7 @@ class Settings(
 
     session_state: SessionStateSettings = setting(SessionStateSettings(), "a table", "What is done about each class.")
     log: LogSettings = setting(LogSettings(), "a table", "What is logged.")
+    drill: DrillSettings = setting(DrillSettings(), "a table", "What `pointsman drill` is judged by.")
     health_check: HealthCheckSettings = setting(..., "a table [health_check]", "Who asks the nodes how they are.")
     nodes: dict[str, NodeSettings] = setting(..., "at least one table [nodes.NAME]", "The nodes.", min_length=1)
     users: dict[str, UserSettings] = setting({}, "tables [users.NAME]", "Who may log in.")

@@ -177,6 +177,13 @@ class Sandbox:
         self._wait_until_followed(node, leader)
         return how
 
+    def find_primary_at(self, through: Address) -> None:
+        """Let the standbys find their primary at another address than its own: that of a forwarder, say."""
+        assert self._backend is not None
+        for node in self.standbys:
+            self.configure({"primary_conninfo": self._backend.conninfo(self.primary, through)}, node)
+            self._wait_until_followed(node, self.primary)
+
     def configure(self, parameters: Mapping[str, str], node: SandboxNode | None = None) -> None:
         """Change settings of one node, by default the primary, and reload: what connects afterwards finds them.
 
