@@ -91,6 +91,9 @@ def _drill(number: int, result: Result) -> Iterator[str]:
     yield f'<p class="dim">{escape(result.stage)}; {_date(result.began_at)}; seed {result.seed}</p>'
     if result.trouble:
         yield f'<p class="bad">{escape(result.trouble)}</p>'
+    missed = [f"{one.what} {value_of(one)} ({limit_of(one)})" for one in result.verdicts if not one.passed]
+    if missed:
+        yield f'<p class="bad">Missed: {escape("; ".join(missed))}</p>'
     if result.figures is not None:
         yield chart(result)
         yield from _verdicts(result)

@@ -80,8 +80,8 @@ class Run:
 
     async def play(self) -> Result:
         """To its end. Raises DrillError only where there was nothing to be seen: the ledger could not be made."""
-        began = self.clock.now()
         await self._set_up()
+        began = self.clock.now()
         trouble = ""
         try:
             async with anyio.create_task_group() as tasks:
@@ -149,9 +149,9 @@ class Run:
         self._touched.add(node)
         if step.heals:
             self._broken.append((step.act, node))
-        self._note(step.act.value, node)
         if Mark.BROKEN not in self._marks:
             self._mark(Mark.BROKEN)
+        self._note(step.act.value, node)
         await self._stage.act(step.act, node)
 
     async def _watch(self, step: Step) -> None:
