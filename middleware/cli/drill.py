@@ -98,7 +98,6 @@ def drill(
         targets = _targets()
         make_stage = partial(_sandbox, sync=sync, standbys=standbys, version=pg_version)
     seed = secrets.randbelow(SEEDS) if seed is None else seed
-    console.print(f"seed {seed}")
     results = _play(drills * runs, make_stage, targets, Size(writers, readers), seed, console)
     if len(results) > 1:
         report_text.summary(console, results)

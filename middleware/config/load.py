@@ -24,10 +24,10 @@ from middleware.config.settings import Settings
 
 VALUE_CHARS_MAX: Final = 80
 _PREFIX: Final = "POINTSMAN_"
-# Variables under our prefix that are not settings: the sandbox's, the build's and the tests', and what Kubernetes sets
-# in every container of a namespace with a Service called "pointsman".
+# Variables under our prefix that are not settings: the sandbox's, the build's, the tests' and compose.yaml's, and what
+# Kubernetes sets in every container of a namespace with a Service called "pointsman".
 _NOT_A_SETTING: Final = re.compile(
-    r"POINTSMAN_(PG_BIN|PG_IMAGE|SANDBOX|COMPILE|TEST_PG_VERSION|SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\w+)?)"
+    r"POINTSMAN_(PG_BIN|PG_IMAGE|IMAGE|SANDBOX|COMPILE|TEST_PG_VERSION|SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\w+)?)"
 )
 
 _Loc = tuple[int | str, ...]

@@ -53,6 +53,8 @@ def login_of(settings: Settings, user: str, database: str) -> Login:
 class OperatorStage:
     """The cluster of a settings file."""
 
+    disposable = False
+
     def __init__(self, settings: Settings, login: Login) -> None:
         path = settings.control_socket_path()
         if path is None:

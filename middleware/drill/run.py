@@ -38,6 +38,8 @@ BROKEN_S: Final = 2.0
 AFTER_S: Final = 1.0
 """Of load when all is well again."""
 LOOK_S: Final = 0.1
+HEAL_S: Final = 120.0
+"""For what is broken to be healed when a drill is interrupted."""
 SETUP_TIMEOUT_S: Final = 30.0
 LOG_LINES_MAX: Final = 300
 FAILURES_MAX: Final = 30
@@ -82,17 +84,11 @@ class Run:
         """To its end. Raises DrillError only where there was nothing to be seen: the ledger could not be made."""
         await self._set_up()
         began = self.clock.now()
-        trouble = ""
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._stage.pointsman.follow, self._heard)
                 async with self._loaded():
-                    try:
-                        await self._story()
-                    except DrillError as error:
-                        trouble = str(error)
-                        self._note(f"stuck: {trouble}")
-                        await self._heal_all()
+                    trouble = await self._told()
                 tasks.cancel_scope.cancel()
             return await self._result(began, trouble)
         finally:
@@ -100,6 +96,23 @@ class Run:
                 await self._clear()
 
     # The story
+
+    async def _told(self) -> str:
+        """Tell the story; returns what it got stuck at. What is broken is healed in any case."""
+        trouble: list[str] = []
+        try:
+            await self._story()
+        except DrillError as error:
+            trouble.append(str(error))
+            self._note(f"stuck: {error}")
+        finally:
+            if self._broken and not (self._stage.disposable and not trouble):
+                with anyio.move_on_after(HEAL_S, shield=True):
+                    try:
+                        await self._heal_all()
+                    except DrillError as error:
+                        trouble.append(str(error))
+        return "; ".join(trouble)
 
     async def _story(self) -> None:
         """What is done, and what is waited for. Raises DrillError."""
@@ -240,11 +253,15 @@ class Run:
         running = asyncio.create_task(self.load.run())
         try:
             yield
-        finally:
-            self.load.stop()
             self._stopped_at = self.clock.now()
-            with anyio.CancelScope(shield=True):
-                await running
+            self.load.stop()
+            await running
+        finally:
+            if not running.done():
+                # Interrupted: what a client waits for may not come for long.
+                running.cancel()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait([running])
 
     async def _rows(self) -> Rows:
         """The table as the primary has it: a transaction is where writes are."""

@@ -59,6 +59,8 @@ FAILOVER: Final[Mapping[str, Any]] = {
 class SandboxStage:
     """A primary and standbys, made for one drill."""
 
+    disposable = True
+
     def __init__(self, *, synchronous: bool, standbys: int, version: int, forwarded: bool) -> None:
         self.synchronous: Final = synchronous
         how = "synchronous" if synchronous else "asynchronous"
@@ -241,6 +243,7 @@ class SandboxStage:
         rejoin = [sys.executable, "-m", "middleware.sandbox", "rejoin", str(self._path("door"))]
         nodes = {
             node.name: {
+                "data_directory": str(node.data_directory),
                 "host": HOST if self._forwarded else node.host,
                 "port": self._forwarders[node.name].port if self._forwarded else node.port,
             }

@@ -14,7 +14,7 @@ from middleware.config.drilling import DrillSettings
 from middleware.drill.errors import DrillError
 from middleware.drill.ledger import Size
 from middleware.drill.progress import Progress
-from middleware.drill.result import Result
+from middleware.drill.result import Note, Result
 from middleware.drill.run import Run
 from middleware.drill.scenarios import Drill
 from middleware.drill.stage import Stage
@@ -37,10 +37,10 @@ async def play_all(
     console: Console,
     finished: Callable[[Result], None],
 ) -> list[Result]:
-    """Play them in turn. `finished` hears of each at once."""
+    """Play them in turn, each with a seed one higher. `finished` hears of each at once."""
     results = []
-    for drill in drills:
-        result = await _play(drill, make_stage, targets, size, seed, console)
+    for number, drill in enumerate(drills):
+        result = await _play(drill, make_stage, targets, size, seed + number, console)
         finished(result)
         results.append(result)
     return results
@@ -58,6 +58,7 @@ async def _play(
             try:
                 stage = make_stage(drill)
                 title = stage.title
+                progress.tell(Note(time.time(), f"begins on {title}"))
                 async with stage:
                     title = stage.title
                     run = Run(drill, stage, targets, size, seed, progress.tell)

@@ -22,6 +22,10 @@ class Stage(Protocol):
         """Whether a commit is acknowledged only when a standby has it."""
 
     @property
+    def disposable(self) -> bool:
+        """Whether it is gone behind the drill: what is broken then needs no healing."""
+
+    @property
     def login(self) -> Login:
         """The endpoint, and a user that may make a schema there."""
 
