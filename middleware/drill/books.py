@@ -111,16 +111,14 @@ class Books:
         return sorted(told, key=lambda attempt: attempt.ended_at)
 
 
-# A statement that commits and whose answer is one of these may have been carried out. 57P01 and 57P02 come also to who
-# waits for synchronous standbys, with the commit already on the node's disk. 40003 says it by its name.
-_UNSURE: Final = ("57P01", "57P02", "40003")
+_UNSURE: Final = ("08007", "40003")
+"""transaction_resolution_unknown and statement_completion_unknown: what says by its name that nobody knows."""
 
 
 def outcome_of(sqlstate: str, commits: bool) -> Outcome:
     """What is known of a commit after an error: `commits` if the statement was one that commits, and not one before it.
 
-    `sqlstate` is "" where the connection broke, or the answer did not come in time.
+    `sqlstate` is "" where the connection broke, or the answer did not come in time. All others are taken at their word,
+    08006 and 57P01 too: Pointsman promises that nothing was committed then (docs/failover.md).
     """
-    if commits and (not sqlstate or sqlstate.startswith("08") or sqlstate in _UNSURE):
-        return Outcome.UNKNOWN
-    return Outcome.FAILED
+    return Outcome.UNKNOWN if commits and (not sqlstate or sqlstate in _UNSURE) else Outcome.FAILED

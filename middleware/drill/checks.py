@@ -32,8 +32,8 @@ class Findings(msgspec.Struct, frozen=True):
     unknown_there: tuple[Attempt, ...] = ()
     unknown_gone: tuple[Attempt, ...] = ()
     stale: tuple[Suspect, ...] = ()
-    astray: tuple[Attempt, ...] = ()
-    """Taken by a former primary after it had been fenced."""
+    astray: tuple[Attempt, ...] | None = None
+    """Taken by a former primary after it had been fenced; None where nobody could look."""
 
 
 def check(attempts: Sequence[Attempt], suspects: Iterable[Suspect], rows: Rows) -> Findings:

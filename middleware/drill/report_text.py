@@ -118,7 +118,7 @@ def finding_lines(result: Result, most: int) -> Iterator[str]:
     if any(doubt):
         yield f"of the writes in doubt {doubt[0]} are there, {doubt[1]} are not"
     kinds = {"lost": found.lost, "there twice": found.doubled, "failed, but there": found.phantoms}
-    kinds["taken by the former primary"] = found.astray
+    kinds["taken by the former primary"] = found.astray or ()
     for what, attempts in kinds.items():
         for one in attempts[:most]:
             told = " ".join(filter(None, (one.sqlstate, one.message)))

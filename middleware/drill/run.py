@@ -172,7 +172,8 @@ class Run:
         began = self.clock.now()
         least = began + (BROKEN_S if step.heals else 0.0)
         while (now := self.clock.now()) < began + self._targets.recovery_timeout:
-            if now >= least and self._borne(began):
+            noticed = Mark.DETECTED in self._marks or not step.noticeable
+            if now >= least and noticed and self._borne(began):
                 return
             await anyio.sleep(LOOK_S)
         self._note(f"not over after {self._targets.recovery_timeout:g} s")

@@ -26,6 +26,11 @@ class Step(msgspec.Struct, frozen=True):
     heals: bool = True
     """False: it is over by itself."""
 
+    @property
+    def noticeable(self) -> bool:
+        """The node is gone until it is healed."""
+        return self.act in (Act.CRASH, Act.HANG, Act.PARTITION)
+
 
 class Kind(Enum):
     """What the outages and failures of a drill are held against."""
@@ -51,6 +56,11 @@ class Drill(msgspec.Struct, frozen=True):
     def fails_over(self) -> bool:
         """A primary is lost, and another is to be promoted without a hand."""
         return self.kind in (Kind.DEATH, Kind.SILENCE)
+
+    @property
+    def noticeable(self) -> bool:
+        """Pointsman is to notice that a node is gone."""
+        return any(step.noticeable for step in self.steps)
 
     @property
     def forwarded(self) -> bool:

@@ -39,8 +39,9 @@ def judge(
 ) -> tuple[Verdict, ...]:
     """All that count for a drill. `noticed`: Pointsman has told of what was done to it."""
     verdicts = [*_outages(drill, figures, targets), *_failures(drill, figures, targets)]
+    if drill.noticeable:
+        verdicts.append(_count("node's loss not noticed", int(not noticed), 0))
     if drill.fails_over:
-        verdicts.append(_count("primary's loss not noticed", int(not noticed), 0))
         verdicts.append(_count("no promotion", int(figures.promote_s is None), 0))
     verdicts.extend(_commits(drill, findings, targets, synchronous=synchronous))
     return tuple(verdicts)
@@ -71,7 +72,10 @@ def _commits(drill: Drill, findings: Findings, targets: DrillSettings, *, synchr
     yield _count("reported failed, but there", len(findings.phantoms), 0)
     yield _count("rows that nobody wrote", len(findings.strangers), 0)
     yield _count("stale reads", len(findings.stale), 0)
-    if drill.fails_over:
+    if drill.fails_over and findings.astray is None:
+        note = "nobody has looked at it before it followed"
+        yield Verdict("writes taken by the former primary", 0, None, "", True, "", note)
+    elif drill.fails_over and findings.astray is not None:
         yield _count("writes taken by the former primary", len(findings.astray), 0)
 
 

@@ -70,6 +70,8 @@ def test_a_primary_that_is_killed_is_replaced_and_nothing_is_lost(scratch: Path)
     assert marks["broken"] < marks["detected"] < marks["promoted"] < marks["healed"] < marks["all well"]
     assert result["findings"]["acknowledged"] > 100
     assert result["findings"]["lost"] == []
+    # It was looked at while it still took itself for the primary.
+    assert result["findings"]["astray"] == []
     # It was seen from outside what became of writes while there was no primary.
     assert result["figures"]["write_outage"]["end"] > marks["broken"]
     assert {event["what"] for event in result["events"]} >= {"primary_lost", "fenced", "promoted", "follows"}

@@ -86,6 +86,11 @@ def test_what_a_former_primary_takes_fails_where_one_was_lost() -> None:
     assert missed(BY_NAME["primary-partition"], findings=Findings(astray=(attempt(1),))) == {
         "writes taken by the former primary"
     }
+    # Not to be taken for a good word.
+    verdicts = judge(BY_NAME["primary-hang"], WELL, Findings(), DrillSettings(), synchronous=True, noticed=True)
+    assert [one.note for one in verdicts if one.what == "writes taken by the former primary"] == [
+        "nobody has looked at it before it followed"
+    ]
 
 
 def test_commits_lost_by_asynchronous_replication_are_reported_unless_they_are_to_fail() -> None:
@@ -118,7 +123,9 @@ def test_failures_do_not_count_where_one_is(name: str) -> None:
 
 def test_a_loss_that_nobody_noticed_and_a_promotion_that_was_none() -> None:
     crash = BY_NAME["primary-crash"]
-    assert missed(crash, changed(promote_s=None), noticed=False) == {"primary's loss not noticed", "no promotion"}
+    assert missed(crash, changed(promote_s=None), noticed=False) == {"node's loss not noticed", "no promotion"}
+    assert missed(BY_NAME["replica-crash"], noticed=False) == {"node's loss not noticed"}
+    assert missed(BY_NAME["replica-lag"], noticed=False) == set()
 
 
 def test_an_outage_that_was_not_over_fails_however_short() -> None:
