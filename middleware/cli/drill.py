@@ -59,7 +59,9 @@ def drill(
     i_mean_it: Annotated[
         bool, typer.Option("--i-mean-it", help="With --config: also drills that break nodes.")
     ] = False,
-    user: Annotated[str, typer.Option(help="With --config: who the load logs in as; else the first of [users].")] = "",
+    user: Annotated[
+        str, typer.Option(help="With --config: who the load logs in as; else the first of its users.")
+    ] = "",
     database: Annotated[
         str, typer.Option(help="With --config: where it may make a schema; else the user's name.")
     ] = "",
@@ -76,14 +78,17 @@ def drill(
 ) -> None:
     """Break something on purpose, under a load that keeps books, and report what it cost.
 
-    On a cluster of its own that is made for it, unless --compose or --config names another. Targets are in [drill] of
-    the settings. Reports go to drill-reports/, unless --json and --html name files.
+    On a cluster of its own that is made for it, unless --compose or --config names another. Its targets are the
+    settings' table drill. Reports go to drill-reports/, unless --json or --html names a file.
 
     Exit status: 0 when every target was met, 1 when one was missed, 2 when a drill could not be played.
     """
     console = Console(highlight=False, markup=False)
     if compose and config is not None:
         _refuse("--compose and --config are two clusters: name one")
+    for path in (json, html):
+        if path is not None and not path.parent.is_dir():
+            _refuse(f"{path}: there is no directory {path.parent}")
     drills = list(DRILLS) if name == ALL else [BY_NAME[name]] if name in BY_NAME else []
     if not drills:
         _refuse(f'there is no drill "{name}": there are {", ".join(BY_NAME)} and {ALL}')
@@ -172,14 +177,14 @@ def _write(
     results: Sequence[Result], json: Path | None, html: Path | None, console: Console, name: str, *, default: bool
 ) -> None:
     """The reports, and where they are."""
-    stem = DIRECTORY / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     if default and json is None and html is None:
-        DIRECTORY.mkdir(exist_ok=True)
-        json, html = stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.html")
+        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+        json, html = DIRECTORY / f"{stem}.json", DIRECTORY / f"{stem}.html"
     for path, content in ((json, report_text.as_json), (html, page)):
         if path is None:
             continue
         try:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(content(results))
         except OSError as error:
             _refuse(f"{os.fspath(path)}: {(error.strerror or str(error)).lower()}")

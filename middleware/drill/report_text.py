@@ -29,11 +29,8 @@ def as_json(results: Sequence[Result]) -> str:
 def show(console: Console, result: Result) -> None:
     """One drill: its targets, its marks, and what went wrong."""
     console.print()
-    console.print(
-        Text.assemble(
-            _word(result), "  ", (result.drill, "bold"), f"  on {result.stage or 'no stage'}, seed {result.seed}"
-        )
-    )
+    told = f"  on {result.stage or 'no stage'}, seed {result.seed}"
+    console.print(Text.assemble(_word(result), "  ", (result.drill, "bold"), told), soft_wrap=True)
     if result.trouble:
         console.print(Text(f"      {result.trouble}", "red"), soft_wrap=True)
     if result.figures is None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from middleware.drill.pointsman import Pointsman, Refused, by_command
 from middleware.drill.scenarios import BY_NAME, DRILLS
 from middleware.sandbox import Sandbox
 from tests.conftest import pointsman
+from tests.waiting import eventually
 
 
 def settings(**more: Any) -> Settings:
@@ -106,6 +108,19 @@ def test_drills_through_a_pointsman_that_runs(sandbox: Sandbox, tmp_path: Path) 
         lag = drill("replica-lag", "--i-mean-it")
         assert lag.returncode == 0, lag.stdout + lag.stderr
         assert sandbox.query("SELECT pg_is_wal_replay_paused()", sandbox.node("db2")) == [["f"]]
+        # Interrupted, it leaves nothing broken.
+        output = tmp_path / "output"
+        command = [sys.executable, "-m", "middleware", "drill", "replica-lag", "--i-mean-it", "--config", str(config)]
+        with output.open("wb") as out:
+            interrupted = subprocess.Popen(
+                [*command, "--user", "app", "--no-reports"], env={**clean, **variables}, stdout=out, stderr=out
+            )
+        paused = "SELECT pg_is_wal_replay_paused()"
+        eventually(lambda: sandbox.query(paused, sandbox.node("db2")) == [["t"]], 60)
+        interrupted.send_signal(signal.SIGINT)
+        assert interrupted.wait(60) == 130, output.read_text()
+        assert "healed: lag" in output.read_text()
+        assert sandbox.query(paused, sandbox.node("db2")) == [["f"]]
         # Of all, what is harmless.
         before = {process.pid for process in endpoint.workers()}
         all_of_them = drill("all")
@@ -140,6 +155,7 @@ def test_a_pipe_to_nobody_says_so(tmp_path: Path) -> None:
     [
         (["nothing"], 'there is no drill "nothing"'),
         (["all", "--compose", "--config", "x.toml"], "two clusters"),
+        (["all", "--json", "nowhere/report.json"], "there is no directory nowhere"),
         (["all", "--config", "nowhere.toml"], "nowhere.toml: no such file"),
     ],
 )
