@@ -92,8 +92,9 @@ class Run:
                 tasks.cancel_scope.cancel()
             return await self._result(began, trouble)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._clear()
+            if not self._stage.disposable:
+                with anyio.move_on_after(SETUP_TIMEOUT_S, shield=True):
+                    await self._clear()
 
     # The story
 
