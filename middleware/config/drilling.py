@@ -12,7 +12,9 @@ Judged = Literal["report", "fail"]
 class DrillSettings(Table):
     """[drill]"""
 
-    write_outage_max: float = seconds(3.0, "primary-crash: how long no write may be acknowledged.")
+    write_outage_max: float = seconds(
+        3.0, "primary-crash: how long no write may be acknowledged, and how long a statement may take."
+    )
     hang_outage_max: float = seconds(
         6.0,
         "The same in primary-hang and primary-partition: what is silent is known to be dead only when its probes have "

@@ -106,6 +106,7 @@ class Figures(msgspec.Struct, frozen=True):
     write_outage: Gap
     read_outage: Gap
     slowest_write_s: float
+    """Whatever has become of it."""
     slowest_read_s: float
     failed_writes: int
     """Told that they did not happen."""
@@ -136,7 +137,7 @@ def figures_of(books: Books, marks: dict[Mark, float], until: float) -> Figures:
         promote_s=_after(broken, marks.get(Mark.PROMOTED)),
         write_outage=longest_gap((one.ended_at for one in books.acknowledged()), broken, until),
         read_outage=longest_gap((one.at for one in books.reads), broken, until),
-        slowest_write_s=max((one.ended_at - one.begun_at for one in told), default=0.0),
+        slowest_write_s=max((one.ended_at - one.begun_at for one in attempts), default=0.0),
         slowest_read_s=max((one.took_s for one in reads), default=0.0),
         failed_writes=sum(one.outcome is Outcome.FAILED for one in attempts),
         unknown_writes=sum(one.outcome is Outcome.UNKNOWN for one in attempts),

@@ -35,6 +35,8 @@ WARM_MAX_S: Final = 10.0
 """And at most, where reads do not come to reach standbys."""
 BROKEN_S: Final = 2.0
 """How long what is broken stays so at least: a lag, or a standby's death, hurts nobody at first."""
+BETWEEN_S: Final = 1.5
+"""Between two steps: a node that was restarted may look well until it is asked again."""
 AFTER_S: Final = 1.0
 """Of load when all is well again."""
 LOOK_S: Final = 0.1
@@ -122,6 +124,9 @@ class Run:
         await self._warm(view)
         for step in self._drill.steps:
             for node in self._nodes(step, await self._stage.pointsman.view()):
+                if self._touched:
+                    await anyio.sleep(BETWEEN_S)
+                    await self._until_well(f"before {step.act.value}")
                 await self._break(step, node)
                 await self._watch(step)
                 if step.heals:
@@ -206,7 +211,8 @@ class Run:
             if view.well():
                 return view
             if self.clock.now() > until:
-                why = "; ".join(f"{node.name} {node.why}" for node in view.nodes if not node.used)
+                ill = [node for node in view.nodes if not node.used or node.condition != "up"]
+                why = "; ".join(f"{node.name} is {node.condition}: {node.why}".rstrip(": ") for node in ill)
                 why = why or ("no primary" if view.primary is None else "a worker is missing")
                 raise DrillError(f"not all is well {when}, after {self._targets.recovery_timeout:g} s: {why}")
             await anyio.sleep(LOOK_S)

@@ -51,6 +51,10 @@ def _outages(drill: Drill, figures: Figures, targets: DrillSettings) -> Iterator
     key = _OUTAGE[drill.kind]
     yield _outage("write outage", figures.write_outage, getattr(targets, key), key)
     yield _outage("read outage", figures.read_outage, targets.read_outage_max, "read_outage_max")
+    # While most go on, one may wait. A read may wait for what only the primary has.
+    slowest = max(figures.slowest_write_s, figures.slowest_read_s)
+    limit = getattr(targets, key)
+    yield Verdict("slowest statement", slowest, limit, "s", slowest <= limit, key)
 
 
 def _failures(drill: Drill, figures: Figures, targets: DrillSettings) -> Iterator[Verdict]:

@@ -23,6 +23,8 @@ class NodeView(msgspec.Struct, frozen=True):
     port: int
     role: str
     used: bool
+    condition: str = "up"
+    """`up`, or what is wrong with it: `suspect` is used still."""
     why: str = ""
     replay_lag_bytes: int | None = None
 
@@ -53,7 +55,7 @@ class View(msgspec.Struct, frozen=True):
         return next((one.pid for one in self.workers if one.worker == worker), None)
 
     def well(self) -> bool:
-        """One primary, all other nodes standbys, all in use, all workers there."""
-        used = all(node.used for node in self.nodes)
+        """There is a primary, all nodes are in use and have answered their last probe, all workers are there."""
+        used = all(node.used and node.condition == "up" for node in self.nodes)
         there = all(worker.pid is not None for worker in self.workers)
         return self.primary is not None and used and there

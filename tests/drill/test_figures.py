@@ -54,7 +54,7 @@ def test_figures_count_from_the_break_on() -> None:
             attempt(1, at=1.0),
             attempt(2, Outcome.FAILED, at=1.5),
             attempt(3, at=3.0, took_s=0.9),
-            attempt(4, Outcome.FAILED, at=3.1),
+            attempt(4, Outcome.FAILED, at=3.1, took_s=1.0),
             attempt(5, Outcome.UNKNOWN, at=3.2),
         ],
         reads=[1.0, 2.2, 3.0],
@@ -75,7 +75,7 @@ def test_figures_count_from_the_break_on() -> None:
         1,
     )
     assert (figures.writes, figures.reads) == (1, 2)
-    assert figures.slowest_write_s == pytest.approx(0.9)
+    assert figures.slowest_write_s == pytest.approx(1.0)
     assert figures.sqlstates == {"08006": 1, "57P03": 1, "none": 1}
     assert marks_back(figures) == {Mark.WRITES_BACK: 3.0, Mark.READS_BACK: 2.2}
 

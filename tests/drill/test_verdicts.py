@@ -65,6 +65,9 @@ def test_each_drill_has_its_own_limit_of_writes(name: str, setting: str) -> None
     too_little: dict[str, Any] = {setting: 0.4}
     assert missed(BY_NAME[name], figures, **enough) == set()
     assert missed(BY_NAME[name], figures, **too_little) == {"write outage"}
+    for slow in (changed(slowest_write_s=0.5), changed(slowest_read_s=0.5)):
+        assert missed(BY_NAME[name], slow, **enough) == set()
+        assert missed(BY_NAME[name], slow, **too_little) == {"slowest statement"}
 
 
 @pytest.mark.parametrize("drill", DRILLS, ids=lambda drill: drill.name)
