@@ -228,6 +228,21 @@ def test_a_leader_that_was_stopped_does_not_act_when_it_wakes_up(tmp_path: Path,
         assert (stage.leader.happened("promoted"), stage.other.happened("promoted")) == (0, 1)
 
 
+def test_a_leader_that_loses_etcd_half_way_promotes_nobody(tmp_path: Path, orders: dict[str, str]) -> None:
+    with two(tmp_path, fence_command=orders["fence_command"]) as stage:
+        stage.cluster.primary.kill()
+        hangs(tmp_path, "fence_command")
+        stage.etcd.kill()
+        # It still believes that it leads; etcd is to say so, too.
+        (tmp_path / "fence_command" / "go").touch()
+        eventually(lambda: stage.leader.happened("failover_abandoned") == 1, DEADLINE_S)
+        assert re.search("promoting: (etcd: |etcd does not answer)", stage.leader.log())
+        assert stage.primaries() == []
+        stage.etcd.start()
+        stage.assert_one_primary(stage.other)
+        assert stage.promoted() == 1
+
+
 def test_without_etcd_nobody_is_promoted_and_that_is_said(tmp_path: Path) -> None:
     with two(tmp_path) as stage:
         stage.etcd.kill()
