@@ -117,7 +117,7 @@ class NodeState:
         enough = self._answers >= PROBES_TO_RISE and self._calm_left_s <= 0.0
         self._step(Event.ANSWERS_ENOUGH if enough else Event.ANSWER)
         if self.condition is Condition.UP:
-            self.observation = seen
+            self.observation = _with_its_timeline(seen, self.observation)
         elif wait_s:
             times = len(self._falls)
             why = f"was down {times} times within {FLAPS_WITHIN_S:g} s, and must answer for {wait_s:g} s"
@@ -177,3 +177,17 @@ class NodeState:
 def calm_s(falls: int) -> float:
     """For how long a standby must answer that was down so often within FLAPS_WITHIN_S."""
     return 0.0 if falls < 2 else min(CALM_MAX_S, 2.0 ** (falls - 1))
+
+
+def _with_its_timeline(seen: Observation, before: Observation) -> Observation:
+    """A standby that no longer streams tells the timeline of its last restartpoint, which may be minutes ago: what it
+    has followed since it has all the same, unless it was made anew."""
+    goes_on = (
+        seen.role is before.role is Role.STANDBY
+        and seen.heard_s_ago is None
+        and seen.system_identifier == before.system_identifier
+        and (seen.replay_lsn or 0) >= (before.replay_lsn or 0)
+    )
+    if not goes_on or (seen.timeline or 0) >= (before.timeline or 0):
+        return seen
+    return msgspec.structs.replace(seen, timeline=before.timeline)

@@ -213,3 +213,31 @@ def test_a_primary_is_used_again_as_soon_as_it_answers() -> None:
     state, now = fallen(9, 0.5, role=Role.PRIMARY)
     seen = msgspec.structs.replace(STANDBY, role=Role.PRIMARY)
     assert until_up(state, now + 1.0, seen) - (now + 1.0) <= 2 * CONFIRM_DELAY_S
+
+
+@pytest.mark.parametrize(
+    ("more", "timeline"),
+    [
+        # Its upstream is gone, and it tells the timeline of its last restartpoint.
+        ({"timeline": 1, "heard_s_ago": None}, 2),
+        ({"timeline": 1, "heard_s_ago": None, "replay_lsn": 200}, 2),
+        ({"timeline": None, "heard_s_ago": None}, 2),
+        ({"timeline": 3, "heard_s_ago": None}, 3),
+        # It follows another, and says so.
+        ({"timeline": 1}, 1),
+        # It is not what it was.
+        ({"timeline": 1, "heard_s_ago": None, "replay_lsn": 99}, 1),
+        ({"timeline": 1, "heard_s_ago": None, "system_identifier": 8}, 1),
+        ({"timeline": 1, "heard_s_ago": None, "role": Role.PRIMARY}, 1),
+    ],
+)
+def test_a_standby_that_has_lost_its_upstream_keeps_its_timeline(more: dict[str, object], timeline: int) -> None:
+    streams = msgspec.structs.replace(
+        SEEN, role=Role.STANDBY, system_identifier=7, timeline=2, replay_lsn=100, heard_s_ago=0.1
+    )
+    state = NodeState("db1", "h", 5432, RHYTHM)
+    state.answered(streams, 0.0)
+    state.answered(msgspec.structs.replace(streams, **more), 1.0)
+    assert state.observation.timeline == timeline
+    state.answered(msgspec.structs.replace(streams, **more), 1.0)
+    assert state.observation.timeline == timeline
