@@ -53,6 +53,8 @@ class Verdict(msgspec.Struct, frozen=True):
     """Whom to promote."""
     failed: str = ""
     """The primary that was."""
+    stopped: bool = False
+    """That was seen to be stopped by us, whatever its last probe has shown."""
 
 
 class Absence:

@@ -103,22 +103,37 @@ class Guard:
         """When what was last tried for a node: (act, name)."""
         self.busy = anyio.Lock()
         """Held by who changes roles."""
+        self.tending = anyio.Lock()
+        """Held by who makes nodes follow the primary."""
 
     async def run(self) -> None:
         """Guard until cancelled."""
-        tended_at = 0.0
+        async with anyio.create_task_group() as tasks:
+            # A new copy of a node takes its time, and the primary may die meanwhile.
+            tasks.start_soon(self._keep_tending)
+            while True:
+                async with self.busy:
+                    # Not before all nodes were asked once.
+                    if self._monitor.topology.version:
+                        await self._look()
+                        if self._well() and not self._leader.hindered():
+                            await self._wind_up()
+                await anyio.sleep(LOOK_S)
+
+    async def _keep_tending(self) -> None:
         while True:
-            async with self.busy:
-                # Not before all nodes were asked once.
-                if self._monitor.topology.version:
-                    await self._look()
-            now = time.monotonic()
-            if self._policy.promotes and self._verdict.kind is Kind.WELL and now - tended_at >= TEND_S:
-                tended_at = now
-                if not self._leader.hindered():
-                    await self._wind_up()
+            await anyio.sleep(TEND_S)
+            # In a switchover, that sees to it.
+            if self._well() and not self._leader.hindered() and not self.tending.locked():
+                async with self.tending:
                     await self._tend()
-            await anyio.sleep(LOOK_S)
+
+    def _well(self) -> bool:
+        return self._policy.promotes and self._verdict.kind is Kind.WELL
+
+    def hindered(self) -> str:
+        """Why this one may not change roles, for people; "" if it may."""
+        return self._leader.hindered()
 
     # The primary
 
@@ -141,21 +156,21 @@ class Guard:
         verdict = permitted(verdict, topology, self._last, self._leader.hindered(), self._leader.begun())
         before, self._verdict = self._verdict, verdict
         if verdict.kind is Kind.HELD and (before.kind, before.why) != (verdict.kind, verdict.why):
-            self._say("failover_held", f"no failover: {verdict.why}", verdict.failed, bad=True)
+            self.say("failover_held", f"no failover: {verdict.why}", verdict.failed, bad=True)
         if verdict.kind is Kind.COUNTING and before.kind is Kind.WELL:
-            self._say("primary_lost", f"no primary: {verdict.why}", verdict.failed, bad=True)
+            self.say("primary_lost", f"no primary: {verdict.why}", verdict.failed, bad=True)
         if verdict.kind is Kind.PROMOTE and now >= self._again_at:
             await self._fail_over(verdict)
 
     async def _fail_over(self, verdict: Verdict) -> None:
-        self._say(
+        self.say(
             "failover_begun", f"{verdict.failed} is dead; {verdict.node} is to be primary: {verdict.why}", verdict.node
         )
         acts = {
-            Step.FENCING: self._fence,
-            Step.PROMOTING: self._promote,
-            Step.REPOINTING: self._repoint_all,
-            Step.TELLING: self._tell_of_failover,
+            Step.FENCING: self.fence,
+            Step.PROMOTING: self.promote,
+            Step.REPOINTING: self.repoint_all,
+            Step.TELLING: self.tell_of_failover,
         }
         step = Step.FENCING
         while step in acts:
@@ -164,26 +179,28 @@ class Guard:
                 succeeded = True
             except (ProbeError, CommandFailed) as error:
                 succeeded = False
-                self._say("failover_trouble", f"{step.value}: {error}", verdict.node, bad=True)
+                self.say("failover_trouble", f"{step.value}: {error}", verdict.node, bad=True)
             step = AFTER[step, succeeded]
         if step is Step.ABANDONED:
             self._monitor.unfence(verdict.failed)
             self._again_at = time.monotonic() + AGAIN_S
-            self._say("failover_abandoned", f"tried again in {AGAIN_S:g} s", verdict.node, bad=True)
+            self.say("failover_abandoned", f"tried again in {AGAIN_S:g} s", verdict.node, bad=True)
         else:
-            self._say("failover_done", f"{verdict.node} is the primary", verdict.node)
+            self.say("failover_done", f"{verdict.node} is the primary", verdict.node)
 
-    async def _fence(self, verdict: Verdict) -> None:
+    async def fence(self, verdict: Verdict) -> None:
         self._monitor.fence(verdict.failed)
         if self._commands.fence:
-            await self._run("fence_command", self._commands.fence, verdict.failed, verdict.node, verdict.failed)
-        self._say("fenced", "it is given nothing any more", verdict.failed)
+            await self.run_command("fence_command", self._commands.fence, verdict.failed, verdict.node, verdict.failed)
+        self.say("fenced", "it is given nothing any more", verdict.failed)
 
-    async def _promote(self, verdict: Verdict) -> None:
+    async def promote(self, verdict: Verdict) -> None:
         monitor = self._monitor
         # The fence took its time.
         observations = monitor.observations()
+        stopped = verdict.failed if verdict.stopped else ""
         claims = [one.name for one in observations.values() if one.up and one.role is Role.PRIMARY]
+        claims = [name for name in claims if name != stopped]
         if claims:
             raise ProbeError(f"there is a primary again: {', '.join(claims)}")
         if hindered := self._leader.hindered():
@@ -200,25 +217,26 @@ class Guard:
                 with contextlib.suppress(ProbeError):
                     await self._leader.finish()
             raise
-        self._say("promoted", "it has accepted", verdict.node)
+        self.say("promoted", "it has accepted", verdict.node)
         with anyio.move_on_after(SEEN_S):
             while (primary := monitor.topology.primary()) is None or primary.name != verdict.node:
                 monitor.probe_now(verdict.node)
                 await anyio.sleep(LOOK_S / 10)
 
-    async def _repoint_all(self, _verdict: Verdict) -> None:
+    async def repoint_all(self, _verdict: Verdict) -> None:
         for node in strayed(self._monitor.topology, self._monitor.observations()):
             if self._due("repoint", node.name):
-                await self._repoint(node.name)
+                await self.repoint(node.name)
 
-    async def _tell_of_failover(self, verdict: Verdict) -> None:
+    async def tell_of_failover(self, verdict: Verdict) -> None:
         # Who does not lead any more leaves it to whoever does, who finds what has begun.
         begun = self._leader.begun()
         if begun is None or self._leader.hindered():
             return
         if self._commands.failover and begun != self._told_of:
             self._told_of = begun
-            await self._run("failover_command", self._commands.failover, verdict.failed, verdict.node, verdict.failed)
+            command = self._commands.failover
+            await self.run_command("failover_command", command, verdict.failed, verdict.node, verdict.failed)
         await self._leader.finish()
 
     async def _wind_up(self) -> None:
@@ -228,12 +246,12 @@ class Guard:
             return
         try:
             if primary.name == begun.node and begun != self._told_of:
-                self._say("failover_taken_over", f"{begun.node} is the primary instead of {begun.failed}", begun.node)
-                await self._tell_of_failover(Verdict(Kind.WELL, node=begun.node, failed=begun.failed))
+                self.say("failover_taken_over", f"{begun.node} is the primary instead of {begun.failed}", begun.node)
+                await self.tell_of_failover(Verdict(Kind.WELL, node=begun.node, failed=begun.failed))
             elif over(begun, self._monitor.topology, self._monitor.observations()):
                 await self._leader.finish()
         except (ProbeError, CommandFailed) as error:
-            self._say("failover_trouble", str(error), begun.node, bad=True)
+            self.say("failover_trouble", str(error), begun.node, bad=True)
 
     # The others
 
@@ -243,9 +261,9 @@ class Guard:
         for node in strayed(monitor.topology, monitor.observations()):
             if not self._leader.hindered() and self._due("repoint", node.name):
                 try:
-                    await self._repoint(node.name)
+                    await self.repoint(node.name)
                 except ProbeError as error:
-                    self._say("repoint_failed", str(error), node.name, bad=True)
+                    self.say("repoint_failed", str(error), node.name, bad=True)
         if self._commands.follow_primary:
             for node in returned(monitor.topology):
                 if not self._leader.hindered() and self._due("follow", node.name):
@@ -257,11 +275,11 @@ class Guard:
         if primary is None:
             return False
         try:
-            await self._run("follow_primary_command", self._commands.follow_primary, name, primary.name, name)
+            await self.run_command("follow_primary_command", self._commands.follow_primary, name, primary.name, name)
         except CommandFailed as error:
-            self._say("follow_failed", str(error), name, bad=True)
+            self.say("follow_failed", str(error), name, bad=True)
             return False
-        self._say("follows", f"follow_primary_command has made it follow {primary.name}", name)
+        self.say("follows", f"follow_primary_command has made it follow {primary.name}", name)
         self._monitor.probe_now(name)
         return True
 
@@ -273,23 +291,24 @@ class Guard:
         self._tended[act, name] = now
         return True
 
-    async def _repoint(self, name: str) -> None:
+    async def repoint(self, name: str) -> None:
         topology = self._monitor.topology
         primary = topology.primary()
         standby = next(node for node in topology.nodes if node.name == name)
         if primary is not None:
             await self._hand.repoint(standby, primary)
-            self._say("repointed", f"it follows {primary.name}", name)
+            self.say("repointed", f"it follows {primary.name}", name)
 
-    async def _run(self, key: str, command: str, node: str, new: str, old: str) -> None:
-        """One of the operator's commands. Raises CommandFailed."""
+    async def run_command(self, key: str, command: str, node: str, new: str, old: str) -> str:
+        """One of the operator's commands; returns what it has written. Raises CommandFailed."""
         values = commands.placeholders(self._places[node], self._places[new], self._places[old])
-        self._say("command", f"{key} begins", node)
+        self.say("command", f"{key} begins", node)
         try:
             output = await commands.run(command, values, self._commands.timeout_s)
         except CommandFailed as error:
             raise CommandFailed(f"{key} {error}") from None
-        self._say("command", f"{key} has ended{': ' + output if output else ''}", node)
+        self.say("command", f"{key} has ended{': ' + output if output else ''}", node)
+        return output
 
-    def _say(self, what: str, text: str, node: str = "", *, bad: bool = False) -> None:
+    def say(self, what: str, text: str, node: str = "", *, bad: bool = False) -> None:
         self._tell(Happening(time.time(), what, text, node, bad))

@@ -106,6 +106,32 @@ async def test_a_dead_primary_is_fenced_another_promoted_and_the_others_follow(t
         assert [node.name for node in supervisor.topology.standbys()] == [other.name]
 
 
+async def test_a_primary_that_dies_while_a_node_is_made_to_follow_is_replaced(three: Sandbox, tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    # It has stopped the node, and copies for hours.
+    follow = f"sh -c 'kill -INT $(head -n 1 %D/postmaster.pid); touch {began}; sleep 600'"
+    nodes = {
+        node.name: {
+            "host": node.host,
+            "port": node.port,
+            "data_directory": three.query("SHOW data_directory", node)[0][0],
+        }
+        for node in three.nodes
+    }
+    commands = {"follow_primary_command": follow, "command_timeout": 600, "nodes": nodes}
+    async with running(settings(three, **commands)) as supervisor:
+        await until(lambda: primary_of(supervisor) == "db1", supervisor)
+        three.node("db1").kill()
+        await until(lambda: "failover_done" in happened(supervisor), supervisor)
+        three.node("db1").start()
+        await until(began.exists, supervisor)
+        new = primary_of(supervisor)
+        last = "db3" if new == "db2" else "db2"
+        await until(lambda: supervisor._monitor.observations()[last].timeline == 2, supervisor)
+        three.node(new).kill()
+        await until(lambda: primary_of(supervisor) == last, supervisor)
+
+
 def fail_and_go_on(conninfo: str, hang: Callable[[], None]) -> list[str | None]:
     """A client whose statement hangs: the SQLSTATEs it hears until one is carried out, on the connection it has."""
     heard: list[str | None] = []
