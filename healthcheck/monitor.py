@@ -166,7 +166,9 @@ class Monitor:
         self._order(name, Condition.UP)
 
     def fence(self, name: str) -> None:
-        """Never use a node again as a primary, until it is seen to follow another."""
+        """Never use a node again as a primary, until it is seen to follow another. It drains no more: it is empty."""
+        if self._watched[name].order is Condition.DRAINING:
+            self._watched[name].order = Condition.UP
         if name not in self.topology.fenced:
             self.topology = msgspec.structs.replace(self.topology, fenced=(*self.topology.fenced, name))
             self._decide(force=True)

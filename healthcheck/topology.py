@@ -71,6 +71,13 @@ class Topology(msgspec.Struct, frozen=True):
                 return node
         return None
 
+    def writer(self) -> Node | None:
+        """The primary, also while it drains: it is given nothing new, and what standbys have is held against it."""
+        for node in self.nodes:
+            if node.role is Role.PRIMARY and (node.up or node.condition is Condition.DRAINING):
+                return node
+        return None
+
     def standbys(self) -> tuple[Node, ...]:
         """The nodes that may take reads."""
         return tuple(node for node in self.nodes if node.role is Role.STANDBY and node.up)

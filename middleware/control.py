@@ -166,6 +166,17 @@ class NodeCounters(msgspec.Struct, frozen=True, array_like=True):
     """Reads from connections to it that have brought something."""
 
 
+class Leases(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up, while a node is draining: that its worker gives it nothing new by now, and what clients still have there."""
+
+    version: int
+    """Of the topology it goes by."""
+    busy: int
+    """Servers lent on which something is under way, or a transaction open."""
+    resting: int
+    """Those that are lent because their client's session state is there, and nothing else."""
+
+
 class StateUse(msgspec.Struct, frozen=True, array_like=True):
     """How often an application has used a class of session state."""
 
@@ -223,7 +234,7 @@ Down = (
     | Drain
     | Passed
 )
-Up = Ready | CatalogWanted | SecretWanted | FreshnessWanted | NodeTrouble | Counters | Drained | Passed
+Up = Ready | CatalogWanted | SecretWanted | FreshnessWanted | NodeTrouble | Counters | Leases | Drained | Passed
 
 
 def worker_of(process_id: int) -> int:

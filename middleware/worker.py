@@ -26,6 +26,7 @@ from middleware.control import (
     ForwardCancel,
     FrameReader,
     FreshnessWanted,
+    Leases,
     NodeTrouble,
     Ready,
     SecretWanted,
@@ -55,6 +56,8 @@ TICK_S: Final = 0.25
 TICKS_PER_REPORT: Final = 4
 TROUBLE_REPORTS_MAX: Final = 20
 """Reports of trouble with nodes between two ticks; more say nothing new."""
+LEASES_LOOK_S: Final = 0.01
+"""Between two looks at what is under way at a node that is draining: somebody waits for its end."""
 BACKLOG: Final = 4096
 
 
@@ -71,6 +74,9 @@ class Worker(asyncio.Protocol):
         self._draining_until: float | None = None
         self._ticks = 0
         self._trouble_reports = 0
+        self._leases: Leases | None = None
+        """What was told of them last."""
+        self._lease_look: asyncio.TimerHandle | None = None
         self._channel: asyncio.Transport
         self.done: Final[asyncio.Event] = asyncio.Event()
 
@@ -95,6 +101,7 @@ class Worker(asyncio.Protocol):
             raise AssertionError(f"{type(message).__name__} before Configure")
         elif isinstance(message, SetTopology):
             relay.set_topology(message.topology)
+            self._report_leases(relay)
             if self._accepting is None:
                 self._accepting = self._loop.create_task(self._accept(relay))
         elif isinstance(message, SetAccess):
@@ -165,6 +172,21 @@ class Worker(asyncio.Protocol):
         self._relay = Relay(message.worker, message.workers, settings, self._loop, self, commits, ledger)
         self._listeners = [socket.socket(fileno=fd) for fd in message.listeners]
         self._loop.call_later(TICK_S, self._tick, self._relay)
+
+    def _report_leases(self, relay: Relay) -> None:
+        """While a node is draining, tell what is under way there whenever that has changed."""
+        if self._lease_look is not None:
+            self._lease_look.cancel()
+            self._lease_look = None
+        found = relay.pools.draining()
+        if found is None:
+            return
+        leases = Leases(relay.pools.topology.version, *found)
+        if leases != self._leases:
+            self._leases = leases
+            self._tell(leases)
+        # Nothing new begins, but what those do who rest there.
+        self._lease_look = self._loop.call_later(LEASES_LOOK_S if leases.busy else TICK_S, self._report_leases, relay)
 
     def _set_tls(self, relay: Relay, message: SetTls) -> None:
         try:

@@ -141,6 +141,8 @@ class Pool:
         self._on_the_way: Final[set[ServerConnection]] = set()
         """Servers that are connected, and neither idle nor lent."""
         self._closing: Final[set[ServerConnection]] = set()
+        self.draining = False
+        """It is closed, and may be opened again."""
         self._lending = False
         """Those who wait are being lent servers."""
         self._last_error: PointsmanError = ConnectionLost(f'could not connect to node "{self.node}"')
@@ -301,14 +303,36 @@ class Pool:
 
     def close(self, error: PointsmanError) -> None:
         """The node is no longer used: turn away who waits, close what is idle, and what is lent when it comes back."""
+        self.draining = False
+        self._shut(error)
+        self._all_limits.leave(self)
+
+    def drain(self, error: PointsmanError) -> None:
+        """As close(), but what is lent may stay lent, and resume() takes it back."""
+        self.draining = True
+        self._shut(error)
+
+    def resume(self) -> None:
+        """It may be used again."""
+        self.draining = False
+        self.plan.closed = False
+
+    def _shut(self, error: PointsmanError) -> None:
         self.plan.closed = True
         self._last_error = error
         while (client := self.plan.next_client()) is not None:
             client.not_lent(error)
-        self._all_limits.leave(self)
         idle, self.plan.idle = self.plan.idle, []
         for server, _ in idle:
             server.close()
+
+    def under_way(self) -> tuple[int, int]:
+        """How many servers are lent on which something is under way, and how many to clients that rest on them."""
+        resting = 0
+        for server in self.plan.lent:
+            if server.session.at_rest():
+                resting += 1
+        return len(self.plan.lent) - resting, resting
 
     def abandon(self, error: PointsmanError) -> None:
         """The node is dead: whoever waits for an answer of it would wait for ever."""

@@ -450,7 +450,7 @@ class Borrowing(Intake):
         self.session.returned()
         if self._draining:
             self.terminate()
-        elif server.pool.plan.closed:
+        elif server.pool.plan.closed and not server.pool.draining:
             self.refuse(ConnectionLost(f'node "{server.pool.node}" is no longer used'))
         elif server.session.parameters is not self.session.parameters:
             setup = server.settings_for(self.session.parameters, self.relay.parameters)

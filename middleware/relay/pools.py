@@ -54,13 +54,18 @@ class Pools:
         return state
 
     def set_topology(self, topology: Topology) -> None:
-        """Use a new topology: pools of nodes that are gone, moved or down are closed."""
+        """Use a new topology: pools of nodes that are gone, moved, down or draining are closed."""
         self.topology = topology
         self._routes = {}
         self.version += 1
-        usable = {(node.name, node.host, node.port) for node in topology.nodes if node.up}
+        nodes = {(node.name, node.host, node.port): node for node in topology.nodes}
         for key, pool in list(self._pools.items()):
-            if (pool.node, pool.host, pool.port) not in usable:
+            node = nodes.get((pool.node, pool.host, pool.port))
+            if node is not None and node.up:
+                self._resume(pool)
+            elif node is not None and node.condition is Condition.DRAINING:
+                pool.drain(ConnectionLost(f'node "{pool.node}" is draining'))
+            else:
                 pool.close(ConnectionLost(f'node "{pool.node}" is down'))
                 self._forget(key, pool)
         # What is only not to be used any more may end what it has begun.
@@ -69,6 +74,24 @@ class Pools:
             if pool.node in gone:
                 what = "is not the primary" if gone[pool.node].cut_off else "is down"
                 pool.abandon(ConnectionLost(f'node "{pool.node}" {what}', detail=f"{gone[pool.node].why}."))
+
+    def _resume(self, pool: Pool) -> None:
+        if pool.draining:
+            pool.resume()
+            if not pool.awake:
+                self._rest(pool)
+
+    def draining(self) -> tuple[int, int] | None:
+        """What is under way on nodes that are draining, and how many clients only rest there; None without such."""
+        names = {node.name for node in self.topology.nodes if node.condition is Condition.DRAINING}
+        if not names:
+            return None
+        busy = resting = 0
+        for pool in self._around.awake:
+            if pool.node in names:
+                more = pool.under_way()
+                busy, resting = busy + more[0], resting + more[1]
+        return busy, resting
 
     def route(self, database: bytes, user: bytes, policy: RoutePolicy) -> Route:
         """The pools for a database, user and policy under the present topology."""

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, cast
 
 import structlog
 
-from healthcheck.topology import Node, Topology
+from healthcheck.topology import Condition, Node, Topology
 from middleware.config import RoutePolicy
 from middleware.errors import ConnectionLost, PointsmanError, ShuttingDown
 from middleware.pool.dial import other_kind
@@ -344,7 +344,8 @@ class ReplicationClient(asyncio.Protocol):
     def topology_changed(self, topology: Topology) -> None:
         """It ends where its node is no longer what it was."""
         now = next((node for node in topology.nodes if node.name == self.node.name), None)
-        if now is None or not now.up or (now.host, now.port) != (self.node.host, self.node.port):
+        used = now is not None and (now.up or now.condition is Condition.DRAINING)
+        if now is None or not used or (now.host, now.port) != (self.node.host, self.node.port):
             self.end(ConnectionLost(f'node "{self.node.name}" is no longer used'))
         elif now.role is not self.node.role:
             self.end(ConnectionLost(f'node "{self.node.name}" is no longer a {self.node.role.value}'))

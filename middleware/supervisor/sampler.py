@@ -61,7 +61,7 @@ class Sampler:
 
     def topology_changed(self, topology: Topology) -> None:
         """Nodes came, went or changed roles."""
-        before, after = self._topology.primary(), topology.primary()
+        before, after = self._topology.writer(), topology.writer()
         if before is None or after is None or before.name != after.name or self._topology.timeline != topology.timeline:
             self._samples.clear()
         used = {node.name for node in topology.standbys()}
@@ -89,7 +89,7 @@ class Sampler:
                 line.close()
 
     async def _round(self, tasks: TaskGroup, topology: Topology) -> None:
-        primary = topology.primary()
+        primary = topology.writer()
         if primary is None or not topology.standbys():
             return
         begun = time.monotonic()

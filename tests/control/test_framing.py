@@ -22,6 +22,7 @@ from middleware.control import (
     ForwardCancel,
     FrameReader,
     FreshnessWanted,
+    Leases,
     NodeCounters,
     NodeTrouble,
     Ready,
@@ -109,6 +110,7 @@ EVERY_MESSAGE: list[Down | Up] = [
     Ready(0),
     CatalogWanted("d", 1.5),
     NodeTrouble("db1", "text"),
+    Leases(7, 2, 1),
     Counters(0, 1, 2, (NodeCounters("db1", 1, 2, 3, 4),)),
     Drained(0),
 ]

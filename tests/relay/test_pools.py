@@ -4,15 +4,18 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
-from healthcheck.topology import Node, Role, Topology
+from healthcheck.topology import Condition, Node, Role, Topology
 from middleware.config import RoutePolicy, build_settings
+from middleware.pool.plan import Waiter
 from middleware.pool.pool import Pool
-from middleware.pool.server_connection import ServerConnection
+from middleware.pool.server_connection import Borrower, ServerConnection
 from middleware.relay.balance import Route
 from middleware.relay.pools import RETIRED, Pools
 from middleware.session.parameters import NONE
+from middleware.session.server import SYNC, ServerSession
 from middleware.session.server_login import ServerLogin
 from tests.pool.made import surroundings
 from tests.pool.test_pool import Fleeting
@@ -120,6 +123,43 @@ def test_a_pool_of_a_node_that_is_down_is_looked_at_until_its_servers_are_back(l
     primary.plan.lent.discard(server)
     worker.tick(2.0)
     assert worker.pools.awake() == []
+
+
+def test_a_node_that_drains_gets_nothing_new_and_what_it_has_may_end(loop: asyncio.AbstractEventLoop) -> None:
+    worker = Worker(loop)
+    pool = worker.route(b"d").primary
+    assert pool is not None
+    assert worker.pools.draining() is None
+    busy, resting = lend(pool), lend(pool)
+    for server in (busy, resting):
+        server.session = ServerSession(1, {})
+    busy.session.expected.append(SYNC)
+    waiter = Fleeting([])
+    pool.plan.waiting.append(Waiter[Borrower](waiter, 0.0, 60.0, 0.0))
+    drained = msgspec.structs.replace(NODES[0], up=False, condition=Condition.DRAINING)
+    worker.pools.set_topology(Topology(2, (drained, NODES[1])))
+    assert [error.sqlstate for error in waiter.told] == ["08006"]
+    route = worker.route(b"d")
+    assert (route.primary, len(route.standbys)) == (None, 1)
+    assert worker.pools.draining() == (1, 1)
+    worker.tick(1.0)
+    assert set(pool.plan.lent) == {busy, resting}
+    busy.session.expected.clear()
+    assert worker.pools.draining() == (0, 2)
+    # All is as it was: the same pool, which lends again.
+    pool.plan.lent.clear()
+    worker.tick(2.0)
+    worker.pools.set_topology(Topology(3, NODES))
+    assert worker.pools.draining() is None
+    assert worker.route(b"d").primary is pool
+    assert pool in worker.pools._resting
+    assert [pool.plan.closed, pool.draining] == [False, False]
+    # And when the role has gone to another, it is closed for good.
+    worker.pools.set_topology(Topology(4, (drained, NODES[1])))
+    gone = msgspec.structs.replace(NODES[0], up=False, condition=Condition.DOWN)
+    worker.pools.set_topology(Topology(5, (gone, NODES[1])))
+    assert [pool.plan.closed, pool.draining] == [True, False]
+    assert worker.count() == 1
 
 
 def test_min_pool_size_is_kept_until_nobody_wants_what_cannot_be_opened(loop: asyncio.AbstractEventLoop) -> None:

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import anyio
 import anyio.to_thread
+import msgspec
 import pytest
 
 from healthcheck.line import Credentials
-from healthcheck.topology import Node, Role, Topology
+from healthcheck.topology import Condition, Node, Role, Topology
 from middleware.sandbox import Sandbox
 from middleware.supervisor.sampler import Freshness, Sampler
 from routing.freshness import NEVER
@@ -111,6 +112,25 @@ async def test_a_standby_whose_replay_is_paused_stays_stale_while_the_other_goes
         for name in ("db2", "db3"):
             moments = [fresh for freshness in watch.published for node, fresh, _ in freshness if node == name]
             assert moments == sorted(moments)
+
+
+async def test_a_primary_that_drains_is_sampled_on(sandbox: Sandbox) -> None:
+    """Who has written goes on reading from standbys until it has ended."""
+    async with sampling(sandbox) as watch:
+        await watch.until_fresh("db2", await commit(sandbox))
+        before = watch.fresh_as_of("db2")
+        known = topology_of(sandbox)
+        nodes = tuple(
+            msgspec.structs.replace(node, up=False, condition=Condition.DRAINING) if node.name == "db1" else node
+            for node in known.nodes
+        )
+        drained = msgspec.structs.replace(known, version=2, nodes=nodes)
+        assert drained.primary() is None
+        count = len(watch.published)
+        watch.sampler.topology_changed(drained)
+        await watch.until_fresh("db2", await commit(sandbox))
+        # Nor was what was known before taken back.
+        assert all(fresh >= before for freshness in watch.published[count:] for _, fresh, _ in freshness)
 
 
 async def test_what_is_said_to_be_there_can_be_read(sandbox: Sandbox) -> None:
