@@ -141,7 +141,7 @@ class Guard:
         monitor, now = self._monitor, time.monotonic()
         topology, observations = monitor.topology, monitor.observations()
         for alarm in alarms(self._seen, observations):
-            self._say(alarm.what, alarm.text, alarm.node, bad=alarm.bad)
+            self.say(alarm.what, alarm.text, alarm.node, bad=alarm.bad)
         self._seen = observations
         primary = topology.primary()
         down_s: float | None = None

@@ -36,6 +36,10 @@ class NoAnswer(ProbeError):
     """The node has said nothing within the time there was."""
 
 
+class NotNow(ProbeError):
+    """It runs, and takes no connections: it is starting or shutting down (57P03)."""
+
+
 class Denied(ProbeError):
     """The node is alive: it has answered with an error of its own, such as that all its connection slots are taken."""
 
@@ -66,6 +70,9 @@ class Line:
         except TimeoutError:
             self.close()
             raise NoAnswer(f"no answer within {self._timeout_s:g} s") from None
+        except asyncpg.CannotConnectNowError as error:
+            self.close()
+            raise NotNow(reason(error)) from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             self.close()
             raise (Denied if _alive(error) else ProbeError)(reason(error)) from None

@@ -15,6 +15,7 @@ from middleware.cli.import_settings import import_settings
 from middleware.cli.serve import serve
 from middleware.cli.settings import show_settings
 from middleware.cli.status import status
+from middleware.cli.switchover import switchover
 
 app = typer.Typer(
     name="pointsman",
@@ -44,6 +45,7 @@ def _options(
 app.command("serve")(serve)
 app.command("status")(status)
 app.command("events")(events)
+app.command("switchover")(switchover)
 app.command("check-config")(check_config)
 app.command("settings")(show_settings)
 app.command("import")(import_settings)

@@ -38,6 +38,6 @@ def show(event: Event, *, json: bool = False) -> None:
         typer.echo(msgspec.json.encode(event).decode())
     else:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
-        line = f"{event.seq:>5}  {at}  {event.node or '-':<12} {event.what:<18} {event.text}"
+        line = f"{event.seq:>5}  {at}  {event.node or '-':<12} {event.what:<20} {event.text}"
         typer.secho(line, fg="red" if event.bad else None)
     sys.stdout.flush()

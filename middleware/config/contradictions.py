@@ -19,7 +19,7 @@ from middleware.config.tls import mistakes
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
-COMMANDS = ("fence_command", "failover_command", "follow_primary_command")
+COMMANDS = ("fence_command", "failover_command", "follow_primary_command", "demote_command")
 DRILL_COMMANDS = ("break_command", "heal_command")
 PLACEHOLDERS = tuple(placeholders(Place("", 0, "", 0), None, Place("", 0, "", 0)))
 

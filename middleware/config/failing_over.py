@@ -62,4 +62,13 @@ class Failover(BaseModel):
         "Makes a standby of a former primary that is back: by pg_rewind, or a new copy.",
         peers="pgpool: follow_primary_command",
     )
+    demote_command: str = setting(
+        "",
+        "a command",
+        "Stops the primary in a switchover, cleanly, and has stopped it when it ends. By default failover_user has the "
+        "node shut itself down, for which it must be a superuser or a member of pg_execute_server_program.",
+    )
+    switchover_timeout: float = seconds(
+        30.0, "How long a switchover waits for open transactions to end, before it is taken back."
+    )
     command_timeout: float = seconds(60.0, "For each of these commands.")

@@ -2,7 +2,7 @@
 
 One request a connection, one line of JSON: {"do": "status"}. The answers are lines of JSON: {"event": ..} any number of
 times, and {"done": ..} or {"error": {"message", "detail", "hint", "sqlstate"}} last. A connection without a last line
-was cut. Whoever closes it has asked for nothing more: what it waits for is given up, what is being done goes on.
+was cut. Whoever closes it has asked for nothing more: what it waits for is given up, and what can be taken back is.
 """
 
 import select
@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from middleware.errors import PointsmanError, ProtocolViolation, TooManyConnections
-from middleware.supervisor.commands import Commands, Request
+from middleware.supervisor.commands import Commands, Gone, Request
 from middleware.supervisor.journal import Event
 from middleware.supervisor.listeners import ListenError, UnixSocket
 
@@ -124,13 +124,16 @@ class ControlSocket:
         """Carry it out; None where nobody listens any more."""
 
         async def say(event: Event) -> None:
-            await _send(stream, {"event": event})
+            try:
+                await _send(stream, {"event": event})
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                raise Gone from None
 
         try:
             return {"done": await self._commands.carry_out(request, say)}
         except PointsmanError as error:
             return _failure(error)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        except Gone:
             return None
         except Exception:
             log.exception("a bug has ended a request to the control socket")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from healthcheck.commands import Place
 from healthcheck.failover import Policy
 from healthcheck.guard import Commands, Guard, Happening
+from healthcheck.handover import Handover, Traffic
 from healthcheck.leader import Leader
 from healthcheck.line import Credentials
 from healthcheck.monitor import Monitor, Target
@@ -34,15 +35,15 @@ def monitor_of(
 def guard_of(
     settings: Settings,
     monitor: Monitor,
-    acting: Callable[[], Credentials],
+    hand: Hand,
     tell: Callable[[Happening], None],
     leader: Leader,
 ) -> Guard:
-    """Who changes roles, as `acting`."""
+    """Who changes roles when the primary is dead."""
     return Guard(
         monitor,
-        Policy(settings.failover == "promote", settings.failover_after, settings.max_failover_lag),
-        Hand(acting, settings.health_check.timeout),
+        _policy(settings),
+        hand,
         Commands(
             settings.fence_command,
             settings.failover_command,
@@ -57,3 +58,22 @@ def guard_of(
         leader=leader,
         promote_timeout_s=settings.promote_timeout,
     )
+
+
+def handover_of(settings: Settings, monitor: Monitor, hand: Hand, guard: Guard, traffic: Traffic) -> Handover:
+    """Who changes them when an operator says so."""
+    return Handover(
+        guard,
+        monitor,
+        _policy(settings),
+        hand,
+        traffic,
+        demote_command=settings.demote_command,
+        follows=bool(settings.follow_primary_command),
+        timeout_s=settings.switchover_timeout,
+        catch_up_s=settings.promote_timeout,
+    )
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(settings.failover == "promote", settings.failover_after, settings.max_failover_lag)

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from healthcheck.guard import Happening
-from healthcheck.topology import Topology
+from healthcheck.topology import Condition, Topology
 
 HAPPENINGS_MAX: Final = 1000
 
@@ -55,16 +55,20 @@ class Journal:
             was = known.get(node.name)
             if was is not None and (was.role, was.up, was.why) == (node.role, node.up, node.why):
                 continue
-            if node.up:
-                log.info("node up", name=node.name, role=node.role.value)
-            else:
-                log.warning("node not used", name=node.name, role=node.role.value, why=node.why)
             now = time.time()
             if was is None or (was.role, was.up) != (node.role, node.up):
                 self._since[node.name] = now
-            text = f"it is a {node.role.value}" if node.up else f"not used: {node.why}"
-            self._add(Happening(now, "node_up" if node.up else "node_down", text, node.name, not node.up))
-        if after.primary() is None and (before is None or before.primary() is not None):
+            if node.up:
+                log.info("node up", name=node.name, role=node.role.value)
+                what, text = "node_up", f"it is a {node.role.value}"
+            elif node.condition is Condition.DRAINING:
+                log.info("node draining", name=node.name, role=node.role.value)
+                what, text = "node_draining", "it is given nothing new, and what it has may end"
+            else:
+                log.warning("node not used", name=node.name, role=node.role.value, why=node.why)
+                what, text = "node_down", f"not used: {node.why}"
+            self._add(Happening(now, what, text, node.name, what == "node_down"))
+        if after.writer() is None and (before is None or before.writer() is not None):
             log.warning("no primary")
 
     def since(self, node: str) -> float | None:

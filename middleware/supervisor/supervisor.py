@@ -14,7 +14,9 @@ import msgspec
 import structlog
 
 from healthcheck.guard import Happening
+from healthcheck.handover import Switched
 from healthcheck.line import Credentials
+from healthcheck.promote import Hand
 from healthcheck.topology import Topology
 from middleware.auth import Access, FileMistake
 from middleware.config import Settings
@@ -29,6 +31,7 @@ from middleware.control import (
     Drain,
     ForwardCancel,
     FreshnessWanted,
+    Leases,
     NodeTrouble,
     Ready,
     SecretWanted,
@@ -51,12 +54,13 @@ from middleware.supervisor.commands import Commands
 from middleware.supervisor.control_socket import ControlSocket
 from middleware.supervisor.counters import CountersSnapshot, Totals
 from middleware.supervisor.derivations import Derivations
-from middleware.supervisor.guarding import guard_of, monitor_of
+from middleware.supervisor.guarding import guard_of, handover_of, monitor_of
 from middleware.supervisor.journal import Journal
 from middleware.supervisor.leading import Leading
 from middleware.supervisor.listeners import ListenError, Listeners, StartError, open_listeners
 from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.status import Status, status_of
+from middleware.supervisor.traffic import DrainingTraffic
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker
 from routing.catalog import Catalog
 
@@ -78,7 +82,6 @@ class Supervisor:
         self._totals = Totals()
         self._published: Topology | None = None
         self._journal = Journal()
-        self._control = ControlSocket(Commands(self.status, self._journal))
         checks = settings.health_check
         password = checks.password.get_secret_value() if checks.password else None
         try:
@@ -92,7 +95,11 @@ class Supervisor:
         self._leading = Leading(settings, self._journal.happened)
         self._monitor = monitor_of(settings, credentials, self._topology_changed, self._leading)
         self._leading.teach(self._monitor)
-        self._guard = guard_of(settings, self._monitor, self._acting, self._journal.happened, self._leading.leader)
+        hand = Hand(self._acting, checks.timeout)
+        self._guard = guard_of(settings, self._monitor, hand, self._journal.happened, self._leading.leader)
+        self._traffic = DrainingTraffic(lambda: [one.index for one in self._workers if one.pid is not None])
+        self._handover = handover_of(settings, self._monitor, hand, self._guard, self._traffic)
+        self._control = ControlSocket(Commands(self.status, self._journal, self.switch))
         self._catalogs = Catalogs(
             credentials,
             lambda: self.topology,
@@ -122,7 +129,7 @@ class Supervisor:
             seed=self._seed,
         )
         self._workers = [
-            Worker(index, worker_command, self._inherited, self._greeting, self._heard, self._totals.ended)
+            Worker(index, worker_command, self._inherited, self._greeting, self._heard, self._ended)
             for index in range(settings.workers)
         ]
         self._workers_scope = anyio.CancelScope()
@@ -180,6 +187,10 @@ class Supervisor:
             self.worker_pids,
             self.counters(),
         )
+
+    async def switch(self, node: str = "") -> Switched:
+        """Make another node the primary, by default the standby that has the most. Raises Refused."""
+        return await self._handover.switch(node)
 
     def listen(self) -> None:
         """Bind the listening sockets. Raises ListenError."""
@@ -349,6 +360,11 @@ class Supervisor:
         self._catalogs.topology_changed()
         self._sampler.topology_changed(topology)
 
+    def _ended(self, index: int) -> None:
+        """The process of worker `index` is gone."""
+        self._totals.ended(index)
+        self._traffic.ended(index)
+
     def _heard(self, index: int, message: Down | Up) -> None:
         """What worker `index` says."""
         match message:
@@ -358,6 +374,8 @@ class Supervisor:
                 for node in self._totals.reported(message):
                     self._monitor.heard(node, since_s=REPORT_S)
                 self._share_reasons()
+            case Leases():
+                self._traffic.reported(index, message)
             case CatalogWanted(database=database, suspected=True):
                 self._catalogs.suspected(database)
             case CatalogWanted(database=database, changed_at=changed_at):
