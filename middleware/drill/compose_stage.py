@@ -49,8 +49,9 @@ class ComposeStage:
         if not self._containers.get(SERVICE):
             raise DrillError(f"compose: no container of {SERVICE}: bring it up first, and be where compose.yaml is")
         # By the engine, not by Compose: a question takes it a tenth of the time.
-        pipe = ("python", "-m", "middleware.drill.pipe", CONFIG)
-        self.pointsman = Pointsman(by_command(["docker", "exec", "-i", self._containers[SERVICE], *pipe]))
+        pipe = ["docker", "exec", "-i", self._containers[SERVICE], "python", "-m", "middleware.drill.pipe"]
+        where = await _output([*pipe, "--where", CONFIG])
+        self.pointsman = Pointsman(by_command([*pipe, where]))
         self.synchronous = await is_synchronous(self.login)
         self.title = f"compose, {'synchronous' if self.synchronous else 'asynchronous'} replication"
         return self

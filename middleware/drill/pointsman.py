@@ -20,7 +20,7 @@ from middleware.drill.errors import DrillError
 from middleware.drill.views import Event, View
 
 ANSWER_BYTES_MAX: Final = 1 << 20
-STATUS_TIMEOUT_S: Final = 10.0
+STATUS_TIMEOUT_S: Final = 30.0
 AGAIN_S: Final = 0.2
 LOOK_S: Final = 0.02
 _NOT_OURS: Final = "what answers at the control socket is not a Pointsman of this version"

@@ -88,6 +88,12 @@ class Stack:
             print(self.compose("logs", "--no-color", "--tail", "100"))
         self.compose("down", "-v", "-t", "5")
 
+    def environment(self) -> dict[str, str]:
+        """What makes this project that of a command without words of its own."""
+        files = self._command[self._command.index("-f") + 1 :: 2]
+        project = {"COMPOSE_PROJECT_NAME": self._project, "COMPOSE_FILE": os.pathsep.join(files)}
+        return {**self._environment, **project}
+
     def compose(self, *words: str) -> str:
         return _output([*self._command, *words], self._environment)
 

@@ -31,6 +31,7 @@ def settings(**more: Any) -> Settings:
     return build_settings({**base, **more}, origin="test")
 
 
+PIPE = (sys.executable, "-m", "middleware.drill.pipe")
 BREAKS = {"drill": {"break_command": "break %b %n", "heal_command": "heal %b %n"}}
 
 
@@ -129,25 +130,31 @@ def test_drills_through_a_pointsman_that_runs(sandbox: Sandbox, tmp_path: Path) 
         assert [result["drill"] for result in results] == ["worker-crash"]
         assert before != {process.pid for process in endpoint.workers()}
         assert sandbox.query("SELECT count(*) FROM pg_namespace WHERE nspname = 'pointsman_drill'") == [["0"]]
-        anyio.run(ask_by_pipe, config)
+        where = subprocess.run([*PIPE, "--where", str(config)], capture_output=True, text=True, timeout=60, check=False)
+        assert where.stdout == f"{tmp_path / 'control'}\n"
+        anyio.run(ask_by_pipe, where.stdout.strip())
 
 
-async def ask_by_pipe(config: Path) -> None:
+async def ask_by_pipe(path: str) -> None:
     """As Compose does, where a Pointsman is in a container."""
-    other = Pointsman(by_command([sys.executable, "-m", "middleware.drill.pipe", str(config)]))
+    other = Pointsman(by_command([*PIPE, path]))
     view = await other.view()
     assert (view.primary, len(view.workers)) == ("db1", 2)
     with pytest.raises(Refused):
         await other.switchover("nobody")
 
 
-def test_a_pipe_to_nobody_says_so(tmp_path: Path) -> None:
-    config = tmp_path / "p.toml"
-    config.write_text('control_socket = "/nowhere/at/all"\n[health_check]\nuser = "m"\n[nodes.db1]\nhost = "h"\n')
-    command = [sys.executable, "-m", "middleware.drill.pipe", str(config)]
-    environment = {**os.environ, "POINTSMAN_AUTH_TYPE": "trust"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (1, "/nowhere/at/all: No such file or directory\n")
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["/nowhere/at/all"], 1, "/nowhere/at/all: No such file or directory\n"),
+        (["--where", "/nowhere.toml"], 2, "/nowhere.toml: no such file or directory\n"),
+        ([], 2, "usage: python -m middleware.drill.pipe PATH | --where SETTINGS\n"),
+    ],
+)
+def test_a_pipe_to_nobody_says_so(words: list[str], status: int, said: str) -> None:
+    done = subprocess.run([*PIPE, *words], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (status, said)
 
 
 @pytest.mark.parametrize(
