@@ -257,6 +257,7 @@ class SandboxStage:
             "default_pool_size": POOL_SIZE,
             "shutdown_timeout": 2.0,
             **FAILOVER,
+            "demote_command": _demote(str(sandbox.program("pg_controldata"))),
             "follow_primary_command": shlex.join(rejoin).replace("%", "%%") + " %n %o %H %r",
             "health_check": {"user": "pointsman", "password": sandbox.passwords["pointsman"], **HEALTH_CHECK},
             "nodes": nodes,
@@ -283,6 +284,14 @@ class SandboxStage:
 
     def _log_tail(self) -> str:
         return "\n".join(self.log().splitlines()[-LOG_LINES_SHOWN:])
+
+
+def _demote(pg_controldata: str) -> str:
+    """What stops a node as `pg_ctl stop -m fast` does, which will not run as root, and tells where its WAL ends."""
+    pid_file = "%D/postmaster.pid"
+    stop = f"kill -INT $(head -n 1 {pid_file}) && while [ -e {pid_file} ]; do sleep 0.01; done"
+    tell = f"{shlex.quote(pg_controldata.replace('%', '%%'))} %D | grep '^Latest checkpoint location'"
+    return shlex.join(["sh", "-c", f"{stop}; {tell}"])
 
 
 def toml(values: Mapping[str, Any]) -> str:
