@@ -36,16 +36,26 @@ class NoAnswer(ProbeError):
     """The node has said nothing within the time there was."""
 
 
-class NotNow(ProbeError):
-    """It runs, and takes no connections: it is starting or shutting down (57P03)."""
-
-
 class Denied(ProbeError):
     """The node is alive: it has answered with an error of its own, such as that all its connection slots are taken."""
 
 
 NOT_IN_SERVICE: Final = ("08", "57P", "58", "XX")
 """How the SQLSTATEs of those begin that have no connection, start or stop, cannot read or write, or are broken."""
+
+
+class NotNow(ProbeError):
+    """It runs, or did a moment ago, and takes no connections: it is starting or ending."""
+
+
+_ENDING: Final = (
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.ConnectionDoesNotExistError,
+    ConnectionResetError,
+    BrokenPipeError,
+)
 
 
 class Line:
@@ -70,7 +80,7 @@ class Line:
         except TimeoutError:
             self.close()
             raise NoAnswer(f"no answer within {self._timeout_s:g} s") from None
-        except asyncpg.CannotConnectNowError as error:
+        except _ENDING as error:
             self.close()
             raise NotNow(reason(error)) from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:

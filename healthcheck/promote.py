@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from healthcheck.conninfo import literal, parse, pointed_at
-from healthcheck.line import Credentials, Line, NoAnswer, NotNow, ProbeError
+from healthcheck.line import Credentials, Denied, Line, NoAnswer, NotNow, ProbeError
 from healthcheck.topology import Node
 
 GRACE_S: Final = 5.0
@@ -136,6 +136,8 @@ class Hand:
             await self._ask(node, "SELECT 1", self._timeout_s)
         except NotNow:
             return False
+        except Denied as error:
+            raise ProbeError(f"it still runs: {error}") from None
         except ProbeError:
             return True
         raise ProbeError("it still runs")

@@ -309,22 +309,17 @@ async def test_what_is_refused_changes_nothing(kept: Sandbox) -> None:
 
 
 async def test_while_transactions_end_reads_go_on_and_writes_wait_and_who_hangs_up_has_it_back(
-    kept: Sandbox,
+    kept: Sandbox, tmp_path: Path
 ) -> None:
-    async with pointsman(kept) as supervisor:
+    async with pointsman(kept, control_socket=str(tmp_path / "control")) as supervisor:
         where = conninfo(supervisor, kept)
         with (
             contextlib.closing(await anyio.to_thread.run_sync(open_transaction, where)) as client,
             contextlib.closing(await anyio.to_thread.run_sync(open_replication, supervisor, kept)) as replication,
         ):
             async with anyio.create_task_group() as tasks, load_on(supervisor, kept, writers=0, readers=2) as load:
-                switching = anyio.CancelScope()
-
-                async def switch() -> None:
-                    with switching:
-                        await supervisor.switch()
-
-                tasks.start_soon(switch)
+                asking = await anyio.connect_unix(tmp_path / "control")
+                await asking.send(b'{"do": "switchover"}\n')
                 await until(lambda: "switchover_holds" in happened(supervisor), supervisor)
                 tasks.start_soon(anyio.to_thread.run_sync, write_once, where, "waited")
                 await until(lambda: supervisor.counters().waiting == 1, supervisor)
@@ -334,7 +329,7 @@ async def test_while_transactions_end_reads_go_on_and_writes_wait_and_who_hangs_
                     await supervisor.switch()
                 assert refused.value.reason is Reason.BUSY
                 assert primary_of(supervisor) == ""
-                switching.cancel()
+                await asking.aclose()
                 # The one that writes gets its answer, and ends this block.
             assert load.errors == []
             assert primary_of(supervisor) == "db1"
