@@ -18,6 +18,10 @@ from tests.pool.made import pool_of
 
 CLIENTS = 5000
 
+interpreted = pytest.mark.skipif(
+    not pool.__file__.endswith(".py"), reason="a compiled class has no subclass in Python, such as Fleeting"
+)
+
 
 class Fleeting(Borrower):
     """A client that gives back at once what it is lent, as a login does that has nothing to ask."""
@@ -58,6 +62,7 @@ def settled(**settings: Any) -> WorkerSettings:
     ).worker_settings()
 
 
+@interpreted
 @pytest.mark.parametrize(("host", "why"), [("a..b", "not the name of a host."), ("db.example", "KeyError.")])
 def test_whatever_ends_an_opening_its_place_is_free_again(monkeypatch: pytest.MonkeyPatch, host: str, why: str) -> None:
     async def open_one() -> None:
@@ -83,7 +88,7 @@ def test_whatever_ends_an_opening_its_place_is_free_again(monkeypatch: pytest.Mo
     asyncio.run(open_one())
 
 
-@pytest.mark.skipif(not pool.__file__.endswith(".py"), reason="a compiled class has no subclass in Python")
+@interpreted
 def test_many_who_wait_may_give_back_at_once() -> None:
     settings = settled()
     loop = asyncio.new_event_loop()
@@ -102,6 +107,7 @@ def test_many_who_wait_may_give_back_at_once() -> None:
     assert not theirs.plan.lent
 
 
+@interpreted
 @pytest.mark.parametrize(("drawn", "lives_s"), [(0.0, 100.0), (0.5, 87.5), (1.0, 75.0)])
 def test_server_lifetime_jitter(drawn: float, lives_s: float) -> None:
     async def open_one() -> float:

@@ -18,7 +18,7 @@ from middleware.session.parameters import NONE
 from middleware.session.server import SYNC, ServerSession
 from middleware.session.server_login import ServerLogin
 from tests.pool.made import surroundings
-from tests.pool.test_pool import Fleeting
+from tests.pool.test_pool import Fleeting, interpreted
 
 IDLE_S = 60.0
 NODES = (Node("db1", "127.0.0.1", 1, Role.PRIMARY, True), Node("db2", "127.0.0.1", 2, Role.STANDBY, True))
@@ -125,6 +125,7 @@ def test_a_pool_of_a_node_that_is_down_is_looked_at_until_its_servers_are_back(l
     assert worker.pools.awake() == []
 
 
+@interpreted
 def test_a_node_that_drains_gets_nothing_new_and_what_it_has_may_end(loop: asyncio.AbstractEventLoop) -> None:
     worker = Worker(loop)
     pool = worker.route(b"d").primary
@@ -162,6 +163,7 @@ def test_a_node_that_drains_gets_nothing_new_and_what_it_has_may_end(loop: async
     assert worker.count() == 1
 
 
+@interpreted
 def test_min_pool_size_is_kept_until_nobody_wants_what_cannot_be_opened(loop: asyncio.AbstractEventLoop) -> None:
     worker = Worker(loop, min_pool_size=1, max_server_logins=1)
     route = worker.route(b"d")
