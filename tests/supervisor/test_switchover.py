@@ -316,7 +316,9 @@ async def test_while_transactions_end_reads_go_on_and_writes_wait_and_who_hangs_
         with (
             contextlib.closing(await anyio.to_thread.run_sync(open_transaction, where)) as client,
             contextlib.closing(await anyio.to_thread.run_sync(open_replication, supervisor, kept)) as replication,
+            contextlib.closing(psycopg.connect(where, autocommit=True)) as pinned,
         ):
+            await anyio.to_thread.run_sync(pinned.execute, "CREATE TEMPORARY TABLE mine (a int)")
             async with anyio.create_task_group() as tasks, load_on(supervisor, kept, writers=0, readers=2) as load:
                 asking = await anyio.connect_unix(tmp_path / "control")
                 await asking.send(b'{"do": "switchover"}\n')
@@ -325,6 +327,8 @@ async def test_while_transactions_end_reads_go_on_and_writes_wait_and_who_hangs_
                 await until(lambda: supervisor.counters().waiting == 1, supervisor)
                 before = load.reads
                 await until(lambda: load.reads > before + 50, supervisor)
+                # Who has left something there may use it as long as it is there,
+                await anyio.to_thread.run_sync(pinned.execute, "INSERT INTO mine VALUES (1)")
                 with pytest.raises(Refused, match="a switchover is going on") as refused:
                     await supervisor.switch()
                 assert refused.value.reason is Reason.BUSY
@@ -335,7 +339,8 @@ async def test_while_transactions_end_reads_go_on_and_writes_wait_and_who_hangs_
             assert primary_of(supervisor) == "db1"
             assert happened(supervisor)[-1] == "switchover_resumed"
             await anyio.to_thread.run_sync(client.commit)
-            # A base backup would go on, too.
+            # and so after that. A base backup would go on, too.
+            assert (await anyio.to_thread.run_sync(pinned.execute, "SELECT a FROM mine")).fetchall() == [(1,)]
             assert await anyio.to_thread.run_sync(replication.identify) == 1
         assert kept.query("SELECT count(*) FROM waited", user="app") == [["1"]]
 
