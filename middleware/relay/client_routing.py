@@ -193,7 +193,10 @@ class ClientRouting:
     def needs(self, level: int) -> tuple[float, float]:
         """As of when a standby must be fresh for its next read, and as of when unless it read there last."""
         relay = self._relay
-        need = max(self.router.changed_at, relay.clock.now - self._max_replica_lag_s)
+        need = self.router.changed_at
+        if self._route is None or self._route.primary is not None:
+            # Without a primary nobody is behind it.
+            need = max(need, relay.clock.now - self._max_replica_lag_s)
         if level == SESSION:
             return max(need, self.marks.written), self.marks.seen
         if level == GLOBAL:

@@ -49,6 +49,8 @@ class Sampler:
         self._timeout_s = timeout_s
         self._samples = Samples()
         self._topology = Topology()
+        self._history: tuple[str, int | None] | None = None
+        """The last primary, and its timeline: whose positions the samples are."""
         self._lines: dict[tuple[str, str, int], Line] = {}
         self._wanted = anyio.Event()
         self._asked: set[str] = set()
@@ -61,8 +63,10 @@ class Sampler:
 
     def topology_changed(self, topology: Topology) -> None:
         """Nodes came, went or changed roles."""
-        before, after = self._topology.writer(), topology.writer()
-        if before is None or after is None or before.name != after.name or self._topology.timeline != topology.timeline:
+        writer = topology.writer()
+        # Without a primary nothing is committed: what standbys had when it was lost they have.
+        if writer is not None and (writer.name, topology.timeline) != self._history:
+            self._history = writer.name, topology.timeline
             self._samples.clear()
         used = {node.name for node in topology.standbys()}
         for node in self._topology.nodes:

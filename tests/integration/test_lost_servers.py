@@ -382,3 +382,30 @@ def succeeds(client: psycopg.Connection, sql: str) -> bool:
     except psycopg.Error:
         return False
     return True
+
+
+def test_reads_go_on_at_the_standbys_without_a_primary(
+    cluster: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Also when it is gone for longer than a standby may be behind."""
+    with (
+        pointsman(
+            cluster, tmp_path_factory.mktemp("reads"), workers=1, query_wait_timeout=2, max_replica_lag=1
+        ) as endpoint,
+        contextlib.closing(psycopg.connect(endpoint.conninfo(), autocommit=True)) as client,
+        contextlib.closing(psycopg.connect(endpoint.conninfo(), autocommit=True)) as writer,
+    ):
+        where = "SELECT current_setting('cluster_name')"
+        eventually(lambda: client.execute(where).fetchone() != ("db1",))
+        writer.execute("TRUNCATE lost")
+        cluster.nodes[0].kill()
+        try:
+            until = time.monotonic() + 3
+            while time.monotonic() < until:
+                began = time.monotonic()
+                assert client.execute(where).fetchone() != ("db1",)
+                assert time.monotonic() - began < 1.5
+                time.sleep(0.05)
+        finally:
+            cluster.nodes[0].start()
+        eventually(lambda: succeeds(writer, "TRUNCATE lost"), timeout_s=20)

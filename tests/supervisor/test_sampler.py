@@ -232,13 +232,14 @@ async def test_a_promotion_voids_what_was_known(two_standbys: Sandbox) -> None:
         await watch.until_fresh("db3", changed)
 
 
-async def test_without_a_primary_no_standby_gets_fresher(sandbox: Sandbox) -> None:
+async def test_without_a_primary_standbys_are_as_fresh_as_they_were(sandbox: Sandbox) -> None:
     async with sampling(sandbox) as watch:
         await watch.until(lambda: watch.fresh_as_of("db2") > NEVER, "db2")
+        lost = time.monotonic()
         watch.sampler.topology_changed(topology_of(sandbox, version=2, without="db1"))
         count = len(watch.published)
         await watch.until(lambda: len(watch.published) > count + 5, "rounds without a primary")
-        assert watch.published[-1] == (("db2", NEVER, None),)
+        assert NEVER < watch.fresh_as_of("db2") <= lost
         changed = time.monotonic()
         watch.sampler.topology_changed(topology_of(sandbox, version=3))
         await watch.until_fresh("db2", changed)
