@@ -58,9 +58,10 @@ class _Watched:
         """What an operator, or a switchover, has said: UP, DRAINING or DETACHED."""
         self._draw = draw
 
-    async def run(self, outcome: Callable[[], None]) -> None:
+    async def run(self, outcome: Callable[[], None], well_again: Callable[[str], None]) -> None:
         try:
             while True:
+                before = self.state.condition
                 self.heard = False
                 self.began = time.monotonic()
                 try:
@@ -72,6 +73,8 @@ class _Watched:
                     heard = self.heard and isinstance(error, NoAnswer)
                     self.state.failed(str(error), time.monotonic(), heard=heard)
                 outcome()
+                if self.state.condition is Condition.UP is not before:
+                    well_again(self.state.observation.name)
                 await self._pause()
         finally:
             self.probe.close()
@@ -103,16 +106,19 @@ class Monitor:
         publish: Callable[[Topology], None],
         *,
         roles_change: bool = True,
+        well_again: Callable[[str], None] = lambda _: None,
         authority: Authority | None = None,
         sources: Sequence[Source] = (),
     ) -> None:
-        """`roles_change`: another node than the one that was seen first may become the primary. `sources`: whoever may
-        `know` more, beside the authority."""
+        """`roles_change`: another node than the one that was seen first may become the primary. `well_again` is told of
+        a node that answers its probes, and had left one unanswered, also where that makes no new topology. `sources`:
+        whoever may `know` more, beside the authority."""
         self.topology = Topology(nodes=tuple(Node(target.name, target.host, target.port) for target in targets))
         draw = random.Random().random  # noqa: S311 - it spreads probes
         self._watched = {target.name: _Watched(target, credentials, rhythm, draw) for target in targets}
         self._publish = publish
         self._roles_change = roles_change
+        self._well_again = well_again
         self._authority = authority
         self._sources = (*sources, *([authority] if authority is not None else []))
         if authority is not None:
@@ -122,7 +128,7 @@ class Monitor:
         """Probe until cancelled."""
         async with anyio.create_task_group() as tasks:
             for watched in self._watched.values():
-                tasks.start_soon(watched.run, self._outcome)
+                tasks.start_soon(watched.run, self._outcome, self._well_again)
 
     def probe_now(self, name: str) -> None:
         """Bring the node's next probe forward; a name that is not watched is passed over."""

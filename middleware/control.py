@@ -40,6 +40,12 @@ class SetTopology(msgspec.Struct, frozen=True, tag=True, array_like=True):
     topology: Topology
 
 
+class NodeAnswers(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down: a node answers its probes again, which had left one unanswered."""
+
+    node: str
+
+
 class SetAccess(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Down, before the first SetTopology and when it has changed: who may come in."""
 
@@ -226,6 +232,7 @@ Down = (
     | SetAccess
     | SetSecret
     | SetTopology
+    | NodeAnswers
     | SetCatalog
     | SetChanges
     | SetFreshness

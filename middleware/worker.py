@@ -27,6 +27,7 @@ from middleware.control import (
     FrameReader,
     FreshnessWanted,
     Leases,
+    NodeAnswers,
     NodeTrouble,
     Ready,
     SecretWanted,
@@ -99,6 +100,8 @@ class Worker(asyncio.Protocol):
             self._configure(message)
         elif relay is None:
             raise AssertionError(f"{type(message).__name__} before Configure")
+        elif isinstance(message, NodeAnswers):
+            relay.node_answers(message.node)
         elif isinstance(message, SetTopology):
             relay.set_topology(message.topology)
             self._report_leases(relay)

@@ -144,6 +144,10 @@ class Plan(Generic[S, C]):
         self._failures = 0
         self.failing_until = 0.0
 
+    def may_open(self) -> None:
+        """What kept the last opening from succeeding may be over."""
+        self.failing_until = 0.0
+
     def next_client(self) -> C | None:
         """The client that has waited longest, no longer waiting."""
         return self.waiting.popleft().client if self.waiting else None

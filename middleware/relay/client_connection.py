@@ -170,7 +170,7 @@ class ClientConnection(Timekeeping):
         server = self.server
         prefix = b""
         if server is None:
-            if self.adrift:
+            if self.adrift or self._aim is not None:
                 return False
             route = routing.nodes()
             pool = route.primary

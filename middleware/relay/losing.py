@@ -20,12 +20,14 @@ import structlog
 from middleware.errors import OutcomeUnknown, PointsmanError
 from middleware.pool.server_connection import ServerConnection
 from middleware.relay.borrowing import TRIES_MAX, Borrowing
+from middleware.relay.own_settings import STANDBY_ONLY
 from middleware.relay.transaction import ENDED, NONE
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.server import IDLE, ServerSession
 from middleware.wire.build import READY_FAILED, READY_IDLE, error_response, message
 from middleware.wire.codes import COMMAND_COMPLETE, QUERY
 from parser.facts import END
+from routing.router import Target
 
 log: Final = structlog.get_logger("client")
 
@@ -95,12 +97,20 @@ class Losing(Borrowing):
         raw, self.again = self.again, b""
         self._tries += 1
         self.relay.reads_again += 1
+        if self._tries > 1 and self._may_read_from_primary():
+            # Its servers are lost one by one, as those of a node that is being shut down are.
+            self._aim = Target.PRIMARY
         self.session.unsettled.clear()
         log.debug("read again", user=self.user, database=self.database, lost=server.pool.node)
         self.hold_up()
         self.put_back(raw)
         # Once all have heard that were lost with it: the next server of the same node is none.
         self.relay.loop.call_soon(self._serve_again)
+
+    def _may_read_from_primary(self) -> bool:
+        routing = self.routing
+        own_way = routing.own.route == STANDBY_ONLY or routing.policy.read_from_primary == "never"
+        return not own_way and routing.nodes().primary is not None
 
     def _serve_again(self) -> None:
         if self._closed:

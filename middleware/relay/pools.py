@@ -93,6 +93,13 @@ class Pools:
                 busy, resting = busy + more[0], resting + more[1]
         return busy, resting
 
+    def node_answers(self, name: str) -> None:
+        """A node takes connections again, it seems."""
+        for pool in list(self._pools.values()):
+            if pool.node == name and pool.plan.failing_until:
+                pool.plan.may_open()
+                pool.open_what_is_needed(self._around.clock.now)
+
     def route(self, database: bytes, user: bytes, policy: RoutePolicy) -> Route:
         """The pools for a database, user and policy under the present topology."""
         route = self._routes.get((database, user, policy))

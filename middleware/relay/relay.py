@@ -220,6 +220,11 @@ class Relay:
             client.topology_changed(topology)
         self.without_primary.topology_changed(topology)
 
+    def node_answers(self, name: str) -> None:
+        """A node that has left a probe unanswered has answered the next."""
+        self.pools.node_answers(name)
+        self.without_primary.tick(self.clock.now)
+
     def set_catalog(self, catalog: Catalog, read_at: float, changed_at: float) -> None:
         catalog = shared(catalog, self._known_names)
         if not catalog.hazard:

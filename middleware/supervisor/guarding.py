@@ -17,9 +17,14 @@ from middleware.supervisor.leading import Leading
 
 
 def monitor_of(
-    settings: Settings, credentials: Credentials, publish: Callable[[Topology], None], leading: Leading
+    settings: Settings,
+    credentials: Credentials,
+    publish: Callable[[Topology], None],
+    well_again: Callable[[str], None],
+    leading: Leading,
 ) -> Monitor:
-    """Who asks the nodes; `publish` is told of each topology that a worker must act on."""
+    """Who asks the nodes; `publish` is told of each topology that a worker must act on, `well_again` of each node that
+    answers again."""
     checks = settings.health_check
     return Monitor(
         [Target(name, node.host, node.port) for name, node in settings.nodes.items()],
@@ -29,6 +34,7 @@ def monitor_of(
         authority=leading.authority,
         sources=leading.sources,
         roles_change=settings.failover != "off",
+        well_again=well_again,
     )
 
 

@@ -3,7 +3,7 @@ say.
 
 A worker that does not read (stopped, or deep in work) must not make the supervisor wait nor grow: a snapshot replaces
 the older one of its kind, and of the rest the oldest is dropped beyond the bound: PostgreSQL promises nothing for
-cancels, and a server that is wanted is asked for again.
+cancels, a server that is wanted is asked for again, and a node that answers is tried again anyway.
 """
 
 from collections import deque
@@ -13,6 +13,7 @@ from middleware.control import (
     Configure,
     Down,
     Drain,
+    NodeAnswers,
     Passed,
     SetAccess,
     SetCatalog,
@@ -36,11 +37,11 @@ class Outbox:
             str, Configure | SetAccess | SetTopology | SetChanges | SetFreshness | SetReasons | SetTls | Drain
         ] = {}
         self._catalogs: dict[str, SetCatalog] = {}
-        self._passed: deque[Passed | SetSecret] = deque(maxlen=PASSED_MAX)
+        self._passed: deque[Passed | SetSecret | NodeAnswers] = deque(maxlen=PASSED_MAX)
 
     def put(self, message: Down) -> None:
         """Have `message` sent, in place of what it makes obsolete."""
-        if isinstance(message, Passed | SetSecret):
+        if isinstance(message, Passed | SetSecret | NodeAnswers):
             self._passed.append(message)
         elif isinstance(message, SetCatalog):
             self._catalogs[message.catalog.database] = message

@@ -32,6 +32,7 @@ from middleware.control import (
     ForwardCancel,
     FreshnessWanted,
     Leases,
+    NodeAnswers,
     NodeTrouble,
     Ready,
     SecretWanted,
@@ -93,7 +94,9 @@ class Supervisor:
         )
         self._credentials = credentials
         self._leading = Leading(settings, self._journal.happened)
-        self._monitor = monitor_of(settings, credentials, self._topology_changed, self._leading)
+        self._monitor = monitor_of(
+            settings, credentials, self._topology_changed, lambda name: self._tell_all(NodeAnswers(name)), self._leading
+        )
         self._leading.teach(self._monitor)
         hand = Hand(self._acting, checks.timeout)
         self._guard = guard_of(settings, self._monitor, hand, self._journal.happened, self._leading.leader)

@@ -12,7 +12,7 @@ from healthcheck.line import APPLICATION_NAME, Credentials, ProbeError
 from healthcheck.monitor import Monitor, Target
 from healthcheck.probe import Probe
 from healthcheck.state import Rhythm
-from healthcheck.topology import Role, Topology
+from healthcheck.topology import Condition, Role, Topology
 from middleware.sandbox import Sandbox
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -32,7 +32,10 @@ class Watch:
     def __init__(self, sandbox: Sandbox, rhythm: Rhythm) -> None:
         self.published: list[Topology] = []
         targets = [Target(node.name, node.host, node.port) for node in sandbox.nodes]
-        self.monitor = Monitor(targets, credentials(sandbox), rhythm, self.published.append)
+        self.well_again: list[str] = []
+        self.monitor = Monitor(
+            targets, credentials(sandbox), rhythm, self.published.append, well_again=self.well_again.append
+        )
 
     def seen(self) -> dict[str, str]:
         """The nodes in use, and their roles."""
@@ -178,3 +181,20 @@ async def test_a_wrong_password_is_told_without_telling_it(sandbox: Sandbox) -> 
     with pytest.raises(ProbeError, match="password authentication failed for user") as caught:
         await probe.ask()
     assert "not-the-password" not in f"{caught.value} {wrong}"
+
+
+async def test_who_answers_again_is_told_of_also_where_it_was_never_down(sandbox: Sandbox) -> None:
+    patient = Rhythm(period_s=0.1, timeout_s=0.3, max_retries=1000, retry_delay_s=0.1)
+    async with watching(sandbox, patient) as watch:
+        await watch.until_seen(db1="primary", db2="standby")
+        watch.well_again.clear()
+        standby = sandbox.node("db2")
+        standby.pause()
+        try:
+            await watch.until(lambda: watch.monitor.observations()["db2"].condition is Condition.SUSPECT, "doubts")
+            version = watch.monitor.topology.version
+            assert watch.well_again == []
+        finally:
+            standby.resume()
+        await watch.until(lambda: watch.well_again == ["db2"], "db2 to answer")
+        assert watch.monitor.topology.version == version

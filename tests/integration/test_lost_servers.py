@@ -409,3 +409,26 @@ def test_reads_go_on_at_the_standbys_without_a_primary(
         finally:
             cluster.nodes[0].start()
         eventually(lambda: succeeds(writer, "TRUNCATE lost"), timeout_s=20)
+
+
+def test_a_node_that_answers_again_is_connected_to_at_once(
+    cluster: Sandbox, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long no server was to be opened after one could not be; the node has never counted as down."""
+    monkeypatch.setenv("POINTSMAN_HEALTH_CHECK__MAX_RETRIES", "1000")
+    monkeypatch.setenv("POINTSMAN_HEALTH_CHECK__RETRY_DELAY", "0.2")
+    with (
+        pointsman(cluster, tmp_path_factory.mktemp("again"), workers=1, server_login_retry=60) as endpoint,
+        contextlib.closing(psycopg.connect(endpoint.conninfo(), autocommit=True)) as client,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        client.execute("TRUNCATE lost")
+        cluster.nodes[0].kill()
+        try:
+            held = threads.submit(insist, client, "TRUNCATE lost")
+            # An opening has failed by now.
+            time.sleep(1)
+            assert not held.done()
+        finally:
+            cluster.nodes[0].start()
+        held.result(20)
