@@ -15,11 +15,13 @@ RUN python3 -m venv /opt/pointsman \
     && /opt/pointsman/bin/pip uninstall --quiet --yes pip setuptools
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --system --user-group --no-create-home --shell /usr/sbin/nologin pointsman
+RUN useradd --system --user-group --no-create-home --shell /usr/sbin/nologin pointsman \
+    && install -d -o pointsman -g pointsman /var/lib/pointsman
 COPY --from=build /opt/pointsman /opt/pointsman
 COPY deploy/check_endpoint.py /opt/pointsman/bin/
 ENV PATH=/opt/pointsman/bin:$PATH PYTHONUNBUFFERED=1
 USER pointsman
+WORKDIR /etc/pointsman
 EXPOSE 6432
 # It logs in as PGUSER, with PGPASSWORD: libpq's variables say how.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \

@@ -7,7 +7,7 @@
 #   pointsman-local/postgres       PostgreSQL, laid out as in the official image: the user postgres, programs on the PATH
 #   pointsman-local/python         Python, for the image Pointsman runs in
 #   pointsman-local/python-build   the same with a C compiler, for the stage that builds it
-#   build/wheels                   what `pip install .` needs, so that the build needs no network
+#   build/wheels                   what `pip install .` needs, so that the build needs no network; again when that changes
 #   build/compose.env              their names, for `docker compose --env-file`
 # Debian's suite and mirror are those of this machine's apt, unless DEBIAN_SUITE and DEBIAN_MIRROR say otherwise.
 set -euo pipefail
@@ -69,6 +69,7 @@ trap 'rm -rf "$work"' EXIT
 image pointsman-local/postgres postgresql postgres_layout
 image pointsman-local/python python3 nothing
 image pointsman-local/python-build python3,python3-venv,python3-dev,gcc,libc6-dev nothing
-[ -d build/wheels ] || wheels
+# Those of a checkout that has moved on would be missing some.
+if [ ! -d build/wheels ] || [ pyproject.toml -nt build/wheels ] || [ constraints.txt -nt build/wheels ]; then wheels; fi
 printf '%s=%s\n' POSTGRES_IMAGE pointsman-local/postgres PYTHON_IMAGE pointsman-local/python \
     BUILD_IMAGE pointsman-local/python-build | tee build/compose.env

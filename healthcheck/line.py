@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, Final
@@ -127,4 +128,6 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
         # asyncio's own text names the address in Python's notation.
         return os.strerror(error.errno).lower()
+    if isinstance(error, socket.gaierror) and error.strerror:
+        return error.strerror.lower()
     return str(error).partition("\n")[0] or type(error).__name__

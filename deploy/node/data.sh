@@ -60,13 +60,18 @@ initialise() {
 
 make_roles() {
     app=$(secret APP_PASSWORD) health=$(secret HEALTH_PASSWORD) replication=$(secret REPLICATION_PASSWORD) \
-        psql -Xq -v ON_ERROR_STOP=1 -h "$SOCKETS" -U postgres -d postgres <<'SQL'
+        failover=$(secret FAILOVER_PASSWORD) psql -Xq -v ON_ERROR_STOP=1 -h "$SOCKETS" -U postgres -d postgres <<'SQL'
 \set app `printf %s "$app"`
 \set health `printf %s "$health"`
 \set replication `printf %s "$replication"`
+\set failover `printf %s "$failover"`
 SET log_statement = none;
 CREATE ROLE replicator LOGIN REPLICATION PASSWORD :'replication';
 CREATE ROLE pointsman LOGIN PASSWORD :'health' IN ROLE pg_monitor;
+CREATE ROLE pointsman_failover LOGIN REPLICATION PASSWORD :'failover'
+    IN ROLE pg_monitor, pg_checkpoint, pg_execute_server_program; -- the last two for a switchover
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_promote, pg_catalog.pg_reload_conf TO pointsman_failover;
+GRANT ALTER SYSTEM ON PARAMETER primary_conninfo TO pointsman_failover;
 CREATE ROLE app LOGIN PASSWORD :'app';
 CREATE DATABASE app OWNER app;
 SQL

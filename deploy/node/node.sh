@@ -3,7 +3,8 @@
 #
 # On each start, and whenever PostgreSQL has ended while this lives, the node asks its peers who is primary
 # (decide.sh), and initialises, clones, rewinds, follows or leads. While PostgreSQL runs, it looks after it
-# (watch.sh): a primary gives way to one on a newer timeline, a standby follows whoever is primary. It never promotes.
+# (watch.sh): a primary gives way to one on a newer timeline, a standby follows whoever is primary. It never promotes:
+# Pointsman does.
 #
 #   node.sh            run the node; SIGTERM or SIGINT stops PostgreSQL cleanly and ends
 #   node.sh healthy    status 0 when PostgreSQL answers a login over TCP
@@ -18,8 +19,9 @@
 # NODE_WATCH_S     how often it looks while PostgreSQL runs (3)
 # NODE_PATIENCE_S  how long it waits for a peer that is starting to say what it is (60)
 # PGDATA, PGPORT   as PostgreSQL has them; the directory above PGDATA must be writable, and be kept with it
-# POSTGRES_PASSWORD, REPLICATION_PASSWORD, HEALTH_PASSWORD, APP_PASSWORD
-#                  of the roles postgres, replicator, pointsman and app; NAME_FILE names a file that holds one
+# POSTGRES_PASSWORD, REPLICATION_PASSWORD, HEALTH_PASSWORD, FAILOVER_PASSWORD, APP_PASSWORD
+#                  of the roles postgres, replicator, pointsman, pointsman_failover and app; NAME_FILE names a file that
+#                  holds one
 set -uo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -125,6 +125,20 @@ class Stack:
         except subprocess.CalledProcessError:
             return None
 
+    def status(self) -> dict[str, Any]:
+        """What Pointsman says of the nodes; nothing while it does not run."""
+        try:
+            said = self.docker("exec", self.container("pointsman"), "pointsman", "status", "--json")
+        except subprocess.CalledProcessError:
+            return {}
+        known: dict[str, Any] = json.loads(said)
+        return known
+
+    def primary(self) -> str:
+        """The one node that says it is."""
+        (found,) = [node for node in NODES if self.in_recovery(node) is False]
+        return found
+
     def followers(self, node: str) -> list[str]:
         """The standbys that stream its timeline from it.
 

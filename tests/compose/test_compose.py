@@ -6,12 +6,13 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from middleware.config import load_settings
-from tests.compose.stack import NODES, OVERLAYS, ROOT, Stack, compose_command, obstacle
+from tests.compose.stack import HEALTHY_TIMEOUT_S, NODES, OVERLAYS, ROOT, Stack, compose_command, obstacle
 from tests.compose.writer import Writer
 from tests.waiting import eventually
 
@@ -43,10 +44,12 @@ def test_what_is_mounted_is_there(name: str) -> None:
     assert [path for path in re.findall(r'"\./([^:"]+):', _text(name)) if not (ROOT / path).exists()] == []
 
 
-def test_the_settings_are_accepted_with_what_compose_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_are_accepted_with_what_compose_adds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lines = _text("compose.yaml") + _text("compose.host.yaml")
     for variable, value in re.findall(r"^ +(POINTSMAN_[A-Z0-9_]+): (\S+)$", lines, re.M):
         monkeypatch.setenv(variable, re.sub(r"\$\{\w+:-(.*)\}", r"\1", value))
+    # A directory of the container's.
+    monkeypatch.setenv("POINTSMAN_STATE_FILE", str(tmp_path / "state"))
     settings = load_settings(ROOT / "deploy" / "pointsman.toml")
     assert sorted(settings.nodes) == list(NODES)
     assert len({node.port for node in settings.nodes.values()}) == len(NODES)
@@ -67,6 +70,7 @@ def test_the_walk(network: str) -> None:
         _reads_are_spread(stack, conninfo)
         _a_killed_primary(stack)
         _a_frozen_primary(stack)
+        _a_stopped_primary(stack)
         _a_switchover(stack)
         _all_stopped_and_started(stack)
 
@@ -86,62 +90,96 @@ def _reads_are_spread(stack: Stack, conninfo: str) -> None:
 
 
 def _a_killed_primary(stack: Stack) -> None:
-    """db1 is killed, db2 promoted by hand, db1 brought back: it rewinds and follows."""
+    """It is killed, Pointsman promotes another, and it is brought back: it rewinds and follows."""
+    old = stack.primary()
     with Writer(stack.port, PASSWORD) as writer:
-        _until(lambda: writer.wrote("db1"))
-        stack.compose("kill", "db1")
-        _until(writer.failed)
-        stack.sql("db2", "SELECT pg_promote()")
-        _until(lambda: writer.wrote("db2"))
-        _until(lambda: stack.followers("db2") == ["db3"])
-        stack.compose("start", "db1")
-        took = stack.comes_back_as_standby("db1", "db2")
+        _until(lambda: writer.wrote(old))
+        stack.compose("kill", old)
+        new = _new_primary(writer, old)
+        (other,) = set(NODES) - {old, new}
+        _until(lambda: stack.followers(new) == [other])
+        assert stack.status()["primary"] == new
+        assert f"{new} is the primary" in stack.docker("exec", stack.container("pointsman"), "pointsman", "events")
+        stack.compose("start", old)
+        took = stack.comes_back_as_standby(old, new)
         time_of_return = time.monotonic()
         _until(lambda: writer.attempts[-1].ended_at > time_of_return)
-    print(f"killed: no write for {writer.outage_s():.1f} s {writer.errors()}; db1 streams {took:.1f} s after its start")
-    _nothing_lost(stack, "db2", writer)
+    print(
+        f"killed: no write for {writer.outage_s():.1f} s {writer.errors()}; {old} streams {took:.1f} s after its start"
+    )
+    _nothing_lost(stack, new, writer)
 
 
 def _a_frozen_primary(stack: Stack) -> None:
-    """db2 stands still while db3 is promoted, and goes on as a primary of the past: it gives way by itself."""
+    """It stands still while another is promoted, and goes on as a primary of the past: it gives way by itself."""
+    old = stack.primary()
     with Writer(stack.port, PASSWORD) as writer:
-        _until(lambda: writer.wrote("db2"))
-        stack.docker("pause", stack.container("db2"))
-        stack.sql("db3", "SELECT pg_promote()")
-        _until(lambda: writer.wrote("db3"))
-        stack.docker("unpause", stack.container("db2"))
+        _until(lambda: writer.wrote(old))
+        stack.docker("pause", stack.container(old))
+        try:
+            new = _new_primary(writer, old)
+        finally:
+            stack.docker("unpause", stack.container(old))
         began = time.monotonic()
-        _until(lambda: "db2" in stack.followers("db3"))
+        _until(lambda: old in stack.followers(new))
         took = time.monotonic() - began
-    assert stack.in_recovery("db2")
+    assert stack.in_recovery(old)
     print(
-        f"frozen: no write for {writer.outage_s():.1f} s {writer.errors()}; db2 streams {took:.1f} s after it went on"
+        f"frozen: no write for {writer.outage_s():.1f} s {writer.errors()}; {old} streams {took:.1f} s after it went on"
     )
-    _nothing_lost(stack, "db3", writer)
+    _nothing_lost(stack, new, writer)
+
+
+def _a_stopped_primary(stack: Stack) -> None:
+    """Its PostgreSQL is stopped cleanly over SQL: it goes on as a standby, in the same container."""
+    old = stack.primary()
+    _until(lambda: stack.followers(old) == sorted(set(NODES) - {old}))
+    with Writer(stack.port, PASSWORD) as writer:
+        _until(lambda: writer.wrote(old))
+        stack.sql(old, STOP)
+        new = _new_primary(writer, old)
+        took = stack.comes_back_as_standby(old, new)
+    print(f"stopped: no write for {writer.outage_s():.1f} s {writer.errors()}; {old} streams {took:.1f} s after that")
+    # A clean stop has sent everything to the standbys: not one acknowledged row may be missing.
+    rows = {attempt.row for attempt in writer.attempts if attempt.row is not None}
+    assert rows <= _rows(stack, new)
 
 
 def _a_switchover(stack: Stack) -> None:
-    """db3's PostgreSQL is stopped cleanly over SQL, db1 promoted: db3 goes on as its standby, in the same container."""
-    _until(lambda: stack.followers("db3") == ["db1", "db2"])
+    """Clients wait, and none hears of it; the old primary goes on as a standby, in the same container."""
+    old = stack.primary()
+    new = min(set(NODES) - {old})
+    # One that was down a moment ago, and before, must prove itself first.
+    _until(lambda: [node["used"] for node in stack.status().get("nodes", [])] == [True] * len(NODES))
+    _until(lambda: stack.followers(old) == sorted(set(NODES) - {old}))
     with Writer(stack.port, PASSWORD) as writer:
-        _until(lambda: writer.wrote("db3"))
-        stack.sql("db3", STOP)
-        _until(lambda: stack.in_recovery("db3") is None)
-        stack.sql("db1", "SELECT pg_promote()")
-        _until(lambda: writer.wrote("db1"))
-        took = stack.comes_back_as_standby("db3", "db1")
-    print(f"switchover: no write for {writer.outage_s():.1f} s {writer.errors()}; db3 streams {took:.1f} s after that")
-    # A clean stop has sent everything to the standbys: not one acknowledged row may be missing.
-    rows = {attempt.row for attempt in writer.attempts if attempt.row is not None}
-    assert rows <= _rows(stack, "db1")
+        _until(lambda: writer.wrote(old))
+        stack.docker("exec", stack.container("pointsman"), "pointsman", "switchover", new)
+        _until(lambda: writer.wrote(new))
+        took = stack.comes_back_as_standby(old, new)
+    print(f"switchover: no write for {writer.outage_s():.1f} s; {old} streams {took:.1f} s after that")
+    assert writer.errors() == {}
+    rows = {attempt.row for attempt in writer.attempts}
+    assert rows <= _rows(stack, new)
+
+
+def _new_primary(writer: Writer, old: str) -> str:
+    """Once there is one that takes writes."""
+    _until(lambda: any(writer.wrote(node) for node in NODES if node != old))
+    node = writer.attempts[-1].node
+    assert node is not None
+    return node
 
 
 def _all_stopped_and_started(stack: Stack) -> None:
+    before = stack.primary()
     stack.compose("stop")
     assert [stack.state(node)["ExitCode"] for node in NODES] == [0, 0, 0]
     stack.compose("start")
-    _until(lambda: stack.in_recovery("db1") is False)
-    _until(lambda: stack.followers("db1") == ["db2", "db3"])
+    _until(lambda: stack.in_recovery(before) is False)
+    _until(lambda: stack.followers(before) == sorted(set(NODES) - {before}))
+    # It begins when all nodes are healthy.
+    eventually(lambda: stack.status().get("primary") == before, HEALTHY_TIMEOUT_S)
 
 
 def _nothing_lost(stack: Stack, primary: str, writer: Writer) -> None:

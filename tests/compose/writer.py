@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Self
 import asyncpg
 
 PAUSE_S = 0.05
-#: An application's own patience: a server that stands still is not told from a slow one by anybody else.
-TIMEOUT_S = 3.0
+#: An application's own patience: longer than any failover here, so that what it hears is Pointsman's word.
+TIMEOUT_S = 25.0
 
 
 class Attempt(NamedTuple):
