@@ -51,6 +51,10 @@ class Losing(Borrowing):
         open_ = transaction.open() or (peer.status != IDLE and transaction.phase != ENDED)
         unknown = self._may_have_committed(peer)
         told = OutcomeUnknown(error) if unknown else error
+        again = bool(self.again) and not open_ and self._nothing_else() and self._tries < TRIES_MAX
+        if again:
+            # Of what was asked there nothing has been seen.
+            self.routing.saw = False
         self._leave_server(server)
         if self._closed:
             return
@@ -59,7 +63,7 @@ class Losing(Borrowing):
         elif self.state.lost_with_server(unknown):
             # What its session had there is gone, or what has become of it.
             self.refuse(told)
-        elif self.again and not open_ and self._nothing_else() and self._tries < TRIES_MAX:
+        elif again:
             peer.lose()
             self._sent_open = False
             self._read_again(server)
