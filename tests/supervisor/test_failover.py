@@ -12,60 +12,17 @@ import anyio.to_thread
 import psycopg
 import pytest
 
-from middleware.config import Settings, build_settings
 from middleware.sandbox import Sandbox
-from middleware.supervisor import Supervisor, running
+from middleware.supervisor import running
+from tests.supervisor.quick import DEADLINE_S, happened, primary_of, promoting, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
-
-DEADLINE_S = 30.0
 
 
 @pytest.fixture
 def three() -> Iterator[Sandbox]:
     with Sandbox(standbys=2, version=int(os.environ.get("POINTSMAN_TEST_PG_VERSION", "18"))) as own:
         yield own
-
-
-def settings(sandbox: Sandbox, **more: object) -> Settings:
-    return build_settings(
-        {
-            "listen_addr": "127.0.0.1",
-            "listen_port": 0,
-            "shutdown_timeout": 1.0,
-            "health_check": {
-                "user": "pointsman",
-                "password": sandbox.passwords["pointsman"],
-                "period": 0.2,
-                "retry_delay": 0.1,
-                "timeout": 1.0,
-            },
-            "nodes": {node.name: {"host": node.host, "port": node.port} for node in sandbox.nodes},
-            "users": {name: {"password": password} for name, password in sandbox.passwords.items()},
-            "failover": "promote",
-            "failover_after": 0.3,
-            "failover_user": "postgres",
-            **more,
-        },
-        origin="test",
-    )
-
-
-async def until(condition: Callable[[], bool], supervisor: Supervisor) -> None:
-    with anyio.move_on_after(DEADLINE_S):
-        while not condition():
-            await anyio.sleep(0.02)
-        return
-    pytest.fail(f"{supervisor.topology} {[one.text for one in supervisor.happenings]}")
-
-
-def primary_of(supervisor: Supervisor) -> str:
-    primary = supervisor.topology.primary()
-    return "" if primary is None else primary.name
-
-
-def happened(supervisor: Supervisor, *whats: str) -> list[str]:
-    return [one.what for one in supervisor.happenings if not whats or one.what in whats]
 
 
 async def test_a_dead_primary_is_fenced_another_promoted_and_the_others_follow(three: Sandbox, tmp_path: Path) -> None:
@@ -75,7 +32,7 @@ async def test_a_dead_primary_is_fenced_another_promoted_and_the_others_follow(t
         "failover_command": f"sh -c 'echo failover %n %o %H:%r >> {told}'",
         "follow_primary_command": f"sh -c 'echo follow %n %o >> {told}'",
     }
-    async with running(settings(three, **commands)) as supervisor:
+    async with running(promoting(three, **commands)) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
         three.node("db1").kill()
         await until(lambda: "failover_done" in happened(supervisor), supervisor)
@@ -119,7 +76,7 @@ async def test_a_primary_that_dies_while_a_node_is_made_to_follow_is_replaced(th
         for node in three.nodes
     }
     commands = {"follow_primary_command": follow, "command_timeout": 600, "nodes": nodes}
-    async with running(settings(three, **commands)) as supervisor:
+    async with running(promoting(three, **commands)) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
         three.node("db1").kill()
         await until(lambda: "failover_done" in happened(supervisor), supervisor)
@@ -151,7 +108,7 @@ def fail_and_go_on(conninfo: str, hang: Callable[[], None]) -> list[str | None]:
 
 
 async def test_a_hung_primary_is_replaced_and_who_waits_for_it_hears_of_it(three: Sandbox) -> None:
-    async with running(settings(three)) as supervisor:
+    async with running(promoting(three)) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
         host, port = supervisor.addresses[0]
         conninfo = f"host={host} port={port} user=app password={three.passwords['app']} dbname=app"
@@ -172,7 +129,7 @@ async def test_a_hung_primary_is_replaced_and_who_waits_for_it_hears_of_it(three
 
 
 async def test_a_fence_that_fails_promotes_nobody(three: Sandbox) -> None:
-    async with running(settings(three, fence_command="false")) as supervisor:
+    async with running(promoting(three, fence_command="false")) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
         three.node("db1").kill()
         await until(lambda: "failover_abandoned" in happened(supervisor), supervisor)
@@ -186,7 +143,7 @@ async def test_a_fence_that_fails_promotes_nobody(three: Sandbox) -> None:
 
 @pytest.mark.parametrize("failover", ["off", "follow"])
 async def test_nobody_is_promoted_unless_asked_for(three: Sandbox, failover: str) -> None:
-    async with running(settings(three, failover=failover)) as supervisor:
+    async with running(promoting(three, failover=failover)) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
         three.node("db1").kill()
         await until(lambda: "failover_held" in happened(supervisor), supervisor)
@@ -206,7 +163,7 @@ async def test_nobody_is_promoted_unless_asked_for(three: Sandbox, failover: str
 
 async def test_a_primary_that_others_hear_is_not_replaced(three: Sandbox) -> None:
     """We cannot reach it, its standbys can: what it has written since would be lost."""
-    async with running(settings(three)) as supervisor:
+    async with running(promoting(three)) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
         pid = three.node("db1").pid
         assert pid is not None

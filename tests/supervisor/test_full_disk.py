@@ -17,7 +17,7 @@ from healthcheck.topology import Condition
 from middleware.sandbox import Sandbox, SandboxNode
 from middleware.sandbox.privileges import server_account
 from middleware.supervisor import Supervisor, running
-from tests.supervisor.test_failover import happened, primary_of, settings, until
+from tests.supervisor.quick import happened, primary_of, promoting, until
 from tests.supervisor.test_sick_nodes import client
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -65,7 +65,7 @@ def failure(connection: psycopg.Connection[Any], sql: str) -> dict[str, str | No
 async def test_a_disk_that_is_full_for_a_table_is_the_statements_error(alone: Sandbox) -> None:
     with disk(alone, 8) as at:
         alone.query(f"CREATE TABLESPACE small LOCATION '{at}'; GRANT CREATE ON TABLESPACE small TO app")
-        async with running(settings(alone)) as supervisor:
+        async with running(promoting(alone)) as supervisor:
             await until(lambda: primary_of(supervisor) == "db1", supervisor)
             with client(supervisor, alone) as writer, psycopg.connect(alone.url(), autocommit=True) as direct:
                 writer.execute(
@@ -91,7 +91,7 @@ async def test_a_disk_that_is_full_for_wal_takes_the_node_down_until_there_is_ro
     node = alone.primary
     with disk(alone, 96) as at:
         await in_thread(move_wal, node, at)
-        impatient = settings(alone, failover="follow", query_wait_timeout=1)
+        impatient = promoting(alone, failover="follow", query_wait_timeout=1)
         async with running(impatient) as supervisor:
             await until(lambda: primary_of(supervisor) == "db1", supervisor)
             with client(supervisor, alone) as other:

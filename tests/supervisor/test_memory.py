@@ -1,6 +1,5 @@
 """A former primary is not written to, though nothing in reach shows that it missed a promotion."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -8,52 +7,20 @@ import anyio.to_thread
 import psycopg
 import pytest
 
-from middleware.config import Settings, build_settings
+from middleware.config import Settings
 from middleware.sandbox import Sandbox
 from middleware.supervisor import StartError, Supervisor, running
 from tests.etcd import Etcd
 from tests.supervisor.conftest import settings as without_nodes
+from tests.supervisor.quick import primary_of, quick_settings, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
-DEADLINE_S = 30.0
 MISSED = "primary on timeline 1, but timeline 2 has been seen"
 
 
 def settings(sandbox: Sandbox, **more: object) -> Settings:
-    return build_settings(
-        {
-            "listen_addr": "127.0.0.1",
-            "listen_port": 0,
-            "shutdown_timeout": 1.0,
-            "query_wait_timeout": 1.0,
-            "health_check": {
-                "user": "pointsman",
-                "password": sandbox.passwords["pointsman"],
-                "period": 0.2,
-                "retry_delay": 0.1,
-                "timeout": 1.0,
-            },
-            "nodes": {node.name: {"host": node.host, "port": node.port} for node in sandbox.nodes},
-            "users": {name: {"password": password} for name, password in sandbox.passwords.items()},
-            "failover_user": "postgres",
-            **more,
-        },
-        origin="test",
-    )
-
-
-async def until(condition: Callable[[], bool], supervisor: Supervisor) -> None:
-    with anyio.move_on_after(DEADLINE_S):
-        while not condition():
-            await anyio.sleep(0.02)
-        return
-    pytest.fail(f"{supervisor.topology} {[one.text for one in supervisor.happenings]}")
-
-
-def primary_of(supervisor: Supervisor) -> str:
-    primary = supervisor.topology.primary()
-    return "" if primary is None else primary.name
+    return quick_settings(sandbox, **{"query_wait_timeout": 1.0, **more})
 
 
 def why_not(supervisor: Supervisor, name: str) -> str:

@@ -20,7 +20,7 @@ from middleware.config import Settings
 from middleware.sandbox import Sandbox
 from middleware.supervisor import Supervisor, running
 from tests.forwarder import Forwarder
-from tests.supervisor.test_failover import happened, primary_of, settings, until
+from tests.supervisor.quick import happened, primary_of, promoting, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -62,7 +62,7 @@ def through(sandbox: Sandbox, *forwarders: tuple[str, Forwarder], **more: object
         node.name: {"host": node.host, "port": node.port} for node in sandbox.nodes
     }
     nodes |= {name: forwarder.address for name, forwarder in forwarders}
-    return settings(sandbox, nodes=nodes, **more)
+    return promoting(sandbox, nodes=nodes, **more)
 
 
 def served_by(connection: psycopg.Connection[Any], sandbox: Sandbox) -> str:
@@ -115,7 +115,7 @@ class Slots:
 
 
 async def test_a_primary_whose_slots_are_all_taken_is_alive(sandbox: Sandbox) -> None:
-    async with running(settings(sandbox)) as supervisor:
+    async with running(promoting(sandbox)) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
         version = supervisor.topology.version
         with client(supervisor, sandbox) as early, Slots(sandbox, "db1") as slots:
@@ -146,7 +146,7 @@ async def test_a_primary_whose_slots_are_all_taken_is_alive(sandbox: Sandbox) ->
 
 
 async def test_a_read_that_finds_its_standby_full_goes_to_the_primary(sandbox: Sandbox) -> None:
-    async with running(settings(sandbox)) as supervisor:
+    async with running(promoting(sandbox)) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
         with Slots(sandbox, "db2") as slots:
 
@@ -174,7 +174,7 @@ async def test_a_read_that_finds_its_standby_full_goes_to_the_primary(sandbox: S
 async def test_a_node_that_refuses_the_monitors_alone_is_used_on(
     sandbox: Sandbox, break_: str, mend: str, why: str
 ) -> None:
-    async with running(settings(sandbox)) as supervisor:
+    async with running(promoting(sandbox)) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
         seen = denials(sandbox, "db1")
         sandbox.query(
@@ -191,7 +191,7 @@ async def test_a_node_that_refuses_the_monitors_alone_is_used_on(
 
 
 async def test_one_that_was_dead_and_denies_is_not_dead(sandbox: Sandbox) -> None:
-    async with running(settings(sandbox, **CALM)) as supervisor:
+    async with running(promoting(sandbox, **CALM)) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
         sandbox.query("ALTER ROLE pointsman CONNECTION LIMIT 0")
         sandbox.node("db1").kill()
@@ -207,7 +207,7 @@ async def test_one_that_was_dead_and_denies_is_not_dead(sandbox: Sandbox) -> Non
 
 async def test_a_pool_that_is_all_lent_says_nothing_against_its_node(sandbox: Sandbox) -> None:
     """Also not many times in a row: query_wait_timeout is about us."""
-    few = settings(sandbox, default_pool_size=1, query_wait_timeout=0.3, workers=1)
+    few = promoting(sandbox, default_pool_size=1, query_wait_timeout=0.3, workers=1)
     async with running(few) as supervisor:
         await until(lambda: primary_of(supervisor) == "db1", supervisor)
         with client(supervisor, sandbox) as holder, client(supervisor, sandbox) as other:
@@ -264,7 +264,7 @@ async def test_a_standby_that_falls_silent_is_left_at_the_bound_of_its_opening(s
 
 
 async def test_a_standby_that_stops_costs_its_readers_time_and_no_read(sandbox: Sandbox) -> None:
-    async with running(settings(sandbox)) as supervisor:
+    async with running(promoting(sandbox)) as supervisor:
         await until(lambda: at(supervisor, "db2").up, supervisor)
         with client(supervisor, sandbox) as reader:
             await soon_served_by("db2", reader, sandbox)

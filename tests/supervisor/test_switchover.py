@@ -17,14 +17,13 @@ from psycopg import pq
 
 from healthcheck.handover import Switched
 from healthcheck.switchover import Reason, Refused
-from middleware.config import Settings, build_settings
+from middleware.config import Settings
 from middleware.sandbox import Sandbox
 from middleware.sandbox.door import Door
 from middleware.supervisor import Supervisor, running
+from tests.supervisor.quick import DEADLINE_S, primary_of, quick_settings, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
-
-DEADLINE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -49,49 +48,22 @@ def stops_and_tells(sandbox: Sandbox) -> str:
 
 def settings(sandbox: Sandbox, door: Path | None = None, **more: object) -> Settings:
     follow = f"{sys.executable} -m middleware.sandbox rejoin {door} %n %o" if door else ""
-    return build_settings(
-        {
-            "listen_addr": "127.0.0.1",
-            "listen_port": 0,
-            "shutdown_timeout": 1.0,
-            "health_check": {
-                "user": "pointsman",
-                "password": sandbox.passwords["pointsman"],
-                "period": 0.2,
-                "retry_delay": 0.1,
-                "timeout": 2.0,
-            },
-            "nodes": {
-                node.name: {
-                    "host": node.host,
-                    "port": node.port,
-                    "data_directory": sandbox.query("SHOW data_directory", node)[0][0],
-                }
-                for node in sandbox.nodes
-            },
-            "users": {name: {"password": password} for name, password in sandbox.passwords.items()},
-            "failover": "promote",
-            "failover_after": 0.3,
-            "failover_user": "postgres",
-            "demote_command": stops_and_tells(sandbox),
-            "follow_primary_command": follow,
-            **more,
-        },
-        origin="test",
-    )
-
-
-async def until(condition: Callable[[], bool], supervisor: Supervisor) -> None:
-    with anyio.move_on_after(DEADLINE_S):
-        while not condition():
-            await anyio.sleep(0.02)
-        return
-    pytest.fail(f"{supervisor.topology} {[one.text for one in supervisor.happenings]}")
-
-
-def primary_of(supervisor: Supervisor) -> str:
-    primary = supervisor.topology.primary()
-    return "" if primary is None else primary.name
+    nodes = {
+        node.name: {
+            "host": node.host,
+            "port": node.port,
+            "data_directory": sandbox.query("SHOW data_directory", node)[0][0],
+        }
+        for node in sandbox.nodes
+    }
+    orders: dict[str, object] = {
+        "nodes": nodes,
+        "failover": "promote",
+        "failover_after": 0.3,
+        "demote_command": stops_and_tells(sandbox),
+        "follow_primary_command": follow,
+    }
+    return quick_settings(sandbox, **{**orders, **more})
 
 
 def happened(supervisor: Supervisor) -> list[str]:
