@@ -148,6 +148,9 @@ class NodeState:
         self.condition = NEXT[self.condition, event]
 
     def _fall(self, now: float) -> None:
+        """What has died as a primary, or is made a standby of one, does not flap."""
+        if self.observation.role is Role.PRIMARY:
+            return
         while self._falls and self._falls[0] < now - FLAPS_WITHIN_S:
             self._falls.popleft()
         self._falls.append(now)

@@ -215,6 +215,12 @@ def test_a_primary_is_used_again_as_soon_as_it_answers() -> None:
     assert until_up(state, now + 1.0, seen) - (now + 1.0) <= 2 * CONFIRM_DELAY_S
 
 
+def test_a_former_primary_that_is_made_a_standby_has_not_flapped() -> None:
+    """It has died, was started again, and stopped to be rewound."""
+    state, now = fallen(2, 5.0, role=Role.PRIMARY)
+    assert until_up(state, now + 1.0) - (now + 1.0) <= 2 * CONFIRM_DELAY_S
+
+
 @pytest.mark.parametrize(
     ("more", "timeline"),
     [
