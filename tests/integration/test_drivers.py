@@ -50,28 +50,33 @@ def items(way: Way) -> str:
     return "items"
 
 
-def test_psql(way: Way, items: str) -> None:
-    def psql(*arguments: str, given: str = "") -> str:
-        program = str(way.cluster.program("psql"))
-        answer = subprocess.run(
-            [program, "-X", "-v", "ON_ERROR_STOP=1", *arguments, way.url],
-            input=given,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return answer.stdout
-
-    assert "items" in psql("-c", r"\d")
-    assert "Indexes:" in psql("-c", rf"\d {items}")
-    assert psql("-Atc", "SELECT count(*) FROM items", "-c", "SELECT 1; SELECT 2") == "1000\n1\n2\n"
-    assert (
-        psql("-Atf", "-", given="BEGIN;\n\\set id 7\nSELECT name FROM items WHERE id = :id;\nCOMMIT;\n")
-        == "BEGIN\nitem 7\nCOMMIT\n"
+def psql(way: Way, *arguments: str, given: str = "") -> str:
+    """What psql prints."""
+    program = str(way.cluster.program("psql"))
+    answer = subprocess.run(
+        [program, "-X", "-v", "ON_ERROR_STOP=1", *arguments, way.url],
+        input=given,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert psql("-Atf", "-", given="\\copy items from stdin\n2001\tnew\n2002\tnewer\n\\.\n") == "COPY 2\n"
-    assert psql("-c", r"\copy (SELECT id FROM items WHERE id < 4 ORDER BY id) TO STDOUT") == "1\n2\n3\n"
-    assert psql("-Atf", "-", given="SELECT name FROM items WHERE id = $1 \\bind 5 \\g\n") == "item 5\n"
+    return answer.stdout
+
+
+def test_psql(way: Way, items: str) -> None:
+    assert "items" in psql(way, "-c", r"\d")
+    assert "Indexes:" in psql(way, "-c", rf"\d {items}")
+    assert psql(way, "-Atc", "SELECT count(*) FROM items", "-c", "SELECT 1; SELECT 2") == "1000\n1\n2\n"
+    given = "BEGIN;\n\\set id 7\nSELECT name FROM items WHERE id = :id;\nCOMMIT;\n"
+    assert psql(way, "-Atf", "-", given=given) == "BEGIN\nitem 7\nCOMMIT\n"
+    assert psql(way, "-Atf", "-", given="\\copy items from stdin\n2001\tnew\n2002\tnewer\n\\.\n") == "COPY 2\n"
+    assert psql(way, "-c", r"\copy (SELECT id FROM items WHERE id < 4 ORDER BY id) TO STDOUT") == "1\n2\n3\n"
+
+
+def test_psql_in_the_extended_protocol(way: Way, items: str) -> None:
+    if int(psql(way, "--version").split()[2].partition(".")[0]) < 16:
+        pytest.skip("this psql has no \\bind")
+    assert psql(way, "-Atf", "-", given=f"SELECT name FROM {items} WHERE id = $1 \\bind 5 \\g\n") == "item 5\n"
 
 
 @pytest.mark.parametrize("mode", ["simple", "extended", "prepared"])
