@@ -79,7 +79,8 @@ class Losing(Borrowing):
         if not self.wrote or not (peer.expected or self._sent_open):
             return False
         transaction = self.routing.transaction
-        return transaction.commits or (transaction.phase == NONE and peer.status == IDLE)
+        # What is in a transaction that nobody has seen begin may end it unseen.
+        return transaction.commits or transaction.phase == NONE
 
     def _keep_for_again(self, peer: ServerSession, harmless: bool, raw: bytes) -> None:
         """Something is about to be sent to a server; whether it does no harm where it is sent twice."""

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from middleware.session.batch import Batch
-from parser.facts import BEGIN, END, SET_TRANSACTION, SNAPSHOT, StatementFacts, TransactionFacts
+from parser.facts import BEGIN, END, SET_TRANSACTION, SNAPSHOT, UNREAD, StatementFacts, TransactionFacts
 from parser.session_state import LEAVES, PREPARED, ROLES, SETTINGS
 from routing.router import SERIALIZABLE, STANDBY, Router
 
@@ -61,7 +61,7 @@ class Transaction:
         if control is None:
             if self.phase == FRESH or self.phase == READ:
                 self.phase = READ if reads and not facts.special else FIXED
-            if facts.ends_within or (self.phase == ENDED and not reads):
+            if facts.ends_within or facts is UNREAD or (self.phase == ENDED and not reads):
                 self.commits = True
         elif control.kind == BEGIN and self.phase == NONE:
             self.phase = FRESH

@@ -201,6 +201,20 @@ def test_a_commit_whose_answer_is_lost_has_an_unknown_outcome(
     assert client.execute("/* pointsman: primary */ SELECT count(*) FROM slow_commit").fetchone() == (0,)
 
 
+def test_a_commit_that_nobody_could_read_has_an_unknown_outcome(
+    cluster: Sandbox, client: psycopg.Connection, meanwhile: ThreadPoolExecutor
+) -> None:
+    """In such an encoding a text is not looked into: nobody has seen the transaction begin or end."""
+    client.execute("SET client_encoding TO 'SJIS'")
+    client.execute("BEGIN")
+    client.execute("INSERT INTO slow_commit VALUES (1)")
+    running = busy(client, "COMMIT", meanwhile)
+    terminate(cluster, "query = 'COMMIT' AND state = 'active'")
+    # Nor is it known what else it has left on its server: its session ends.
+    with pytest.raises(psycopg.OperationalError, match="Whether the transaction was committed is not known"):
+        running.result(20)
+
+
 def test_a_rollback_whose_answer_is_lost_is_none(cluster: Sandbox, raw: RawClient) -> None:
     raw.send(Query(b"BEGIN").encode() + Query(b"INSERT INTO lost VALUES (1)").encode())
     raw.read(2)

@@ -6,6 +6,7 @@ import pytest
 
 from middleware.relay.transaction import ENDED, FIXED, FRESH, NONE, READ, Transaction
 from middleware.session.batch import Batch
+from parser.facts import UNREAD
 from parser.shapes import FactsTable
 from routing.catalog import Catalog
 from routing.router import Router
@@ -147,4 +148,10 @@ def test_whether_something_may_have_been_committed(script: str, commits: bool) -
 def test_a_string_that_ends_it_may_have_committed() -> None:
     transaction = after("BEGIN")
     transaction.note(TEXTS.facts_of(b"COMMIT; SELECT 1"), reads=False)
+    assert transaction.commits
+
+
+def test_what_could_not_be_read_may_have_committed() -> None:
+    transaction = after("BEGIN")
+    transaction.note(UNREAD, reads=False)
     assert transaction.commits
