@@ -197,6 +197,7 @@ def _several(parts: list[StatementFacts]) -> StatementFacts:
         writes=frozenset().union(*(part.writes for part in parts)),
         temporary=frozenset().union(*(part.temporary for part in parts)),
         ends_within=any(part.transaction is not None and part.transaction.kind == END for part in parts),
+        commits_within=any(part.transaction is not None and part.transaction.commits for part in parts),
         effects=tuple(effect for part in parts for effect in part.effects),
         copy_in=any(part.copy_in for part in parts),
         deallocates_all=any(part.deallocates_all for part in parts),

@@ -79,6 +79,8 @@ class StatementFacts:
     """What it does to the transaction it stands in."""
     ends_within: bool = False
     """Of several statements: one ends a transaction."""
+    commits_within: bool = False
+    """Of several: one commits, and the transaction may go on, or be left to others."""
     own_setting: tuple[str, str] | None = None
     """The setting of ours, without "pointsman.", that it sets, and to what; "" by RESET; ALL_SETTINGS by RESET ALL."""
     asks: str = ""

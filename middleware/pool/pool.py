@@ -21,6 +21,7 @@ from middleware.pool.logins import Logins
 from middleware.pool.plan import Clock, Plan, Waiter
 from middleware.pool.server_connection import (
     CHECKING,
+    CLOSED,
     HELD_BACK,
     IDLE,
     LOGGING_IN,
@@ -191,6 +192,8 @@ class Pool:
 
     def give_back(self, server: ServerConnection) -> None:
         """The client is done with a server that is at rest."""
+        if server.state == CLOSED:
+            return
         server.take_back()
         self.plan.lent.discard(server)
         session = server.session

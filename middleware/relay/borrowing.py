@@ -203,6 +203,7 @@ class Borrowing(Intake):
         batch, data = self._held, self._held_data
         if self._closed or self._pool is not None or batch is None:
             return
+        self.relay.without_primary.leave(self)
         self._held, self._held_data = None, b""
         try:
             if self._choose(batch, data):
@@ -238,6 +239,15 @@ class Borrowing(Intake):
         batch = self._held
         return not self.adrift and bool(route.standbys) and batch is not None and self.routing.target(batch) is STANDBY
 
+    def _stops_waiting(self) -> bool:
+        """Have what it holds wait no more; False where it is too late for that."""
+        if self._pool is not None:
+            if not self._pool.withdraw(self):
+                return False
+            self._pool = None
+            return True
+        return self.relay.without_primary.leave(self) or self._wait.running()
+
     def seek(self) -> None:
         """There may be a primary."""
         self.choose_again()
@@ -248,6 +258,9 @@ class Borrowing(Intake):
         if batch is not None and not self._closed:
             self._held, self._held_data = None, b""
             self._fail_batch(batch, error)
+            if self._draining:
+                self.terminate()
+                return
             self.unblock()
             self._leave()
 

@@ -325,6 +325,8 @@ class ClientConnection(Timekeeping):
         whole = batch.start == 0 and batch.end == len(data)
         self._keep_for_again(server.session, harmless, data if whole else data[batch.start : batch.end])
         out = self.session.emit(batch, data, server.session)
+        if self._only_prepared and batch.state == FLUSHED:
+            server.session.describing += batch.describes
         self._left, self._drops_left = batch.left, batch.drops_left
         self._sent_open = self.session.batch_open
         if behind and batch.state == COMPLETE:
@@ -348,7 +350,10 @@ class ClientConnection(Timekeeping):
     def _fail_batch(self, batch: Batch, error: PointsmanError) -> None:
         """Answer a batch that was not sent with an error, as a server would."""
         session = self.session
-        self._begin_again = b""
+        if self._begin_again:
+            # In the client's eyes it is in the transaction that was to begin again: that has failed.
+            self._begin_again = b""
+            self.adrift = True
         self._aim = None
         self.waiting_since = 0.0
         self._wait.end()
@@ -377,7 +382,7 @@ class ClientConnection(Timekeeping):
     def _act_on(self, server: ServerConnection, events: int) -> None:
         if events & ~READY:
             self._note(server, events)
-            if self._closed:
+            if self._closed or self.server is not server:
                 return
         if events & READY and self.session.unsettled and not server.session.expected and self._held is None:
             self.session.unsettled.clear()
@@ -475,11 +480,7 @@ class ClientConnection(Timekeeping):
         """A CancelRequest with its key has come."""
         if self.server is not None:
             send_cancel(self.relay, self.server)
-        elif self._held is not None and (
-            (self._pool is not None and self._pool.withdraw(self))
-            or self.relay.without_primary.leave(self)
-            or self._wait.running()
-        ):
+        elif self._held is not None and self._stops_waiting():
             self._cancel_held(self._held)
 
     def _cancel_held(self, batch: Batch) -> None:

@@ -15,7 +15,7 @@ from middleware.relay.freshness import EVENTUAL, GLOBAL, LEVELS, NEVER, PRIMARY,
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
 from middleware.relay.reasons import LEVEL_PRIMARY, NO_STANDBY, NOT_FRESH
 from middleware.relay.relay import Relay
-from middleware.relay.transaction import FRESH, NONE, Transaction
+from middleware.relay.transaction import FRESH, NONE, Transaction, ends
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.parameters import StartupParameters
 from parser.facts import ALL_SETTINGS, BEGIN, CHANGES, EMPTY, LEVEL_HINTS, UNCHANGED, StatementFacts
@@ -193,10 +193,11 @@ class ClientRouting:
     def needs(self, level: int) -> tuple[float, float]:
         """As of when a standby must be fresh for its next read, and as of when unless it read there last."""
         relay = self._relay
-        need = self.router.changed_at
-        if self._route is None or self._route.primary is not None:
-            # Without a primary nobody is behind it.
-            need = max(need, relay.clock.now - self._max_replica_lag_s)
+        now, route = relay.clock.now, self._route
+        if route is not None and route.primary is None:
+            # Nothing is committed: who is behind is so behind the one that has the most.
+            now = min(now, max([pool.state.fresh_as_of for pool in route.standbys], default=now))
+        need = max(self.router.changed_at, now - self._max_replica_lag_s)
         if level == SESSION:
             return max(need, self.marks.written), self.marks.seen
         if level == GLOBAL:
@@ -237,6 +238,9 @@ class ClientRouting:
                 self._count_kept(batch, decision)
             if facts.special:
                 self._note_special(facts)
+            if decision.writes and self.transaction.phase == NONE and facts.transaction is None:
+                # By itself.
+                self.transaction.commits = True
             if self.transaction.phase != NONE or facts.transaction is not None:
                 self._note_transaction(batch, facts, decision.target is STANDBY, on_primary)
             if facts.transaction is None and not facts.asks:
@@ -268,6 +272,9 @@ class ClientRouting:
             self._count_kept(None, decision)
         if self.transaction.phase != NONE:
             self.transaction.note(facts, reads=False)
+            pool.state.writes += 1
+        elif decision.writes:
+            self.transaction.commits = True
             pool.state.writes += 1
         elif decision.target is STANDBY:
             pool.state.reads += 1
@@ -302,9 +309,12 @@ class ClientRouting:
             self._changes_catalog = facts.changes_catalog
 
     def _note_transaction(self, batch: Batch, facts: StatementFacts, reads: bool, on_primary: bool) -> None:
-        if not batch.executes:
-            return
         transaction = self.transaction
+        if not batch.executes:
+            if batch.binds and ends(facts):
+                # What executes it comes without its text.
+                transaction.commits = True
+            return
         before = transaction.phase
         transaction.note(facts, reads)
         if before != NONE or transaction.phase != FRESH:

@@ -23,7 +23,7 @@ from middleware.relay.borrowing import TRIES_MAX, Borrowing
 from middleware.relay.own_settings import STANDBY_ONLY
 from middleware.relay.transaction import ENDED, NONE
 from middleware.session.batch import COMPLETE, Batch
-from middleware.session.server import IDLE, ServerSession
+from middleware.session.server import HIDDEN_LAST, IDLE, ServerSession
 from middleware.wire.build import READY_FAILED, READY_IDLE, error_response, message
 from middleware.wire.codes import COMMAND_COMPLETE, QUERY
 from parser.facts import END
@@ -67,7 +67,7 @@ class Losing(Borrowing):
             peer.lose()
             self._sent_open = False
             self._read_again(server)
-        elif self._sent_open and self._only_prepared and not open_ and not peer.expected:
+        elif self._sent_open and self._only_prepared and not open_ and not (peer.expected or peer.describing):
             # What it has prepared and seen described, any server can be made to have.
             self._sent_open = False
             self._leave()
@@ -76,7 +76,8 @@ class Losing(Borrowing):
 
     def _may_have_committed(self, peer: ServerSession) -> bool:
         """Whether something was sent that commits, and no answer came."""
-        if not self.wrote or not (peer.expected or self._sent_open):
+        due = self._sent_open or any(not entry.hidden or entry is HIDDEN_LAST for entry in peer.expected)
+        if not self.wrote or not due:
             return False
         transaction = self.routing.transaction
         # What is in a transaction that nobody has seen begin may end it unseen.
@@ -87,7 +88,7 @@ class Losing(Borrowing):
         due = peer.expected
         if not harmless or peer.status != IDLE:
             self.again = b""
-        elif not due or (len(due) == 1 and due[0].hidden):
+        elif not peer.describing and (not due or (len(due) == 1 and due[0].hidden)):
             self.again = raw if len(raw) <= AGAIN_BYTES_MAX else b""
         elif self.again:
             raw = self.again + raw
@@ -129,6 +130,7 @@ class Losing(Borrowing):
     def _go_on_without(self, peer: ServerSession, open_: bool, error: PointsmanError) -> None:
         """Tell the client, and go on."""
         self.again = b""
+        self._tries = 0
         out = self.state.lost(peer)
         self._settle(self.state)
         session = self.session
@@ -140,10 +142,17 @@ class Losing(Borrowing):
         if self._sent_open and not session.discarding:
             out += error_response(error, "ERROR")
             session.discarding = True
-        self._sent_open = session.copying = self._skip_rest = self._cut_short = False
+        if self._cut_short:
+            # What it has sent behind that is held, and belongs to the same batch.
+            out += error_response(error, "ERROR")
+        self._skip_rest = self._cut_short
+        self._sent_open = session.copying = self._cut_short = False
         self.transport.write(out)
         batch, data = self._held, self._held_data
         self._held, self._held_data = None, b""
+        if batch is None and self._draining:
+            self.terminate()
+            return
         if batch is None or self._dispatch(batch, data):
             self.unblock()
         self._leave()

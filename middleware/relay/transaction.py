@@ -61,7 +61,7 @@ class Transaction:
         if control is None:
             if self.phase == FRESH or self.phase == READ:
                 self.phase = READ if reads and not facts.special else FIXED
-            if facts.ends_within or facts is UNREAD or (self.phase == ENDED and not reads):
+            if ends(facts) or (self.phase == ENDED and not reads):
                 self.commits = True
         elif control.kind == BEGIN and self.phase == NONE:
             self.phase = FRESH
@@ -135,6 +135,14 @@ class Transaction:
             # It fails in a read-only transaction anywhere, or is one of those a standby can do (a cursor, SET LOCAL).
             return facts.kind in ELSEWHERE or keeps_server(facts)
         return (not self.read_only and facts.special) or router.route(facts).target is not STANDBY
+
+
+def ends(facts: StatementFacts) -> bool:
+    """Whether it may end a transaction, or commit something."""
+    control = facts.transaction
+    if control is None:
+        return facts.ends_within or facts.commits_within or facts is UNREAD
+    return control.kind == END or control.commits
 
 
 def keeps_server(facts: StatementFacts) -> bool:

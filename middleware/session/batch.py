@@ -126,6 +126,7 @@ class Batch:
         "binds",
         "bound_names",
         "clears",
+        "describes",
         "drops_left",
         "edited",
         "end",
@@ -175,6 +176,8 @@ class Batch:
         self.named_portal = False
         """It binds a portal that may be used again behind it."""
         self.executes = False
+        self.describes = 0
+        """How often it asks for a description."""
         self.clears = False
         """It may drop all named statements on its way."""
         self.mentioned: frozenset[bytes] = frozenset()

@@ -476,6 +476,7 @@ class ClientSession:
     def _scan_describe(self, batch: Batch, data: bytes, position: int, end: int) -> None:
         if end - position < 7 or zero(data, position + 6, end) != end - 1:
             raise ProtocolViolation("invalid message format")
+        batch.describes += 1
         if data[position + 5] != STATEMENT:
             return
         name = data[position + 6 : end - 1]

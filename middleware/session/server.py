@@ -42,12 +42,14 @@ from middleware.wire.codes import (
     DATA_ROW,
     EMPTY_QUERY_RESPONSE,
     ERROR_RESPONSE,
+    NO_DATA,
     NOTICE_RESPONSE,
     NOTIFICATION_RESPONSE,
     PARAMETER_STATUS,
     PARSE_COMPLETE,
     PORTAL_SUSPENDED,
     READY_FOR_QUERY,
+    ROW_DESCRIPTION,
 )
 
 IDLE: Final = 0x49
@@ -105,6 +107,8 @@ SPECIAL: Final = frozenset(
 
 HOLD_ENDS: Final = frozenset({COMMAND_COMPLETE, EMPTY_QUERY_RESPONSE, PORTAL_SUSPENDED})
 WATCHED: Final = SPECIAL | HOLD_ENDS
+DESCRIPTIONS: Final = frozenset({ROW_DESCRIPTION, NO_DATA})
+"""What the answer to a Describe ends with."""
 UNASKED: Final = frozenset({NOTICE_RESPONSE, NOTIFICATION_RESPONSE, PARAMETER_STATUS, ERROR_RESPONSE})
 """What a server may say that was asked nothing."""
 READ_HIDDEN: Final = frozenset({DATA_ROW, NOTIFICATION_RESPONSE})
@@ -186,6 +190,7 @@ class ServerSession:
         "_tail",
         "answer",
         "copy_in",
+        "describing",
         "dirty",
         "events",
         "expected",
@@ -230,6 +235,8 @@ class ServerSession:
         SQL's PREPARE, and what SQL was to find (see own_names.py)."""
         self.answer: list[bytes] | None = []
         """The rows of the last HIDDEN_ASK, as DataRow bodies; None where there is no telling."""
+        self.describing = 0
+        """How many answers to Describe are due, of a part of a batch that only prepares and describes."""
         self.last_words: dict[bytes, bytes] = {}
         """The fields of the FATAL error by which it has said that it goes, if that was not shown to its client."""
         self.substitute = b""
@@ -290,6 +297,8 @@ class ServerSession:
         pieces: list[bytes] = []
         hidden = self._hidden or (bool(self.expected) and self.expected[0].hidden)
         special = WATCHED if self.hold or self.watch_deallocate else SPECIAL
+        if self.describing:
+            special |= DESCRIPTIONS
         while position + 5 <= size:
             # Compiled, this is ten times as fast as struct; interpreted, a tenth of a microsecond slower.
             code = data[position]
@@ -346,6 +355,8 @@ class ServerSession:
             return self._take_error(data[position:end])
         if code == PARAMETER_STATUS:
             self._take_parameter(data[position + 5 : end], ours=False)
+        elif code in DESCRIPTIONS:
+            self.describing = max(0, self.describing - 1)
         elif code == COPY_IN_RESPONSE:
             self.copy_in = True
             self.events |= COPY_BEGUN | (HOLD_OVER if self.hold else 0)
@@ -357,6 +368,7 @@ class ServerSession:
     def _take_ready(self, status: int) -> bytes | None:
         self.status = status
         self.copy_in = self.skipping = False
+        self.describing = 0
         self.events |= READY
         shown: bytes | None = None
         undone: list[Expect] = []
