@@ -38,6 +38,8 @@ BUSY: Final = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{USER}' A
 SET_UP: Final = f"""
 CREATE ROLE {USER} LOGIN PASSWORD '{USER}';
 GRANT ALL ON SCHEMA public TO {USER};
+-- Others' may be there still.
+DROP TABLE IF EXISTS diff_rows, diff_copy, diff_plan;
 """
 TABLES: Final = """
 CREATE TABLE t (n int);
