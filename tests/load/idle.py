@@ -24,7 +24,7 @@ from tests.load.result import Result, Say
 WARM_UP: Final = 200
 CLIENT_MAX_KB: Final = 25
 KEPT_MAX_KB: Final = 0.5
-GROWTH_KB: Final = 1000.0
+GROWTH_KB: Final = 250.0
 """By how much workers may grow meanwhile through no client's doing."""
 """Of a client that has gone, by the second time."""
 IDLE_TIMEOUT_S: Final = 3600
