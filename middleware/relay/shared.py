@@ -2,14 +2,21 @@
 
 from typing import Final
 
-from middleware.pool.ledger import bytes_for
+from middleware.cache import versions
+from middleware.pool import ledger
 from middleware.relay.freshness import BYTES_PER_WORKER
 
-LEDGER_OFFSET: Final = 4096
+PAGE_BYTES: Final = 4096
+LEDGER_OFFSET: Final = PAGE_BYTES
 """The commits of as many workers as there may be stand in front of it; a multiple of the page size."""
+
+
+def versions_offset(workers: int) -> int:
+    """Where the tables' versions begin: behind the ledger."""
+    return -(-(LEDGER_OFFSET + ledger.bytes_for(workers)) // PAGE_BYTES) * PAGE_BYTES
 
 
 def shared_bytes(workers: int) -> int:
     """The size of it all."""
     assert workers * BYTES_PER_WORKER <= LEDGER_OFFSET
-    return LEDGER_OFFSET + bytes_for(workers)
+    return versions_offset(workers) + versions.bytes_for(workers)

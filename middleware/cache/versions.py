@@ -1,0 +1,175 @@
+"""What all workers know at once of the tables' contents: whether they have changed, and whether a change is under way.
+
+An answer that was read from some tables may be given again as long as none of them has changed since, and no commit
+that may change one is on its way. Both must be known to all workers before a client hears of the commit, so they stand
+in memory that all share: a column for each worker, and one for the supervisor, which speaks for the nodes. Only its
+owner writes a column, so no lock is needed; who reads adds them up.
+
+A table is a *slot*, by the hash of its database and oid: two that share one are invalidated together, which costs a
+miss. Slot EVERYTHING is for all tables of all databases, and each database has one for all of its own; every answer
+depends on those two as well.
+
+    changes[slot]   how often it may have changed; grows
+    under_way[slot] commits that were sent to a server, may change it, and are not answered
+    doubted[slot]   until when (time.monotonic()) nobody knows whether one that was lost still commits
+    changed_at[slot] when it was last told of a change
+    last_lsn[slot]  the supervisor's alone: the WAL position of the last change that a watcher has seen
+    events          of the column: raised with each of the above
+
+`events` makes the common case cheap: while the sum over all columns is what it was when an answer was last found
+valid, nothing has happened to any table.
+
+Order matters to readers in other processes: a commit is `begin`-ed before it is sent, and `changes` is raised before
+`under_way` is lowered, before its client hears of it.
+"""
+
+import mmap
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+SLOTS: Final = 4096
+EVERYTHING: Final = 0
+CELLS: Final = 8
+"""In front of a column's slots: EVENTS, and the supervisor's words to all."""
+ARRAYS: Final = 5
+COLUMN: Final = CELLS + ARRAYS * SLOTS
+CELL_BYTES: Final = 8
+
+_EVENTS: Final = 0
+_WATCHED_UNTIL: Final = 1
+_WATCHED_LSN: Final = 2
+_CHANGES: Final = CELLS
+_UNDER_WAY: Final = CELLS + SLOTS
+_DOUBTED: Final = CELLS + 2 * SLOTS
+_CHANGED_AT: Final = CELLS + 3 * SLOTS
+_LAST_LSN: Final = CELLS + 4 * SLOTS
+
+
+def bytes_for(workers: int) -> int:
+    """How much memory it takes."""
+    return (workers + 1) * COLUMN * CELL_BYTES
+
+
+def slot_of(database: str, relation: int = 0) -> int:
+    """The slot of a relation, by its oid; without one, that of all the database's."""
+    return zlib.crc32(f"{relation}:{database}".encode()) % (SLOTS - 1) + 1
+
+
+class Versions:
+    """The view of one worker, or (`mine` being the number of workers) of the supervisor."""
+
+    __slots__ = ("_base", "_columns", "_counts", "_mine", "_times", "_watcher")
+
+    def __init__(self, descriptor: int, offset: int, workers: int, mine: int) -> None:
+        """At `offset`, a multiple of the page size, in the file `descriptor`."""
+        shared = memoryview(mmap.mmap(descriptor, bytes_for(workers), offset=offset))
+        self._counts: Final = shared.cast("Q")
+        self._times: Final = shared.cast("d")
+        """The same cells as moments."""
+        self._columns: Final = tuple(range(0, (workers + 1) * COLUMN, COLUMN))
+        self._base: Final = mine * COLUMN
+        self._mine: Final = mine
+        self._watcher: Final = workers * COLUMN
+
+    def restart(self, until: float) -> None:
+        """Take over the column of a process that may have died with commits under way: nobody knows of them `until`."""
+        counts, base = self._counts, self._base
+        lost = [slot for slot in range(SLOTS) if counts[base + _UNDER_WAY + slot]]
+        if lost:
+            self.doubt(lost, until)
+            for slot in lost:
+                counts[base + _UNDER_WAY + slot] = 0
+            self._happened()
+
+    # What its owner tells
+
+    def begin(self, slots: Iterable[int]) -> None:
+        """A commit is about to be sent that may change them."""
+        counts, at = self._counts, self._base + _UNDER_WAY
+        for slot in slots:
+            counts[at + slot] += 1
+        self._happened()
+
+    def end(self, slots: Iterable[int]) -> None:
+        """What has become of it is known, and was told by change() if it has changed them."""
+        counts, at = self._counts, self._base + _UNDER_WAY
+        for slot in slots:
+            counts[at + slot] -= 1
+        self._happened()
+
+    def change(self, slots: Iterable[int], now: float, lsn: int = 0) -> None:
+        """They may have changed, by `now`; `lsn` is the commit's position, where a watcher tells."""
+        counts, times, base = self._counts, self._times, self._base
+        for slot in slots:
+            times[base + _CHANGED_AT + slot] = now
+            counts[base + _CHANGES + slot] += 1
+            if lsn:
+                counts[base + _LAST_LSN + slot] = lsn
+        self._happened()
+
+    def doubt(self, slots: Iterable[int], until: float) -> None:
+        """A commit was lost that may still change them."""
+        times, at = self._times, self._base + _DOUBTED
+        for slot in slots:
+            times[at + slot] = max(times[at + slot], until)
+        self._happened()
+
+    def watched(self, until: float, lsn: int = 0) -> None:
+        """The supervisor: all changes that were committed before `until`, and up to `lsn`, have been told."""
+        self._times[self._base + _WATCHED_UNTIL] = until
+        self._counts[self._base + _WATCHED_LSN] = lsn
+
+    def _happened(self) -> None:
+        self._counts[self._base + _EVENTS] += 1
+
+    # What everybody may ask
+
+    def events(self) -> int:
+        """Raised whenever anything has happened to any table."""
+        counts = self._counts
+        total = 0
+        for column in self._columns:
+            total += counts[column + _EVENTS]
+        return total
+
+    def version(self, slots: Sequence[int]) -> int:
+        """Of these together: another number where one of them has changed."""
+        counts = self._counts
+        total = 0
+        for column in self._columns:
+            at = column + _CHANGES
+            for slot in slots:
+                total += counts[at + slot]
+        return total
+
+    def settled(self, slots: Sequence[int], now: float) -> bool:
+        """Whether no commit is under way, or in doubt, that may change one of them."""
+        counts, times = self._counts, self._times
+        for column in self._columns:
+            for slot in slots:
+                if counts[column + _UNDER_WAY + slot] or times[column + _DOUBTED + slot] > now:
+                    return False
+        return True
+
+    def changed_at(self, slots: Sequence[int]) -> float:
+        """When the last change of any of them was told; 0 where none was."""
+        times = self._times
+        latest = 0.0
+        for column in self._columns:
+            for slot in slots:
+                latest = max(latest, times[column + _CHANGED_AT + slot])
+        return latest
+
+    def watched_until(self) -> float:
+        """Until when all changes by others have been told."""
+        return float(self._times[self._watcher + _WATCHED_UNTIL])
+
+    def watched_lsn(self) -> int:
+        """Up to which position they have."""
+        return int(self._counts[self._watcher + _WATCHED_LSN])
+
+    def last_lsn(self, slots: Sequence[int]) -> int:
+        """The position of the last change of any of them that a watcher has told; 0 where none was."""
+        counts, at = self._counts, self._watcher + _LAST_LSN
+        return max([counts[at + slot] for slot in slots], default=0)

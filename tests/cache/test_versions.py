@@ -1,0 +1,96 @@
+"""What one worker tells of the tables, and what another finds."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from middleware.cache.versions import EVERYTHING, SLOTS, Versions, bytes_for, slot_of
+
+WORKERS = 2
+
+
+@pytest.fixture
+def descriptor() -> Iterator[int]:
+    fd = os.memfd_create("versions")
+    os.truncate(fd, bytes_for(WORKERS))
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def all_three(descriptor: int) -> tuple[Versions, Versions, Versions]:
+    one, two, supervisor = (Versions(descriptor, 0, WORKERS, mine) for mine in range(WORKERS + 1))
+    return one, two, supervisor
+
+
+def test_a_change_is_seen_by_all(all_three: tuple[Versions, Versions, Versions]) -> None:
+    one, two, supervisor = all_three
+    before, events = two.version((3, 4)), two.events()
+    one.change((3,), 17.0)
+    assert two.version((3, 4)) != before
+    assert two.version((4,)) == before
+    assert two.events() != events
+    assert supervisor.changed_at((3, 4)) == 17.0
+    assert supervisor.changed_at((4,)) == 0.0
+
+
+def test_two_that_change_the_same_table_are_both_seen(all_three: tuple[Versions, Versions, Versions]) -> None:
+    one, two, supervisor = all_three
+    seen = {supervisor.version((7,))}
+    for teller in (one, two, supervisor, two, one):
+        teller.change((7,), 1.0)
+        seen.add(one.version((7,)))
+    assert len(seen) == 6
+
+
+def test_what_is_under_way_is_not_settled(all_three: tuple[Versions, Versions, Versions]) -> None:
+    one, two, _ = all_three
+    one.begin((5, 6))
+    two.begin((6,))
+    assert not two.settled((1, 5), 0.0)
+    assert two.settled((1,), 0.0)
+    one.end((5, 6))
+    assert two.settled((5,), 0.0)
+    assert not one.settled((6,), 0.0)
+    two.end((6,))
+    assert one.settled((6,), 0.0)
+
+
+def test_what_is_in_doubt_settles_by_time(all_three: tuple[Versions, Versions, Versions]) -> None:
+    one, two, _ = all_three
+    one.doubt((9,), 100.0)
+    one.doubt((9,), 50.0)
+    assert not two.settled((9,), 99.9)
+    assert two.settled((9,), 100.0)
+
+
+def test_who_takes_over_a_column_doubts_what_was_under_way(descriptor: int) -> None:
+    dead, other = Versions(descriptor, 0, WORKERS, 0), Versions(descriptor, 0, WORKERS, 1)
+    dead.begin((11, EVERYTHING))
+    dead.change((12,), 3.0)
+    version = other.version((11, 12, EVERYTHING))
+    Versions(descriptor, 0, WORKERS, 0).restart(60.0)
+    assert not other.settled((11,), 59.0)
+    assert other.settled((11,), 60.0)
+    assert other.settled((12,), 0.0)
+    assert other.version((11, 12, EVERYTHING)) == version
+
+
+def test_what_the_watcher_has_seen(all_three: tuple[Versions, Versions, Versions]) -> None:
+    one, _, supervisor = all_three
+    assert one.watched_until() == 0.0
+    supervisor.change((2,), 5.0, 0x1_0000_0010)
+    supervisor.watched(6.0, 0x1_0000_0020)
+    assert (one.watched_until(), one.watched_lsn()) == (6.0, 0x1_0000_0020)
+    assert one.last_lsn((1, 2)) == 0x1_0000_0010
+    assert one.last_lsn((1,)) == one.last_lsn(()) == 0
+
+
+def test_slots() -> None:
+    slots = {slot_of("app", oid) for oid in range(16384, 16484)}
+    assert EVERYTHING not in slots
+    assert max(slots) < SLOTS
+    assert len(slots) > 90
+    assert slot_of("app", 16384) != slot_of("other", 16384)
+    assert slot_of("app") == slot_of("app", 0)
