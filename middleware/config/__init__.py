@@ -14,6 +14,7 @@ from middleware.config.tables import (
     UserSettings,
 )
 from middleware.config.worker import (
+    CacheSettings,
     ClientPolicy,
     NetworkSettings,
     NodeShare,
@@ -25,6 +26,7 @@ from middleware.config.worker import (
 )
 
 __all__ = [
+    "CacheSettings",
     "ClientPolicy",
     "ConfigError",
     "HealthCheckSettings",

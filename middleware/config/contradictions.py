@@ -9,6 +9,7 @@ from pathlib import Path
 from healthcheck.commands import Place, placeholders, words
 from middleware.auth import Access, FileMistake
 from middleware.config.access import access_of
+from middleware.config.caching import cache_mistakes
 from middleware.config.fields import plain
 from middleware.config.instances import instances_mistakes
 from middleware.config.patroni import patroni_mistakes
@@ -19,6 +20,14 @@ from middleware.config.tls import mistakes
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
+PATTERNS = (
+    "primary_functions",
+    "safe_functions",
+    "primary_queries",
+    "cache_safe_functions",
+    "cache_safe_relations",
+    "cache_unsafe_relations",
+)
 COMMANDS = ("fence_command", "failover_command", "follow_primary_command", "demote_command")
 DRILL_COMMANDS = ("break_command", "heal_command")
 PLACEHOLDERS = tuple(placeholders(Place("", 0, "", 0), None, Place("", 0, "", 0)))
@@ -44,7 +53,7 @@ def contradictions(settings: Settings) -> list[Mistake]:
         for name, node in settings.nodes.items()
         if not may_be_host(node.host)
     )
-    for key in ("primary_functions", "safe_functions", "primary_queries"):
+    for key in PATTERNS:
         for pattern in getattr(settings, key):
             found.extend(_pattern_mistakes((key,), pattern))
     for key in COMMANDS:
@@ -70,6 +79,7 @@ def contradictions(settings: Settings) -> list[Mistake]:
             found.append((("users", name, "password"), f'missing: auth_type "{settings.auth_type}" needs one'))
     found.extend(_access_mistakes(settings))
     found.extend(_rule_mistakes(settings))
+    found.extend(cache_mistakes(settings))
     for side, tls in (("client", settings.client_tls()), ("server", settings.server_tls())):
         found.extend(((f"{side}_tls_{key}",), why) for key, why in mistakes(tls, server_side=side == "client"))
     return found

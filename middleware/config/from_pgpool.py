@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from middleware.config.imported import Imported, is_on, mode_of, seconds_of
+from middleware.config.pgpool_cache import query_cache
 from middleware.config.pgpool_conf import assignments
 from middleware.config.pgpool_nodes import health_check, nodes
 from middleware.config.pgpool_reads import reads
@@ -51,7 +52,6 @@ _WHY: Final = {
     "failback_command": "a node that is back is used again, and no command is run",
     "auto_failback": "a standby that is back is used again",
     "recovery_1st_stage_command": "standbys are not made here",
-    "memory_cache_enabled": "there is no query cache yet",
     "use_watchdog": "run several, behind an address of your choice; one promotes, by etcd: see instances",
     "allow_clear_text_frontend_auth": 'auth_type = "password" is that',
     "relcache_query_target": "the catalog is read from the primary",
@@ -73,6 +73,7 @@ def from_pgpool(path: Path, text: str) -> Imported:
     nodes(found, pairs)
     health_check(found, pairs)
     reads(found, pairs)
+    query_cache(found, pairs)
     _clients(found, pairs)
     _unix_socket(found, pairs)
     _tls(found, path, pairs)

@@ -11,6 +11,8 @@ _RENAMED: Final = {
     "socket_dir": "unix_socket_directories",
     "black_function_list": "write_function_list",
     "white_function_list": "read_only_function_list",
+    "black_memqcache_table_list": "cache_unsafe_memqcache_table_list",
+    "white_memqcache_table_list": "cache_safe_memqcache_table_list",
     "black_query_pattern_list": "primary_routing_query_pattern_list",
     "follow_master_command": "follow_primary_command",
 }

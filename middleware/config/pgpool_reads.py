@@ -15,7 +15,7 @@ _LISTS: Final = {
 _PREFERENCE: Final = re.compile(r"(.+):\s*(\w+)\s*(?:\(\s*([0-9.]+)\s*\))?")
 _FUNCTIONS: Final = {"write_function_list": "primary_functions", "read_only_function_list": "safe_functions"}
 _QUERIES: Final = "primary_routing_query_pattern_list"
-_UNITS: Final = {"": 1, "B": 1, "kB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
+UNITS: Final = {"": 1, "B": 1, "kB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
 
 def reads(found: Imported, pairs: dict[str, str]) -> None:
@@ -30,10 +30,10 @@ def reads(found: Imported, pairs: dict[str, str]) -> None:
         found.values["session_affinity"] = "on" if one_node else "off"
     _lag(found, pairs)
     for name, setting in _FUNCTIONS.items():
-        _patterns(found, name, setting, pairs.pop(name, "").split(","), "{}")
+        take_expressions(found, name, setting, pairs.pop(name, "").split(","), "{}")
     queries = re.split(r"(?<!\\);", pairs.pop(_QUERIES, ""))
     # There each is for the whole of a statement.
-    _patterns(found, _QUERIES, "primary_queries", [one.replace("\\;", ";") for one in queries], "^(?:{})$")
+    take_expressions(found, _QUERIES, "primary_queries", [one.replace("\\;", ";") for one in queries], "^(?:{})$")
     for name, key in _LISTS.items():
         _preferences(found, name, key, pairs.pop(name, ""))
 
@@ -45,14 +45,14 @@ def _lag(found: Imported, pairs: dict[str, str]) -> None:
         found.take("delay_threshold_by_time", by_time, "max_replica_lag", unit_s=1e-3)
         return
     size = re.fullmatch(r"([0-9]+)\s*([A-Za-z]*)", by_bytes)
-    if size is None or size[2] not in _UNITS:
+    if size is None or size[2] not in UNITS:
         found.note("delay_threshold", f'not taken: "{by_bytes}" is not a size')
         return
-    found.take("delay_threshold", str(int(size[1]) * _UNITS[size[2]]), "max_replica_lag_bytes")
+    found.take("delay_threshold", str(int(size[1]) * UNITS[size[2]]), "max_replica_lag_bytes")
     found.note("max_replica_lag", "a standby that is 10 s behind serves no reads, which is the default here")
 
 
-def _patterns(found: Imported, name: str, setting: str, parts: list[str], form: str) -> None:
+def take_expressions(found: Imported, name: str, setting: str, parts: list[str], form: str = "{}") -> None:
     """A list of expressions. Their letters are of any case there, and in primary_queries."""
     taken = []
     for part in (one.strip() for one in parts):
@@ -61,7 +61,7 @@ def _patterns(found: Imported, name: str, setting: str, parts: list[str], form: 
             taken.append(form.format(any_case))
     if taken:
         found.values[setting] = taken
-        if setting != "primary_queries":
+        if setting in _FUNCTIONS.values():
             found.note(name, "functions that are on no list count by what they are declared as, and by their bodies")
 
 

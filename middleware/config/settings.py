@@ -12,6 +12,7 @@ from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from middleware.config.caching import QueryCache
 from middleware.config.connections import (
     Authentication,
     ClientEncryption,
@@ -40,6 +41,7 @@ from middleware.config.tables import (
     UserSettings,
 )
 from middleware.config.worker import (
+    CacheSettings,
     ClientPolicy,
     NetworkSettings,
     NodeShare,
@@ -62,6 +64,7 @@ GROUPS = (
     ServerTimeouts,
     Network,
     Reads,
+    QueryCache,
     States,
     Failover,
     Instances,
@@ -78,6 +81,7 @@ class Settings(
     Instances,
     Failover,
     States,
+    QueryCache,
     Reads,
     Network,
     ServerTimeouts,
@@ -151,8 +155,14 @@ class Settings(
         return Path("/tmp") / f".s.pointsman.{address}.{self.listen_port}"  # noqa: S108
 
     def overrides(self) -> Overrides:
-        """What is said of functions."""
-        return Overrides(self.primary_functions, self.safe_functions)
+        """What is said of functions and relations."""
+        return Overrides(
+            self.primary_functions,
+            self.safe_functions,
+            cache_safe=self.cache_safe_functions,
+            cache_safe_relations=self.cache_safe_relations,
+            cache_unsafe_relations=self.cache_unsafe_relations,
+        )
 
     def worker_settings(self) -> WorkerSettings:
         """What a worker needs to know."""
@@ -183,8 +193,20 @@ class Settings(
             zone=self.zone,
             nodes={name: NodeShare(node.weight, node.zone) for name, node in self.nodes.items()},
             policies=self.policies(),
+            cache=self.cache(),
             log_level=self.log.level,
             log_format=self.log.format,
+        )
+
+    def cache(self) -> CacheSettings:
+        """What holds for the answers a worker keeps."""
+        return CacheSettings(
+            size_bytes=self.query_cache_size,
+            result_bytes_max=self.max_cached_result_size,
+            ttl_s=self.query_cache_ttl,
+            redis_url=self.cache_redis_url.get_secret_value(),
+            redis_timeout_s=self.cache_redis_timeout,
+            watch=self.cache_watch,
         )
 
     def network(self) -> NetworkSettings:
@@ -240,6 +262,7 @@ class Settings(
             read_from_primary=resolved("read_from_primary"),
             session_affinity=resolved("session_affinity") == "on",
             transaction_reads=resolved("transaction_reads"),
+            query_cache=resolved("query_cache"),
             prefer=rule.prefer,
             state=tuple(
                 (name, getattr(rule.session_state, name) or getattr(self.session_state, name) or default)

@@ -27,6 +27,7 @@ Balance = Literal["least_outstanding", "round_robin", "random"]
 ReadFromPrimary = Literal["never", "fallback", "always"]
 TransactionReads = Literal["primary", "until_write"]
 StateWarnings = Literal["client", "log", "off"]
+QueryCacheMode = Literal["off", "on", "hint"]
 # What may be done about a piece of session state; only what can be replayed can be tracked.
 Tracked = Literal["track", "pin", "reject", "allow"]
 Pinned = Literal["pin", "reject", "allow"]
@@ -221,6 +222,7 @@ class RouteSettings(Table):
     read_from_primary: ReadFromPrimary | None = one_of(None, ReadFromPrimary, "As the top level's.")
     session_affinity: Switch | None = one_of(None, Switch, "As the top level's.")
     transaction_reads: TransactionReads | None = one_of(None, TransactionReads, "As the top level's.")
+    query_cache: QueryCacheMode | None = one_of(None, QueryCacheMode, "As the top level's.")
     session_state: SessionStateSettings = setting(SessionStateSettings(), "a table", "As the top level's.")
     session_state_warnings: StateWarnings | None = one_of(None, StateWarnings, "As the top level's.")
 

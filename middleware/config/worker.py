@@ -78,6 +78,25 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     dns_max_ttl_s: float = 15.0
 
 
+class CacheSettings(msgspec.Struct, frozen=True):
+    """What holds for the answers a worker keeps."""
+
+    size_bytes: int = 67_108_864
+    """Of all of them, in one worker."""
+    result_bytes_max: int = 1_048_576
+    """Of one."""
+    ttl_s: float = 60.0
+    """0 for as long as it holds."""
+    redis_url: str = ""
+    """Where several Pointsmans share them; "" for nowhere. It may hold a password."""
+    redis_timeout_s: float = 0.02
+    watch: str = "auto"
+    """How writes that do not pass through us are noticed: "auto", "logical", "poll" or "off"."""
+
+    def __repr__(self) -> str:
+        return f"CacheSettings(size_bytes={self.size_bytes}, watch={self.watch!r})"
+
+
 class RoutePolicy(msgspec.Struct, frozen=True):
     """What holds for the clients of one rule: every value resolved, the rule's own or the top level's."""
 
@@ -116,6 +135,8 @@ class RoutePolicy(msgspec.Struct, frozen=True):
     client: ClientPolicy = ClientPolicy()
     refuse: bool = False
     """Its clients may not come in: there is no such database."""
+    query_cache: str = "off"
+    """Whose answers are kept: of all that can be ("on"), of statements that ask for it ("hint"), or none ("off")."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -161,5 +182,6 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     nodes: dict[str, NodeShare]
     policies: tuple[RoutePolicy, ...]
     """The first that matches a client holds for it; the last one matches all."""
+    cache: CacheSettings
     log_level: str
     log_format: str

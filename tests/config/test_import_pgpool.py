@@ -157,7 +157,46 @@ def test_defaults_are_written_out() -> None:
         ("reset_query_list = 'ABORT; DISCARD ALL'", {}, None),
         ("reset_query_list = 'ABORT; RESET ALL'", {}, "reset_query_list"),
         ("follow_master_command = 'x'", {}, "follow_primary_command"),
-        ("memory_cache_enabled = on", {}, "memory_cache_enabled"),
+        (
+            "memory_cache_enabled = on",
+            {
+                "query_cache": "on",
+                "query_cache_size": 2**26,
+                "max_cached_result_size": 409_600,
+                # There an answer does not expire.
+                "query_cache_ttl": 0,
+            },
+            "memory_cache_enabled",
+        ),
+        (
+            "memory_cache_enabled = on\nmemqcache_total_size = 1000\nmemqcache_maxcache = 2kB\nmemqcache_expire = 1min",
+            {"query_cache_size": 1000, "max_cached_result_size": 1000, "query_cache_ttl": 60},
+            "max_cached_result_size",
+        ),
+        # It may be turned on later.
+        ("memqcache_expire = 5", {"query_cache": None, "query_cache_ttl": 5, "query_cache_size": None}, None),
+        ("memqcache_total_size = lots", {"query_cache_size": None}, "memqcache_total_size"),
+        ("memqcache_method = 'memcached'", {"query_cache": None}, None),
+        ("memory_cache_enabled = on\nmemqcache_method = 'memcached'", {}, "memqcache_method"),
+        ("memory_cache_enabled = on\nmemqcache_method = 'shmem'", {}, None),
+        ("memory_cache_enabled = on\nmemqcache_max_num_cache = 1000", {}, "memqcache_max_num_cache"),
+        ("memory_cache_enabled = on\nmemqcache_auto_cache_invalidation = on", {}, None),
+        (
+            "memory_cache_enabled = on\nmemqcache_auto_cache_invalidation = off",
+            {},
+            "memqcache_auto_cache_invalidation",
+        ),
+        (
+            "cache_unsafe_memqcache_table_list = 'a.*, Public.b'",
+            {"cache_unsafe_relations": ["a.*", "(?i:Public.b)"]},
+            None,
+        ),
+        ("black_memqcache_table_list = 'a'", {"cache_unsafe_relations": ["a"]}, None),
+        (
+            "memory_cache_enabled = on\nwhite_memqcache_table_list = 'a'",
+            {"cache_safe_relations": None},
+            "cache_safe_memqcache_table_list",
+        ),
         ("num_init_children = x", {"max_client_conn": 32, "default_pool_size": 32}, "num_init_children"),
     ],
 )

@@ -111,6 +111,8 @@ PGPOOL = st.sampled_from(
         *("database_redirect_preference_list", "app_name_redirect_preference_list", "statement_level_load_balance"),
         *("health_check_user", "health_check_password", "health_check_period", "health_check_timeout", "sr_check_user"),
         *("health_check_max_retries", "health_check_retry_delay", "relcache_expire", "sr_check_database"),
+        *("memory_cache_enabled", "memqcache_total_size", "memqcache_maxcache", "memqcache_expire"),
+        *("cache_safe_memqcache_table_list", "cache_unsafe_memqcache_table_list", "memqcache_method"),
         *("enable_pool_hba", "pool_passwd", "reset_query_list", "backend_clustering_mode", "connection_cache"),
         *(name.format(number) for number in (0, 1, 7) for name in NODE),
     )

@@ -8,7 +8,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from middleware.config import ConfigError, NodeShare, PoolPolicy, RoutePolicy, Settings, build_settings, load_settings
+from middleware.config import (
+    CacheSettings,
+    ConfigError,
+    NodeShare,
+    PoolPolicy,
+    RoutePolicy,
+    Settings,
+    build_settings,
+    load_settings,
+)
 from middleware.config.access import access_of, seed_of
 from middleware.config.tables import OF_POOLS, POLICIES
 from middleware.control import SetAccess
@@ -42,6 +51,7 @@ def lines_of(text: str) -> list[str]:
 MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
     # Values out of their limits or of another type.
     ("workers = 0", {}, ["p.toml: workers: 0 is not allowed: a whole number from 1 to 256"]),
+    ('query_cache = "yes"', {}, ['p.toml: query_cache: "yes" is not allowed: "off", "on" or "hint"']),
     ("workers = true", {}, ["p.toml: workers: true is not allowed: a whole number from 1 to 256"]),
     ("workers = 1.5", {}, ["p.toml: workers: 1.5 is not allowed: a whole number from 1 to 256"]),
     ("workers = [1]", {}, ["p.toml: workers: an array is not allowed: a whole number from 1 to 256"]),
@@ -361,8 +371,35 @@ def test_salts_are_the_same_after_a_restart() -> None:
     assert len(seed_of(weak)) == len(seed_of(one)) == 32
 
 
+def test_what_is_said_of_the_query_cache_reaches_who_needs_it() -> None:
+    text = """
+        query_cache = "hint"
+        query_cache_size = 1000
+        max_cached_result_size = 100
+        query_cache_ttl = 0
+        cache_watch = "poll"
+        cache_redis_url = "redis://u:p@h:1/2"
+        cache_redis_timeout = 0.5
+        cache_safe_functions = ["a"]
+        cache_safe_relations = ["b"]
+        cache_unsafe_relations = ["c"]
+        [[routes]]
+        user = "app"
+        query_cache = "on"
+        [[routes]]
+        user = "report"
+        """
+    settings = build_settings(tomllib.loads(text + GOOD))
+    worker = settings.worker_settings()
+    assert [policy.query_cache for policy in worker.policies] == ["on", "hint", "hint"]
+    assert worker.cache == CacheSettings(1000, 100, 0.0, "redis://u:p@h:1/2", 0.5, "poll")
+    said = settings.overrides()
+    assert (said.cache_safe, said.cache_safe_relations, said.cache_unsafe_relations) == (("a",), ("b",), ("c",))
+    assert {policy.query_cache for policy in build_settings(tomllib.loads(GOOD)).policies()} == {"off"}
+
+
 def test_secrets_are_in_no_representation() -> None:
-    settings = build_settings(tomllib.loads(GOOD))
+    settings = build_settings(tomllib.loads(f'cache_redis_url = "redis://:{SECRET}@h"\n' + GOOD))
     worker, access = settings.worker_settings(), access_of(settings, b"seed")
     shown = f"{settings} {settings!r} {worker} {worker!r} {SetAccess(access)!r} {settings.model_dump_json()}"
     assert SECRET not in shown
@@ -467,6 +504,19 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
             'auth_user: "asker" is not allowed: a user whose password is in [users] or auth_file',
         ),
         ('auth_type = "cert"', 'client_tls_ca_file: missing: auth_type "cert" needs one'),
+        (
+            "query_cache_size = 1000",
+            "max_cached_result_size: 1048576 is not allowed: at most query_cache_size (1000)",
+        ),
+        (
+            'cache_redis_url = "http://hunter2@cache"',
+            "cache_redis_url: the value is not allowed: redis://HOST[:PORT][/DATABASE], rediss:// or unix://PATH",
+        ),
+        (
+            'cache_unsafe_relations = ["a("]',
+            'cache_unsafe_relations: "a(" is not allowed: a regular expression (missing ), unterminated subpattern at '
+            "position 1)",
+        ),
         (
             'auth_type = "scram-sha-256-plus"',
             'client_tls_sslmode: "disable" is not allowed with auth_type "scram-sha-256-plus"',
