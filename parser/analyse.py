@@ -4,7 +4,6 @@ pglast offers its tree as Python objects or as JSON. We take the JSON: building 
 parse itself (50 µs against 5 µs for a short SELECT), and a decoded dictionary is as easy to walk.
 """
 
-import re
 from dataclasses import replace
 from typing import Final, cast
 
@@ -26,8 +25,8 @@ from parser.facts import (
     LAST_ROUTE,
     MAY_CHANGE,
     OWN_PREFIX,
-    PRIMARY_HINT,
     REASONS,
+    REFRESHES,
     SESSION_STATE,
     SET_TRANSACTION,
     SNAPSHOT,
@@ -38,6 +37,7 @@ from parser.facts import (
     StatementFacts,
     TransactionFacts,
 )
+from parser.hints import NO_HINTS, Hints, hints_in
 from parser.session_state import FALSE, SETTINGS
 from parser.state_effects import effects_of, gives_value
 from parser.tree import DATA_CHANGING, Found, Tree, constant_of, options_of
@@ -78,36 +78,26 @@ PLAIN_UTILITY: Final = frozenset(
 )
 """Statements that are no query and change nothing in the catalog that routing reads."""
 
-_POINTSMAN_HINT: Final = re.compile(
-    r"/\*\s*pointsman\s*:\s*(primary|standby|eventual|session|global)\s*\*/", re.IGNORECASE
-)
-_PGPOOL_HINT: Final = re.compile(r"/\*\s*NO\s+LOAD\s+BALANCE\s*\*/", re.IGNORECASE)
 
-
-def without_comments(text: str) -> tuple[str, str]:
-    """A text with a space for each comment in it, and the hint that one of them gives ("" for none).
+def without_comments(text: str) -> tuple[str, Hints]:
+    """A text with a space for each comment in it, and what the comments ask for.
 
     A text that cannot be cut into words comes back as it is: the grammar will refuse it too.
     """
     try:
         tokens = scan(text)
     except ParseError:
-        return text, ""
-    hint = ""
+        return text, NO_HINTS
+    comments: list[str] = []
     parts: list[str] = []
     begin = 0
     for token in tokens:
         if token.name in ("C_COMMENT", "SQL_COMMENT"):
-            comment = text[token.start : token.end + 1]
-            given = _POINTSMAN_HINT.fullmatch(comment)
-            if given is not None:
-                hint = given[1].lower()
-            elif _PGPOOL_HINT.fullmatch(comment):
-                hint = PRIMARY_HINT
+            comments.append(text[token.start : token.end + 1])
             parts.append(text[begin : token.start])
             begin = token.end + 1
     parts.append(text[begin:])
-    return " ".join(parts).strip(), hint
+    return " ".join(parts).strip(), hints_in(comments)
 
 
 def shape_of(text: str) -> str | None:
@@ -195,6 +185,7 @@ def _several(parts: list[StatementFacts]) -> StatementFacts:
         calls=frozenset().union(*(part.calls for part in parts)),
         relations=frozenset().union(*(part.relations for part in parts)),
         writes=frozenset().union(*(part.writes for part in parts)),
+        parts=tuple(parts),
         temporary=frozenset().union(*(part.temporary for part in parts)),
         ends_within=any(part.transaction is not None and part.transaction.kind == END for part in parts),
         commits_within=any(part.transaction is not None and part.transaction.commits for part in parts),
@@ -217,6 +208,8 @@ def _facts_of(statement: Tree) -> StatementFacts:
     found.walk(statement)
     if kind == "VariableShowStmt":
         found.shows.add(cast(str, fields["name"]))
+    if kind == "RefreshMatViewStmt":
+        found.change(cast(Tree, fields["relation"]), REFRESHES)
     own_setting = _own_setting(kind, fields)
     effects = effects_of(kind, fields, found)
     options = options_of(fields) if kind == "ExplainStmt" else {}
@@ -231,6 +224,14 @@ def _facts_of(statement: Tree) -> StatementFacts:
         relations=frozenset(found.relations),
         queries=frozenset(found.queries),
         writes=frozenset(found.writes),
+        changes=frozenset(found.changes),
+        changes_cluster=kind == "RenameStmt" and fields.get("renameType") in ("OBJECT_ROLE", "OBJECT_DATABASE"),
+        procedures=frozenset(found.procedures),
+        blocks=tuple(found.blocks) if found.language == "plpgsql" else (),
+        varies=found.varies,
+        casts=frozenset(found.casts),
+        zoned=frozenset(found.zoned),
+        given_names=frozenset(found.given_names),
         operators=frozenset(found.operators),
         types=frozenset(found.types),
         fields=frozenset(found.fields),

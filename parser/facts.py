@@ -18,6 +18,21 @@ Call = tuple[str, str, int]
 
 ANY_NUMBER: Final = -1
 
+Change = tuple[str, str, str]
+"""How a relation is changed (INSERTS, ..), its schema, "" where none is written, and its name."""
+
+INSERTS: Final = "i"
+UPDATES: Final = "u"
+DELETES: Final = "d"
+TRUNCATES: Final = "t"
+REFRESHES: Final = "m"
+"""REFRESH MATERIALIZED VIEW."""
+
+Cast = tuple[str, str, str]
+"""A type's schema, "" where none is written, its name, and the column that is cast to it, or ANYTHING."""
+
+ANYTHING: Final = "*"
+
 BEGIN: Final = "begin"
 SET_TRANSACTION: Final = "set"
 WITHIN: Final = "within"
@@ -91,6 +106,28 @@ class StatementFacts:
     """EXPLAIN (ROUTE, FORMAT JSON)."""
     depends_on_constants: bool = False
     """These facts hold for this very text, not for others of its shape."""
+    changes: frozenset[Change] = frozenset()
+    """The same, told apart by what is done to them."""
+    procedures: frozenset[Call] = frozenset()
+    """What it runs by CALL."""
+    blocks: tuple[str, ...] = ()
+    """The blocks of PL/pgSQL that it runs by DO; a block in another language is not here."""
+    parts: "tuple[StatementFacts, ...]" = ()
+    """Of several statements: each for itself."""
+    changes_cluster: bool = False
+    """It renames what all databases have in common: a role, or a database."""
+    varies: str = ""
+    """Why the same text may have another answer although no table has changed, by its structure alone."""
+    casts: frozenset[Cast] = frozenset()
+    """The casts of what is no constant, parameter or, certainly, a date."""
+    zoned: frozenset[str] = frozenset()
+    """The columns that stand before AT TIME ZONE; ANYTHING for what may be a time of day."""
+    given_names: frozenset[str] = frozenset()
+    """The names that it gives to columns and relations of its own: a column of such a name may be of any type."""
+    cache_hint: str = ""
+    """CACHE_ON or CACHE_OFF, from a comment."""
+    cache_ttl_s: float = 0.0
+    """For how long a comment lets its answer be kept; 0 where none says."""
     hint: str = ""
     """PRIMARY_HINT, STANDBY_HINT or one of LEVEL_HINTS, from a comment."""
     pattern: str = ""
@@ -133,6 +170,8 @@ ALL_SETTINGS: Final = " "
 ANY_SETTING: Final = "*"
 PRIMARY_HINT: Final = "primary"
 STANDBY_HINT: Final = "standby"
+CACHE_ON: Final = "on"
+CACHE_OFF: Final = "off"
 LEVEL_HINTS: Final = frozenset({"eventual", "session", "global"})
 """A level of consistency, for one statement."""
 

@@ -15,6 +15,7 @@ from typing import Final, Generic, TypeVar
 
 from parser.analyse import analyse, shape_of, without_comments
 from parser.facts import UNREAD, StatementFacts
+from parser.hints import NO_HINTS, Hints
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -126,18 +127,18 @@ class FactsTable:
             words = text.decode()
         except UnicodeDecodeError:
             return UNREAD
-        hint = ""
+        hints = NO_HINTS
         if "--" in words or "/*" in words:
-            words, hint = without_comments(words)
+            words, hints = without_comments(words)
         shape = shape_of(words)
         if shape is None:
             return UNREAD
-        key = f"{hint}:{shape}"
+        key = f"{hints.route}:{hints.cache}:{hints.cache_ttl_s}:{shape}"
         facts = self.by_shape.get(key)
         if facts is None or facts.depends_on_constants:
             facts = analyse(words)
-            if hint:
-                facts = _with_hint(facts, hint)
+            if hints != NO_HINTS:
+                facts = _with_hints(facts, hints)
             self.by_shape.put(key, facts)
         return facts
 
@@ -190,8 +191,8 @@ def table_for(patterns: tuple[str, ...]) -> FactsTable:
     return MarkingFactsTable(patterns) if patterns else FactsTable()
 
 
-def _with_hint(facts: StatementFacts, hint: str) -> StatementFacts:
+def _with_hints(facts: StatementFacts, hints: Hints) -> StatementFacts:
     explained = facts.explained
     if explained is not None:
-        return replace(facts, explained=_with_hint(explained, hint))
-    return replace(facts, hint=hint)
+        return replace(facts, explained=_with_hints(explained, hints))
+    return replace(facts, hint=hints.route, cache_hint=hints.cache, cache_ttl_s=hints.cache_ttl_s)

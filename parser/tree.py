@@ -3,7 +3,20 @@
 import re
 from typing import Final, cast
 
-from parser.facts import ANY_NUMBER, ANY_SETTING, Call, Name
+from parser.dates import sources
+from parser.facts import (
+    ANY_NUMBER,
+    ANY_SETTING,
+    ANYTHING,
+    DELETES,
+    INSERTS,
+    TRUNCATES,
+    UPDATES,
+    Call,
+    Cast,
+    Change,
+    Name,
+)
 from parser.session_state import CONTRIBUTED, FUNCTIONS
 
 Tree = dict[str, object]
@@ -18,6 +31,21 @@ DATA_CHANGING: Final = {
 
 TEMPORARY: Final = {("relpersistence", "t"), ("schemaname", "pg_temp")}
 """What marks a relation as temporary in the tree."""
+
+SAME_ALL_SESSION: Final = frozenset(
+    {
+        "SVFOP_CURRENT_ROLE",
+        "SVFOP_CURRENT_USER",
+        "SVFOP_USER",
+        "SVFOP_SESSION_USER",
+        "SVFOP_CURRENT_CATALOG",
+        "SVFOP_CURRENT_SCHEMA",
+    }
+)
+"""Of CURRENT_.. and its like (nodes/primnodes.h), those that ask who one is and where, not what time it is."""
+
+MOVING_COLUMNS: Final = frozenset({"ctid", "xmax", "cmin", "cmax"})
+"""System columns that VACUUM FULL, a row lock or a transaction that was rolled back may change."""
 
 SAMPLING_METHODS: Final = frozenset({"system", "bernoulli"})
 
@@ -38,11 +66,16 @@ class Found:
     __slots__ = (
         "blocks",
         "calls",
+        "casts",
+        "changes",
         "creates",
         "depends_on_constants",
         "fields",
+        "given_names",
         "into_temporary",
+        "language",
         "operators",
+        "procedures",
         "queries",
         "relations",
         "shows",
@@ -50,8 +83,10 @@ class Found:
         "temporary",
         "temporary_names",
         "types",
+        "varies",
         "write_reason",
         "writes",
+        "zoned",
     )
 
     def __init__(self) -> None:
@@ -74,6 +109,14 @@ class Found:
         """SELECT INTO or CREATE TABLE AS, into a temporary table."""
         self.blocks: list[str] = []
         """The text of a DO block."""
+        self.language = "plpgsql"
+        """That it is in."""
+        self.changes: set[Change] = set()
+        self.procedures: set[Call] = set()
+        self.varies = ""
+        self.casts: set[Cast] = set()
+        self.zoned: set[str] = set()
+        self.given_names: set[str] = set()
 
     def walk(self, tree: Tree) -> None:
         """Visit every node. A stack of our own: the depth of a client's expression must not be our recursion."""
@@ -90,7 +133,7 @@ class Found:
                             visit(self, value)
                         elif key in DATA_CHANGING:
                             self.write_reason = f"it holds {DATA_CHANGING[key]} (data-modifying WITH)"
-                            self._write(value)
+                            self._write(key, value)
                         pending.append(value)
                     elif isinstance(value, list):
                         pending.append(value)
@@ -108,6 +151,11 @@ class Found:
             # Of several arrays it is one for each (parser/parse_clause.c, transformRangeFunction).
             count = min(count, 1)
         self.calls.add((schema, name, ANY_NUMBER if node.get("func_variadic") is True else count))
+        if name == "timezone" and arguments:
+            self.zoned |= sources(arguments[-1], zoned=True)
+        elif count == 1 and arguments:
+            # With the name of a type it is a cast (parser/parse_func.c, func_get_detail).
+            self.casts.update((schema, name, source) for source in sources(arguments[0]))
         if name == "current_setting":
             self._setting(arguments)
         elif (name in FUNCTIONS and schema in ("", "pg_catalog")) or name in CONTRIBUTED:
@@ -125,19 +173,33 @@ class Found:
     def _relation(self, node: Tree) -> None:
         self.relations.add(_relation_name(node))
 
-    def _write(self, node: Tree) -> None:
-        self.writes.add(_relation_name(cast(Tree, node["relation"])))
+    def _procedure(self, node: Tree) -> None:
+        schema, name = name_of(node["funcname"])
+        count = len(cast("list[object]", node.get("args", [])))
+        self.procedures.add((schema, name, ANY_NUMBER if node.get("func_variadic") is True else count))
+
+    def _write(self, kind: str, node: Tree) -> None:
+        self.change(cast(Tree, node["relation"]), _ways(kind, node))
+
+    def change(self, relation: Tree, ways: str) -> None:
+        """A relation is changed, in these ways."""
+        name = _relation_name(relation)
+        self.writes.add(name)
+        self.changes.update((way, *name) for way in ways)
 
     def _copy(self, node: Tree) -> None:
         relation = cast("Tree | None", node.get("relation"))
-        if relation is not None:
-            (self.writes if node.get("is_from") else self.relations).add(_relation_name(relation))
+        if relation is not None and node.get("is_from"):
+            self.change(relation, INSERTS)
+        elif relation is not None:
+            self.relations.add(_relation_name(relation))
 
     def _truncate(self, node: Tree) -> None:
         for relation in cast("list[dict[str, Tree]]", node["relations"]):
-            self.writes.add(_relation_name(relation["RangeVar"]))
+            self.change(relation["RangeVar"], TRUNCATES)
 
     def _with_query(self, node: Tree) -> None:
+        self._name_columns(node.get("aliascolnames"))
         self.queries.add(cast(str, node["ctename"]))
 
     def _lock(self, _node: Tree) -> None:
@@ -157,6 +219,8 @@ class Found:
             self.creates = self.creates or _DDL.search(str(text)) is not None
             if argument["DefElem"].get("defname") == "as":
                 self.blocks.append(str(text))
+            elif argument["DefElem"].get("defname") == "language":
+                self.language = str(text)
 
     def _expression(self, node: Tree) -> None:
         implied = IMPLIED_OPERATORS.get(cast(str, node["kind"]))
@@ -189,19 +253,60 @@ class Found:
 
     def _column(self, node: Tree) -> None:
         fields = cast("list[dict[str, Tree]]", node["fields"])
-        if len(fields) > 1 and "String" in fields[-1]:
-            self.fields.add(cast(str, fields[-1]["String"].get("sval", "")))
+        if "String" in fields[-1]:
+            name = cast(str, fields[-1]["String"].get("sval", ""))
+            if len(fields) > 1:
+                self.fields.add(name)
+            if name in MOVING_COLUMNS:
+                self.varies = f"it asks for {name}, which changes while its row does not"
 
     def _indirection(self, node: Tree) -> None:
         for step in cast("list[dict[str, Tree]]", node["indirection"]):
             if "String" in step:
                 name = cast(str, step["String"].get("sval", ""))
                 self.fields.add(name)
+                # Also one of the name of a type is a call, and so a cast.
+                self.casts.add(("", name, ANYTHING))
                 if name in FUNCTIONS or name in CONTRIBUTED:
                     # (1::bigint).pg_advisory_lock is a call. None of set_config(): that takes three arguments.
                     self.state_calls.append((0, name, []))
 
+    def _conversion(self, node: Tree) -> None:
+        to = cast(Tree, node["typeName"])
+        if "names" in to:
+            name = name_of(to["names"])
+            self.casts.update((*name, source) for source in sources(node["arg"]))
+
+    def _value_function(self, node: Tree) -> None:
+        if node["op"] not in SAME_ALL_SESSION:
+            words = cast(str, node["op"]).removeprefix("SVFOP_").removesuffix("_N")
+            self.varies = f"it asks for the time ({words})"
+
+    def _taken_out(self, _node: Tree) -> None:
+        self.varies = "it takes values out of JSON or XML, and a text may say 'today'"
+
+    def _json_function(self, node: Tree) -> None:
+        if "output" in node:
+            self._taken_out(node)
+
+    def _target(self, node: Tree) -> None:
+        if "name" in node:
+            self.given_names.add(cast(str, node["name"]))
+
+    def _alias(self, node: Tree) -> None:
+        self.given_names.add(cast(str, node.get("aliasname", "")))
+        self._name_columns(node.get("colnames"))
+
+    def _name_columns(self, names: object) -> None:
+        self.given_names.update(
+            name["String"].get("sval", "") for name in cast("list[dict[str, dict[str, str]]]", names or [])
+        )
+
+    def _column_definition(self, node: Tree) -> None:
+        self.given_names.add(cast(str, node.get("colname", "")))
+
     def _sample(self, node: Tree) -> None:
+        self.varies = "it draws a sample (TABLESAMPLE)"
         schema, name = name_of(node["method"])
         if schema not in ("", "pg_catalog") or name not in SAMPLING_METHODS:
             self.write_reason = f"its sampling method {name} is not known"
@@ -226,7 +331,27 @@ _VISITORS: Final = {
     "ColumnRef": Found._column,  # noqa: SLF001
     "A_Indirection": Found._indirection,  # noqa: SLF001
     "RangeTableSample": Found._sample,  # noqa: SLF001
+    "funccall": Found._procedure,  # noqa: SLF001
+    "TypeCast": Found._conversion,  # noqa: SLF001
+    "SQLValueFunction": Found._value_function,  # noqa: SLF001
+    "RangeTableFunc": Found._taken_out,  # noqa: SLF001
+    "JsonTable": Found._taken_out,  # noqa: SLF001
+    "JsonFuncExpr": Found._json_function,  # noqa: SLF001
+    "ResTarget": Found._target,  # noqa: SLF001
+    "alias": Found._alias,  # noqa: SLF001
+    "join_using_alias": Found._alias,  # noqa: SLF001
+    "ColumnDef": Found._column_definition,  # noqa: SLF001
 }
+
+
+def _ways(kind: str, node: Tree) -> str:
+    """How an INSERT, UPDATE, DELETE or MERGE may change its relation."""
+    if kind == "InsertStmt":
+        conflict = cast(Tree, node.get("onConflictClause", {}))
+        return INSERTS + UPDATES if conflict.get("action") == "ONCONFLICT_UPDATE" else INSERTS
+    if kind == "MergeStmt":
+        return INSERTS + UPDATES + DELETES
+    return UPDATES if kind == "UpdateStmt" else DELETES
 
 
 def name_of(parts: object) -> Name:

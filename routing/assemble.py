@@ -11,10 +11,14 @@ from typing import Final
 import msgspec
 
 from parser.shapes import FactsTable
-from routing.catalog import Catalog, Thing, hazard_of
+from routing.cache_assemble import caching
+from routing.cache_judgement import CacheJudgement
+from routing.catalog import Catalog
 from routing.function_hazards import Functions
 from routing.functions import LANGUAGES_TRUSTED
-from routing.relation_hazards import QUALIFIED, Relations, condition
+from routing.judgement import Judgement
+from routing.overload import Thing
+from routing.relation_hazards import QUALIFIED, Relations, TextsOf, condition, texts_of
 from routing.rows import NOTHING_SAID, Overrides, Rows, Type
 from routing.state_functions import leaving_state
 
@@ -24,13 +28,26 @@ _CHECK: Final = re.compile(r"CHECK \((.*)\)( NOT VALID)?", re.DOTALL)
 def assemble(
     database: str, version: int, rows: Rows, texts: FactsTable, overrides: Overrides = NOTHING_SAID
 ) -> Catalog:
-    """The snapshot. `texts` remembers what was read before: give the same one each time.
+    """The snapshot. `texts` remembers what was read before: give the same one each time."""
+    read = texts_of(rows.relations, texts)
+    catalog = msgspec.structs.replace(
+        judge(rows, texts, read, Judgement(overrides)),
+        database=database,
+        version=version,
+        settings=rows.settings,
+        leaving_state=leaving_state(rows.functions),
+    )
+    lasting = judge(rows, texts, read, CacheJudgement(rows, overrides))
+    return msgspec.structs.replace(catalog, cache=caching(rows, catalog, lasting, overrides))
+
+
+def judge(rows: Rows, texts: FactsTable, read: TextsOf, judgement: Judgement) -> Catalog:
+    """The hazards of everything, by one set of judgements.
 
     Functions call functions and read relations, views call functions, functions take domains whose checks call
     functions: hazards are spread until no more come up.
     """
-    functions = Functions(rows.functions, overrides)
-    leaving = leaving_state(rows.functions)
+    functions = Functions(rows.functions, judgement)
     types: dict[int, str] = {}
     tainted: dict[int, str] = {}
     while True:
@@ -38,23 +55,21 @@ def assemble(
         tainted = _tainted(rows, functions.hazards)
         functions.spread_types(tainted, types)
         catalog = Catalog(
-            database,
-            version,
+            "",
+            0,
             functions=functions.by_name(),
             operators=_things(
                 (one.schema, one.name, functions.hazards.get(one.function, "")) for one in rows.operators
             ),
             attributes=functions.attributes(),
-            settings=rows.settings,
-            leaving_state=leaving,
             hazard=_everywhere(rows, tainted),
         )
-        types = _types(rows, catalog, functions.hazards, tainted, texts)
+        types = _types(rows, catalog, functions.hazards, tainted, texts, judgement)
         catalog.types.update(_things((one.schema, one.name, types.get(one.oid, "")) for one in rows.types))
-        relations = Relations(rows.relations, catalog, tainted, texts).hazards
+        relations = Relations(rows.relations, catalog, tainted, read, judgement).hazards
         catalog.relations.update(_things((one.schema, one.name, relations.get(one.oid, "")) for one in rows.relations))
         functions.spread_mentions(
-            {one.name: relations[one.oid] for one in rows.relations if one.oid in relations}
+            {one.name: relations[one.oid] for one in rows.relations if one.oid in relations and judgement.by_name(one)}
             | {one.name: types[one.oid] for one in rows.types if one.oid in types},
             {one.name: hazard for one in rows.operators if (hazard := functions.hazards.get(one.function))},
         )
@@ -107,7 +122,12 @@ def _everywhere(rows: Rows, tainted: Mapping[int, str]) -> str:
 
 
 def _types(
-    rows: Rows, catalog: Catalog, of_function: Mapping[int, str], tainted: Mapping[int, str], texts: FactsTable
+    rows: Rows,
+    catalog: Catalog,
+    of_function: Mapping[int, str],
+    tainted: Mapping[int, str],
+    texts: FactsTable,
+    judgement: Judgement,
 ) -> dict[int, str]:
     """What a cast to each type may call."""
     hazards: dict[int, str] = {}
@@ -115,9 +135,14 @@ def _types(
     lenient = msgspec.structs.replace(catalog, types=_things((one.schema, one.name, "") for one in rows.types))
     for one in rows.types:
         for check in one.checks:
-            hazard = hazard_of(condition(_CHECK.sub(r"\1", check), texts), lenient, QUALIFIED)
+            text = _CHECK.sub(r"\1", check)
+            hazard = judgement.text(condition(text, texts), text, lenient, QUALIFIED)
             if hazard:
                 hazards[one.oid] = f"has a CHECK: {hazard}"
+    for one in rows.types:
+        hazard = "" if one.oid in hazards else judgement.type(one)
+        if hazard:
+            hazards[one.oid] = hazard
     for cast in rows.casts:
         if cast.function in of_function:
             hazards[cast.target] = f"has a cast that {of_function[cast.function]}"

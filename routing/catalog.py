@@ -6,33 +6,18 @@ policy, an operator or a domain hides behind its name is already in its hazard (
 snapshot does not hold is unknown, and unknown means primary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
 
 from parser.facts import ANY_NUMBER, ANY_SETTING, StatementFacts
+from routing.cache_catalog import Caching
 from routing.functions import HARMLESS_SETTINGS
+from routing.overload import Overload, Thing
 
 ANY: Final = -1
 """A function with VARIADIC arguments takes any number of them."""
-
-
-class Overload(msgspec.Struct, frozen=True, array_like=True):
-    """One function, or several that differ only in their arguments' types."""
-
-    schema: str
-    least: int
-    most: int
-    """How many arguments it takes; `most` may be ANY."""
-    hazard: str
-
-
-class Thing(msgspec.Struct, frozen=True, array_like=True):
-    """A relation, operator or type of some name."""
-
-    schema: str
-    hazard: str
 
 
 class Catalog(msgspec.Struct, frozen=True):
@@ -52,6 +37,8 @@ class Catalog(msgspec.Struct, frozen=True):
     """Functions that may leave something on the session that calls them."""
     hazard: str = ""
     """What makes every statement unfit for a standby, such as an implicit cast over a volatile function."""
+    cache: Caching = Caching()
+    """What the query cache asks about the same names."""
 
 
 Known = dict[Any, Any]
@@ -101,14 +88,15 @@ def judged(facts: StatementFacts, catalog: Catalog, path: SearchPath) -> Iterato
         what = "a setting whose name it computes" if setting == ANY_SETTING else setting
         yield f"it asks for {what}", "" if setting in HARMLESS_SETTINGS else "may differ between nodes"
     for schema, name, count in sorted(facts.calls):
-        yield f"it calls {_written(schema, name)}()", _function(catalog, path, schema, name, count)
+        hazard = function_hazard(catalog.functions.get(name, ()), path, schema, count)
+        yield f"it calls {written(schema, name)}()", hazard
     for schema, name in sorted(facts.relations):
-        yield f"it reads {_written(schema, name)}", _relation(facts, catalog, path, schema, name)
+        yield f"it reads {written(schema, name)}", _relation(facts, catalog, path, schema, name)
     for schema, name in sorted(facts.operators):
-        hazard = _hazard(catalog.operators.get(name, ()), path, schema)
-        yield f"it applies the operator {_written(schema, name)}", hazard
+        hazard = any_hazard(catalog.operators.get(name, ()), path, schema)
+        yield f"it applies the operator {written(schema, name)}", hazard
     for schema, name in sorted(facts.types):
-        yield f"it casts to {_written(schema, name)}", _first(catalog.types.get(name, ()), path, schema)
+        yield f"it casts to {written(schema, name)}", first_hazard(catalog.types.get(name, ()), path, schema)
     for name in sorted(facts.fields & catalog.attributes.keys()):
         yield f"{name} may be the function {name}()", catalog.attributes[name]
 
@@ -117,54 +105,61 @@ UNKNOWN: Final = "is not known"
 TEMPORARY: Final = "is temporary"
 
 
-def _function(catalog: Catalog, path: SearchPath, schema: str, name: str, count: int) -> str:
+def function_hazard(overloads: Iterable[Overload], path: SearchPath, schema: str, count: int) -> str:
+    """Of those of one name that a call may mean."""
     known = False
-    for one in catalog.functions.get(name, ()):
-        if not _visible(one.schema, schema, path):
+    for one in overloads:
+        if not visible(one.schema, schema, path):
             continue
         if count == 0 and one.most == 0 and path and one.schema == path[0]:
             # No other can be a better match.
             return one.hazard
-        if count == ANY_NUMBER or (one.least <= count and (one.most == ANY or count <= one.most)):
+        if takes(one.least, one.most, count):
             if one.hazard:
                 return one.hazard
             known = True
     return "" if known else UNKNOWN
 
 
+def takes(least: int, most: int, count: int) -> bool:
+    """Whether a function of so many arguments can be called with `count`."""
+    return count == ANY_NUMBER or (least <= count and (most == ANY or count <= most))
+
+
 def _relation(facts: StatementFacts, catalog: Catalog, path: SearchPath, schema: str, name: str) -> str:
     if schema.startswith("pg_temp"):
         return TEMPORARY
-    hazard = _first(catalog.relations.get(name, ()), path, schema)
+    hazard = first_hazard(catalog.relations.get(name, ()), path, schema)
     # It may be a WITH query; where it is not, the server will not find it either.
     return "" if hazard == UNKNOWN and not schema and name in facts.queries else hazard
 
 
-def _first(things: tuple[Thing, ...], path: SearchPath, schema: str) -> str:
+def first_hazard(things: tuple[Thing, ...], path: SearchPath, schema: str) -> str:
     """Of a relation or type: the first along the search_path is meant."""
     if not schema:
         for candidate in path:
             for one in things:
                 if one.schema == candidate:
                     return one.hazard
-    return _hazard(things, path, schema)
+    return any_hazard(things, path, schema)
 
 
-def _hazard(things: tuple[Thing, ...], path: SearchPath, schema: str) -> str:
+def any_hazard(things: tuple[Thing, ...], path: SearchPath, schema: str) -> str:
     """Of operators, whose arguments choose among all that can be seen."""
     known = False
     for one in things:
-        if _visible(one.schema, schema, path):
+        if visible(one.schema, schema, path):
             if one.hazard:
                 return one.hazard
             known = True
     return "" if known else UNKNOWN
 
 
-def _visible(schema: str, written: str, path: SearchPath) -> bool:
-    """Whether a name written so may mean something in `schema`."""
-    return schema == written if written else not path or schema in path
+def visible(schema: str, given: str, path: SearchPath) -> bool:
+    """Whether a name that is given so may mean something in `schema`."""
+    return schema == given if given else not path or schema in path
 
 
-def _written(schema: str, name: str) -> str:
+def written(schema: str, name: str) -> str:
+    """A name as it would be written."""
     return f"{schema}.{name}" if schema else name

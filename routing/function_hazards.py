@@ -6,31 +6,26 @@ from typing import Final
 
 import msgspec
 
-from routing.catalog import Overload
-from routing.functions import (
-    HARMLESS_SETTINGS,
-    PRIMARY_ONLY,
-    PRIMARY_ONLY_OVERLOADS,
-    PRIMARY_ONLY_PREFIXES,
-    SAFE_VOLATILE,
-)
-from routing.rows import Function, Overrides
+from routing.judgement import Judgement
+from routing.overload import Overload
+from routing.rows import Function
 
-VOLATILE: Final = "is volatile"
 EXECUTES: Final = "executes text that cannot be seen beforehand"
 _WORD: Final = re.compile(r"[a-z_\x80-\U0010ffff][a-z0-9_$\x80-\U0010ffff]*")
-_SETTING: Final = re.compile(r"current_setting\s*\(\s*'([^']*)'")
 
 
 class Functions:
     """The functions, and the hazard of each by oid; without an entry it has none."""
 
-    def __init__(self, functions: Sequence[Function], overrides: Overrides) -> None:
+    def __init__(self, functions: Sequence[Function], judgement: Judgement) -> None:
         self._all = functions
+        self._judgement = judgement
         self._by_oid = {one.oid: one for one in functions}
-        listed = {one.oid: said for one in functions if (said := overrides.of(one)) is not None}
+        listed = {one.oid: said for one in functions if (said := judgement.listed(one)) is not None}
         self._safe = {oid for oid, said in listed.items() if not said}
-        self.hazards = {one.oid: hazard for one in functions if (hazard := listed.get(one.oid, _declared(one)))}
+        self.hazards = {
+            one.oid: hazard for one in functions if (hazard := listed.get(one.oid, judgement.declared(one)))
+        }
         harmless = {one.name for one in functions if one.builtin and one.oid not in self.hazards}
         self._names = {
             one.name.lower(): self.hazards[one.oid]
@@ -105,9 +100,9 @@ class Functions:
         body = function.body.lower()
         if 'u&"' in body:
             return "mentions names with escapes, which are not read"
-        settings = _SETTING.findall(body)
-        if len(settings) != body.count("current_setting") or not HARMLESS_SETTINGS.issuperset(settings):
-            return "asks for a setting that may differ between nodes"
+        said = self._judgement.body(body)
+        if said:
+            return said
         for names in (self._names, others):
             for name in sorted(words & names.keys()):
                 if names is others or name != function.name.lower() or self._another(function, name):
@@ -126,20 +121,3 @@ class Functions:
     def _another(self, function: Function, name: str) -> bool:
         """Whether its own name may be that of another function, a hazardous one."""
         return any(oid != function.oid and oid in self.hazards for oid in self._by_lower[name])
-
-
-def _declared(function: Function) -> str:
-    """What its declaration and the lists say of it."""
-    if function.kind == "p":
-        return "is a procedure"
-    if function.schema == "pg_catalog" and function.builtin:
-        name = function.name
-        if name in SAFE_VOLATILE:
-            return ""
-        listed = PRIMARY_ONLY.get(name) or PRIMARY_ONLY_OVERLOADS.get((name, function.arguments), "")
-        for prefix, reason in PRIMARY_ONLY_PREFIXES.items():
-            if name.startswith(prefix):
-                listed = reason
-        if listed:
-            return listed
-    return VOLATILE if function.volatility == "v" else ""

@@ -7,7 +7,9 @@ import msgspec
 
 from parser.facts import StatementFacts
 from parser.shapes import FactsTable
-from routing.catalog import Catalog, Thing, hazard_of
+from routing.catalog import Catalog
+from routing.judgement import Judgement
+from routing.overload import Thing
 from routing.rows import Relation
 
 QUALIFIED: Final = ("pg_catalog",)
@@ -28,13 +30,20 @@ class Relations:
     """The hazard of each relation by oid; without an entry it has none."""
 
     def __init__(
-        self, relations: Sequence[Relation], catalog: Catalog, tainted: Mapping[int, str], texts: FactsTable
+        self,
+        relations: Sequence[Relation],
+        catalog: Catalog,
+        tainted: Mapping[int, str],
+        texts: "TextsOf",
+        judgement: Judgement,
     ) -> None:
+        """`texts` as texts_of() gives them."""
         self.hazards: dict[int, str] = {}
         self._tainted = tainted
         self._by_oid = {one.oid: one for one in relations}
         self._by_name = {(one.schema, one.name): one for one in relations}
-        self._facts = {one.oid: _facts(one, texts) for one in relations}
+        self._texts = texts
+        self._judgement = judgement
         # What these texts name is judged as far as it is known, and known better with each round.
         self._catalog = msgspec.structs.replace(catalog, relations={})
         for one in relations:
@@ -73,7 +82,7 @@ class Relations:
         return list(order.values())
 
     def _needed(self, relation: Relation) -> Iterable[Relation]:
-        for facts in self._facts[relation.oid]:
+        for facts, _ in self._texts.get(relation.oid, ()):
             for schema, name in facts.relations:
                 need = self._by_name.get((schema or "pg_catalog", name))
                 if need is not None:
@@ -93,18 +102,29 @@ class Relations:
         for child in relation.children:
             if child in self.hazards:
                 return f"has the part {self._by_oid[child].name}, which {self.hazards[child]}"
-        texts = self._facts[relation.oid]
-        for facts in texts:
-            hazard = facts.write_reason or hazard_of(facts, self._catalog, QUALIFIED)
+        hazard = self._judgement.relation(relation)
+        if hazard:
+            return hazard
+        texts = self._texts.get(relation.oid, ())
+        for place, (facts, text) in enumerate(texts):
+            hazard = self._judgement.text(facts, text, self._catalog, QUALIFIED)
             if hazard:
-                what = "a view" if relation.kind == "v" and facts is texts[-1] else "under row security"
+                what = "a view" if relation.kind == "v" and place == len(texts) - 1 else "under row security"
                 return f"is {what}: {hazard}"
         return ""
 
 
-def _facts(relation: Relation, texts: FactsTable) -> list[StatementFacts]:
-    """The facts of its policies, and of a view's definition last."""
-    found = [condition(policy, texts) for policy in relation.policies]
+TextsOf = Mapping[int, Sequence[tuple[StatementFacts, str]]]
+
+
+def texts_of(relations: Sequence[Relation], texts: FactsTable) -> TextsOf:
+    """By oid: the facts, and the texts, of its policies, and of a view's definition last."""
+    return {one.oid: _facts(one, texts) for one in relations if one.kind == "v" or one.policies}
+
+
+def _facts(relation: Relation, texts: FactsTable) -> list[tuple[StatementFacts, str]]:
+    found = [(condition(policy, texts), policy) for policy in relation.policies]
     if relation.kind == "v":
-        found.append(texts.facts_of(relation.definition.rstrip("; \n").encode()))
+        definition = relation.definition.rstrip("; \n")
+        found.append((texts.facts_of(definition.encode()), definition))
     return found

@@ -10,6 +10,8 @@ from enum import Enum
 from typing import Final
 
 from parser.facts import BEGIN, PRIMARY_HINT, STANDBY_HINT, TWO_PHASE, StatementFacts, TransactionFacts
+from routing.cached import NO_CATALOG as NOT_CACHED
+from routing.cached import Cached, cached, touched
 from routing.catalog import ANYWHERE, ISOLATION_SETTING, PATH_SETTING, READ_ONLY_SETTING, Catalog, SearchPath, hazard_of
 
 
@@ -127,6 +129,8 @@ class Router:
         self._path = path
         self._decisions: dict[StatementFacts, Decision] = {}
         self._leaving_state: dict[StatementFacts, bool] = {}
+        self._cached: dict[StatementFacts, Cached] = {}
+        self._touched: dict[StatementFacts, tuple[int, ...] | None] = {}
         self._suspended_at = 0.0
         self.isolation = ""
         """That of its role's transactions, "" where nothing is set."""
@@ -180,6 +184,8 @@ class Router:
         self.catalog = catalog
         self._decisions = {}
         self._leaving_state = {}
+        self._cached = {}
+        self._touched = {}
 
     def leaves_state(self, facts: StatementFacts) -> bool:
         """Whether a function that it calls may leave something on its session, or is not known yet."""
@@ -208,7 +214,29 @@ class Router:
             self._decisions[facts] = decision
         return decision
 
+    def cached(self, facts: StatementFacts) -> Cached:
+        """Whether the answer to `facts` may be cached under the present catalog, and what it depends on."""
+        known = self._cached.get(facts)
+        if known is None:
+            catalog = self.catalog
+            known = NOT_CACHED if catalog is None else cached(facts, catalog, self.path)
+            if len(self._cached) >= DECISIONS_MAX:
+                self._cached = {}
+            self._cached[facts] = known
+        return known
 
+    def touched(self, facts: StatementFacts) -> tuple[int, ...] | None:
+        """The relations that `facts` may change: see routing.cached.touched()."""
+        known = self._touched.get(facts, UNASKED)
+        if known is UNASKED:
+            known = touched(facts, self.catalog, self.path)
+            if len(self._touched) >= DECISIONS_MAX:
+                self._touched = {}
+            self._touched[facts] = known
+        return known
+
+
+UNASKED: Final = (-1,)
 DECISIONS_MAX: Final = 20_000
 """Decisions remembered per database; beyond it all are forgotten and made again, a few microseconds each."""
 

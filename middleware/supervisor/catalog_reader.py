@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from routing.catalog import SETTINGS
-from routing.rows import Cast, Function, Operator, Relation, Rows, Support, Type
+from routing.rows import Cast, ForeignKey, Function, Operator, Relation, Rows, Support, Type, Use
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 
@@ -53,7 +53,8 @@ SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::te
             SELECT i.inhrelid::int8 FROM pg_inherits i WHERE i.inhparent = c.oid) ELSE '{{}}' END AS children,
        CASE WHEN c.oid >= {first} THEN ARRAY(
             SELECT a.atttypid::int8 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
-               AND NOT a.attisdropped AND a.atttypid >= {first}) ELSE '{{}}' END AS columns
+               AND NOT a.attisdropped AND (a.atttypid >= {first} OR a.atttypid IN (1266, 1270)))
+            ELSE '{{}}' END AS columns
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'
@@ -97,6 +98,71 @@ UNION SELECT m.amoplefttype::int8, o.oprcode::oid::int8
  WHERE o.oprcode::oid >= {first}
 """
 
+# What views, rules, policies, expressions and types use, as PostgreSQL has found out itself.
+_USES: Final = """
+WITH parts AS (
+    SELECT ev_class AS relation, CASE ev_type WHEN '1' THEN 'view' ELSE 'rule' END AS part,
+           CASE ev_type WHEN '1' THEN 's' WHEN '2' THEN 'u' WHEN '3' THEN 'i' ELSE 'd' END AS ways,
+           'pg_rewrite'::regclass AS class, oid
+      FROM pg_rewrite WHERE oid >= {first}
+    UNION ALL SELECT polrelid, 'policy', 'siud', 'pg_policy'::regclass, oid FROM pg_policy
+    UNION ALL SELECT adrelid, 'expression', 'iu', 'pg_attrdef'::regclass, oid FROM pg_attrdef
+    UNION ALL SELECT conrelid, CASE conrelid WHEN 0 THEN 'type' ELSE 'expression' END, 'iu',
+                     'pg_constraint'::regclass, oid FROM pg_constraint WHERE contype IN ('c', 'x')
+    UNION ALL SELECT indrelid, 'expression', 'iu', 'pg_class'::regclass, indexrelid
+                FROM pg_index WHERE indexprs IS NOT NULL OR indpred IS NOT NULL
+    UNION ALL SELECT tgrelid, 'expression',
+                     CASE WHEN tgtype & 4 <> 0 THEN 'i' ELSE '' END || CASE WHEN tgtype & 8 <> 0 THEN 'd' ELSE '' END
+                     || CASE WHEN tgtype & 16 <> 0 THEN 'u' ELSE '' END
+                     || CASE WHEN tgtype & 32 <> 0 THEN 't' ELSE '' END, 'pg_trigger'::regclass, oid
+                FROM pg_trigger WHERE tgenabled <> 'D'
+    UNION ALL SELECT 0, 'type', '', 'pg_type'::regclass, oid FROM pg_type WHERE typtype = 'd')
+SELECT DISTINCT p.relation::int8 AS relation, p.part, p.ways,
+       CASE d.refclassid WHEN 'pg_proc'::regclass THEN d.refobjid::int8 ELSE 0 END AS function,
+       CASE d.refclassid WHEN 'pg_class'::regclass THEN d.refobjid::int8 ELSE 0 END AS used
+  FROM parts p JOIN pg_depend d ON d.classid = p.class AND d.objid = p.oid
+ WHERE d.refobjid >= {first} AND d.refclassid IN ('pg_proc'::regclass, 'pg_class'::regclass)
+   AND (d.refobjid <> p.relation OR p.part = 'rule')
+"""
+
+_FOREIGN_KEYS: Final = """
+SELECT DISTINCT conrelid::int8 AS relation, confrelid::int8 AS referenced, confdeltype::text AS on_delete,
+       confupdtype::text AS on_update
+  FROM pg_constraint WHERE contype = 'f'
+"""
+
+# Names that some other column has, or a function gives to a column of its result, may be of any type.
+_DATE_COLUMNS: Final = """
+SELECT a.attname AS name
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+ WHERE c.oid >= {first} AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND c.relpersistence <> 't'
+   AND a.attnum > 0 AND NOT a.attisdropped
+ GROUP BY 1 HAVING bool_and(a.atttypid IN (1082, 1114, 1184))
+EXCEPT SELECT unnest(proargnames)::name FROM pg_proc
+"""
+
+# A row that was written anew has another xmin; that of pg_class changes with TRUNCATE and the like, too.
+_FINGERPRINT: Final = """
+SELECT md5(concat_ws(';',
+    (SELECT sum(hashtextextended(concat_ws(',', a.attrelid, a.attnum, a.xmin), 0))
+       FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+      WHERE c.oid >= {first} AND c.relkind IN ('r', 'p', 'v', 'm') AND c.relpersistence <> 't'),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, relowner, relacl, relrowsecurity, relforcerowsecurity), 0))
+       FROM pg_class WHERE oid >= {first} AND relkind IN ('r', 'p', 'v', 'm') AND relpersistence <> 't'),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_proc WHERE oid >= {first}),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_policy),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_enum),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_namespace
+      WHERE nspname !~ '^pg_(toast_)?temp_'),
+    (SELECT sum(hashtextextended(concat_ws(',', roleid, member, xmin), 0)) FROM pg_auth_members),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, rolname, rolsuper, rolinherit, rolbypassrls), 0)) FROM pg_roles),
+    (SELECT sum(hashtextextended(concat_ws(',', setdatabase, setrole, setconfig), 0)) FROM pg_db_role_setting),
+    (SELECT sum(hashtextextended(concat_ws(',', name, reset_val), 0)) FROM pg_settings
+      WHERE name IN ('TimeZone', 'DateStyle', 'IntervalStyle', 'extra_float_digits', 'bytea_output', 'lc_monetary',
+                     'lc_numeric', 'lc_time', 'search_path', 'default_text_search_config', 'xmloption', 'xmlbinary',
+                     'row_security', 'timezone_abbreviations', 'transform_null_equals', 'array_nulls')))) AS of
+"""
+
 # A setting for the role in this database, else for the role, else for the database, else the server's. What the server
 # has is not seen if the one who asks has a setting of its own.
 _SETTINGS: Final = """
@@ -130,6 +196,12 @@ async def read_rows(connection: Any) -> Rows:
             casts=await _all(connection, _CASTS.format(first=FIRST_NORMAL_OID), Cast),
             support=await _all(connection, _SUPPORT.format(first=FIRST_NORMAL_OID), Support),
             settings=await _settings(connection),
+            uses=await _all(connection, _USES.format(first=FIRST_NORMAL_OID), Use),
+            foreign_keys=await _all(connection, _FOREIGN_KEYS, ForeignKey),
+            date_columns=frozenset(
+                [row["name"] for row in await connection.fetch(_DATE_COLUMNS.format(first=FIRST_NORMAL_OID))]
+            ),
+            fingerprint=await connection.fetchval(_FINGERPRINT.format(first=FIRST_NORMAL_OID)),
         )
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parser import shapes
-from parser.analyse import analyse, without_comments
+from parser.analyse import analyse
+from parser.analyse import without_comments as read_comments
 from parser.facts import CHANGES, EMPTY, MAY_CHANGE, PRIMARY_HINT, STANDBY_HINT, UNREAD, StatementFacts
 from parser.shapes import KEPT_BYTES_MAX, FactsTable
 
@@ -20,6 +21,12 @@ def facts_of(text: str) -> StatementFacts:
 def told(facts: StatementFacts) -> dict[str, Any]:
     """All that the facts say; they are themselves compared by identity."""
     return {name: value for name, value in dataclasses.asdict(facts).items() if name != "special"}
+
+
+def without_comments(text: str) -> tuple[str, str]:
+    """What is left of a text, and where a comment sends it."""
+    left, hints = read_comments(text)
+    return left, hints.route
 
 
 # What is left of a text

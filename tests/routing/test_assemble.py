@@ -7,9 +7,11 @@ import pytest
 
 from parser.shapes import FactsTable
 from routing.assemble import assemble
-from routing.catalog import ANY, Catalog, Overload, Thing
-from routing.function_hazards import EXECUTES, VOLATILE
+from routing.catalog import ANY, Catalog
+from routing.function_hazards import EXECUTES
 from routing.functions import NODE, STATISTICS, TRANSACTION
+from routing.judgement import VOLATILE
+from routing.overload import Overload, Thing
 from routing.rows import Cast, Function, Operator, Relation, Rows, Support, Type
 
 OIDS = count(20_000)

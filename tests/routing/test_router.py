@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from parser.shapes import FactsTable
-from routing.catalog import ANY, ANYWHERE, Catalog, Known, Overload, SearchPath, Thing, shared
+from routing.catalog import ANY, ANYWHERE, Catalog, Known, SearchPath, shared
+from routing.overload import Overload, Thing
 from routing.router import FORGOTTEN, NO_CATALOG, READ_ONLY, Decision, Router, Target, decide, search_path_of
 
 V = "is volatile"

@@ -12,8 +12,10 @@ from middleware.sandbox import Sandbox
 from middleware.supervisor.catalog_reader import read_rows
 from parser.shapes import FactsTable
 from routing.assemble import assemble
-from routing.catalog import ANY, Catalog, Overload, Thing
-from routing.function_hazards import EXECUTES, VOLATILE
+from routing.catalog import ANY, Catalog
+from routing.function_hazards import EXECUTES
+from routing.judgement import VOLATILE
+from routing.overload import Overload, Thing
 from routing.router import Target, decide, search_path_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
