@@ -99,6 +99,27 @@ class SetTls(msgspec.Struct, frozen=True, tag=True, array_like=True):
     nodes: TlsMaterial
 
 
+class SetCache(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down, before the first SetTopology and when it has changed: what is done about cached answers."""
+
+    serial: int
+    """Grows; to be answered with CacheTracking."""
+    tracking: bool
+    """What commits change is told in the memory that all share."""
+    serving: bool
+    """All other workers are known to do so: answers may be kept and given."""
+    modes: dict[str, str] = {}
+    """What an operator has said of rules, by their names: "on", "hint" or "off"."""
+    forced: str = ""
+    """What was said of all others; "" for nothing."""
+
+
+class ClearCache(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down: nothing that is kept holds any more, as all have been told already; its memory is to be given back."""
+
+    cause: str
+
+
 class Drain(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Down: take no new clients, let open transactions end within `timeout_s`, then close the rest with 57P01."""
 
@@ -121,6 +142,13 @@ class ServerWanted(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 class ServerFreed(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Up, then down to all other workers: a server was closed for them to have its place."""
+
+
+class CacheTracking(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up, in answer to SetCache: the worker does as it says."""
+
+    worker: int
+    serial: int
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -195,6 +223,50 @@ class StateUse(msgspec.Struct, frozen=True, array_like=True):
     statements: int
 
 
+class CacheDigest(msgspec.Struct, frozen=True):
+    """What the query cache has done for statements of one shape."""
+
+    database: str
+    shape: str
+    """Its text without literals."""
+    calls: int = 0
+    """Executions that asked for a cached answer."""
+    hits: int = 0
+    stored: int = 0
+    bytes: int = 0
+    """Of the answers that were stored."""
+    saved_s: float = 0.0
+    """How long the answers had taken that were hit."""
+
+
+class CacheCounters(msgspec.Struct, frozen=True):
+    """What the query cache has done since its worker started."""
+
+    hits: int = 0
+    misses: int = 0
+    stored: int = 0
+    not_stored: dict[str, int] = {}
+    """Answers to misses that were not stored, by why."""
+    entries: int = 0
+    """Now."""
+    bytes: int = 0
+    """Now."""
+    evictions: int = 0
+    """Entries that made room for others."""
+    expired: int = 0
+    invalidations: dict[str, int] = {}
+    """Entries that did not hold any more, by what was the cause: "write", "watcher", "catalog", "failover", .."""
+    flights: int = 0
+    """Misses that waited for another client's, instead of asking a node."""
+    saved_s: float = 0.0
+    """How long the answers had taken that were hit."""
+    second_level_hits: int = 0
+    second_level_misses: int = 0
+    second_level_errors: int = 0
+    digests: tuple[CacheDigest, ...] = ()
+    """Of the shapes that were used last."""
+
+
 class Counters(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Up, about once a second: what this worker has done since it started."""
 
@@ -209,6 +281,7 @@ class Counters(msgspec.Struct, frozen=True, tag=True, array_like=True):
     states: tuple[StateUse, ...] = ()
     reads_again: int = 0
     """Reads that were sent again, because the server was lost that had them first."""
+    cache: CacheCounters = CacheCounters()
 
 
 class SetReasons(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -238,10 +311,23 @@ Down = (
     | SetFreshness
     | SetReasons
     | SetTls
+    | SetCache
+    | ClearCache
     | Drain
     | Passed
 )
-Up = Ready | CatalogWanted | SecretWanted | FreshnessWanted | NodeTrouble | Counters | Leases | Drained | Passed
+Up = (
+    Ready
+    | CatalogWanted
+    | SecretWanted
+    | FreshnessWanted
+    | NodeTrouble
+    | Counters
+    | CacheTracking
+    | Leases
+    | Drained
+    | Passed
+)
 
 
 def worker_of(process_id: int) -> int:

@@ -11,15 +11,20 @@ import os
 import signal
 import socket
 import sys
+import time
 from typing import Final, cast
 
 import structlog
 import uvloop
 
 from middleware import control
+from middleware.cache.cache import DOUBT_S
+from middleware.cache.versions import Versions
 from middleware.config.tls import TlsError
 from middleware.control import (
+    CacheTracking,
     CatalogWanted,
+    ClearCache,
     Configure,
     Drain,
     Drained,
@@ -34,6 +39,7 @@ from middleware.control import (
     ServerFreed,
     ServerWanted,
     SetAccess,
+    SetCache,
     SetCatalog,
     SetChanges,
     SetFreshness,
@@ -48,7 +54,7 @@ from middleware.relay.arrival import Arrival
 from middleware.relay.freshness import Commits
 from middleware.relay.reasons import SharedReasons
 from middleware.relay.relay import Relay
-from middleware.relay.shared import LEDGER_OFFSET
+from middleware.relay.shared import LEDGER_OFFSET, versions_offset
 
 log: Final = structlog.get_logger("worker")
 
@@ -122,6 +128,11 @@ class Worker(asyncio.Protocol):
             relay.commits.reported = message.reported
         elif isinstance(message, ForwardCancel):
             relay.cancel(message.process_id, message.secret)
+        elif isinstance(message, SetCache):
+            relay.set_cache(message)
+            self._tell(CacheTracking(relay.worker, message.serial))
+        elif isinstance(message, ClearCache):
+            relay.cache.clear(message.cause)
         elif isinstance(message, SetTls):
             self._set_tls(relay, message)
         elif isinstance(message, ServerWanted):
@@ -172,7 +183,9 @@ class Worker(asyncio.Protocol):
         set_up_logs(settings.log_level, settings.log_format)
         commits = Commits(message.shared, message.workers, message.worker)
         ledger = Ledger(message.shared, LEDGER_OFFSET, message.workers, message.worker)
-        self._relay = Relay(message.worker, message.workers, settings, self._loop, self, commits, ledger)
+        versions = Versions(message.shared, versions_offset(message.workers), message.workers, message.worker)
+        versions.restart(time.monotonic(), time.monotonic() + DOUBT_S)
+        self._relay = Relay(message.worker, message.workers, settings, self._loop, self, commits, ledger, versions)
         self._listeners = [socket.socket(fileno=fd) for fd in message.listeners]
         self._loop.call_later(TICK_S, self._tick, self._relay)
 

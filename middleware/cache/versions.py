@@ -11,7 +11,7 @@ depends on those two as well.
 
     changes[slot]   how often it may have changed; grows
     under_way[slot] commits that were sent to a server, may change it, and are not answered
-    doubted[slot]   until when (time.monotonic()) nobody knows whether one that was lost still commits
+    doubted[slot]   until when (time.monotonic()) one that was lost may still commit, and nobody would hear of it
     changed_at[slot] when it was last told of a change
     last_lsn[slot]  the supervisor's alone: the WAL position of the last change that a watcher has seen
     events          of the column: raised with each of the above
@@ -72,12 +72,13 @@ class Versions:
         self._mine: Final = mine
         self._watcher: Final = workers * COLUMN
 
-    def restart(self, until: float) -> None:
-        """Take over the column of a process that may have died with commits under way: nobody knows of them `until`."""
+    def restart(self, now: float, until: float) -> None:
+        """Take over the column of a process that may have died with commits under way: these are in doubt `until`."""
         counts, base = self._counts, self._base
         lost = [slot for slot in range(SLOTS) if counts[base + _UNDER_WAY + slot]]
         if lost:
             self.doubt(lost, until)
+            self.change(lost, now)
             for slot in lost:
                 counts[base + _UNDER_WAY + slot] = 0
             self._happened()
@@ -151,6 +152,15 @@ class Versions:
                 if counts[column + _UNDER_WAY + slot] or times[column + _DOUBTED + slot] > now:
                     return False
         return True
+
+    def doubted(self, slots: Sequence[int], now: float) -> bool:
+        """Whether one of them may still change unseen: what is read of it now may be old soon."""
+        times = self._times
+        for column in self._columns:
+            for slot in slots:
+                if times[column + _DOUBTED + slot] > now:
+                    return True
+        return False
 
     def changed_at(self, slots: Sequence[int]) -> float:
         """When the last change of any of them was told; 0 where none was."""

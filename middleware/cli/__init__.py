@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from middleware.cli.cache import cache
 from middleware.cli.check_config import check_config
 from middleware.cli.demo import demo
 from middleware.cli.doctor import doctor
@@ -46,6 +47,7 @@ app.command("serve")(serve)
 app.command("status")(status)
 app.command("events")(events)
 app.command("switchover")(switchover)
+app.add_typer(cache)
 app.command("check-config")(check_config)
 app.command("settings")(show_settings)
 app.command("import")(import_settings)

@@ -5,7 +5,17 @@ from typing import Final
 
 import msgspec
 
-from middleware.doctor import access, capacity, cluster, limits, memory, node_timeouts, replication, timeouts
+from middleware.doctor import (
+    access,
+    capacity,
+    cluster,
+    limits,
+    memory,
+    node_timeouts,
+    query_cache,
+    replication,
+    timeouts,
+)
 from middleware.doctor.facts import Case
 from middleware.doctor.finding import Finding, Severity
 
@@ -19,6 +29,7 @@ CHAPTERS: Final[tuple[tuple[str, tuple[Check, ...]], ...]] = (
     ("Timeouts", timeouts.CHECKS),
     ("Timeouts of the nodes", node_timeouts.CHECKS),
     ("Replication", replication.CHECKS),
+    ("The query cache", query_cache.CHECKS),
     ("Users and databases", access.CHECKS),
 )
 

@@ -7,6 +7,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, cast
 
+from middleware.cache.fill import Fill
 from middleware.config import ClientPolicy
 from middleware.errors import ConnectionLost, LoginRefused, PointsmanError
 from middleware.session.parameters import NONE, Interned, StartupParameters
@@ -48,7 +49,7 @@ SERVER_FULL: Final = 1
 class Borrower(ABC):
     """What a server and a pool need of the client that a server is lent to."""
 
-    __slots__ = ("admin", "again", "limits", "transport", "waiting_since", "wrote")
+    __slots__ = ("admin", "again", "fill", "limits", "transport", "waiting_since", "wrote")
 
     admin: bool
     """Its user, as it has logged in, is one of admin_users."""
@@ -59,6 +60,8 @@ class Borrower(ABC):
     """Since when it waits for something that no pool has for it; 0 while it does not."""
     again: bytes
     """What it has sent that may be sent again to another server, as long as nothing of the answer was passed on."""
+    fill: Fill | None
+    """Who keeps what the server says."""
     wrote: bool
     """It was sent something that may write, and is to be noted before the answer is passed on."""
 
@@ -210,6 +213,8 @@ class ServerConnection:
             if out:
                 client.again = b""
                 client.transport.write(out)
+                if client.fill is not None:
+                    client.fill.take(out)
             events = session.events
             if events:
                 session.events = 0

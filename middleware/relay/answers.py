@@ -85,9 +85,24 @@ class RouteAnswers(Answerer):
         reads = explanation.target == Target.STANDBY.value
         steps = [
             *explanation.steps,
+            Step("the query cache", self._from_cache(facts)),
             *(self._node(node, reads, client.routing.level_of(facts)) for node in client.relay.pools.topology.nodes),
         ]
         return msgspec.structs.replace(explanation, steps=tuple(steps))
+
+    def _from_cache(self, facts: StatementFacts) -> str:
+        """Whether its answer may come from there."""
+        client = self._client
+        if not client.relay.cache.serving:
+            return "is off"
+        if self.decision(facts).target is not Target.STANDBY:
+            return "is for reads that a standby may serve"
+        why = client.routing.router.cached(facts).why
+        if why:
+            return f"does not keep it: {why}"
+        if not client.answers_kept(facts):
+            return "may keep it, and is not to"
+        return "may answer it"
 
     def _node(self, node: Node, reads: bool, level: int) -> Step:
         policy = self._client.routing.policy

@@ -513,6 +513,9 @@ class Arrival(Borrower):
     def idle_too_long(self, now: float) -> None:
         """It is not idle."""
 
+    def track_writes(self, begin: bool) -> None:
+        """It has sent none yet."""
+
     def note_write(self) -> None:
         """It never writes."""
 

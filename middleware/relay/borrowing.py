@@ -18,6 +18,7 @@ from middleware.errors import ConnectionLost, PointsmanError, TooManyConnections
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import ServerConnection
 from middleware.relay.balance import Route
+from middleware.relay.client_cache import ClientCache
 from middleware.relay.client_routing import ClientRouting
 from middleware.relay.freshness_wait import FreshnessWait
 from middleware.relay.intake import Intake
@@ -28,11 +29,12 @@ from middleware.relay.relay import NO_PRIMARY, NO_READER, NO_STANDBY, NONE_SERVE
 from middleware.relay.session_state import SESSION_MODE, SESSION_POOLING, STATEMENT_MODE, SessionState
 from middleware.relay.state_warnings import StateWarnings
 from middleware.relay.transaction import ENDED
+from middleware.relay.writes import Writes
 from middleware.session.batch import HELD, Batch
 from middleware.session.client import ClientSession
 from middleware.session.inspection import findings
 from middleware.session.parameters import StartupParameters
-from middleware.session.server import HIDDEN_FAILS, IDLE, IN_FAILED_TRANSACTION, SYNC_UNSEEN
+from middleware.session.server import HIDDEN_FAILS, IDLE, IN_FAILED_TRANSACTION, SYNC_UNSEEN, ServerSession
 from middleware.wire.build import SYNC_MESSAGE, message, notice
 from middleware.wire.codes import QUERY
 from routing.router import STANDBY, Target
@@ -53,6 +55,7 @@ class Borrowing(Intake):
         "_begin_again",
         "_closed",
         "_cut_short",
+        "_database_name",
         "_draining",
         "_held",
         "_held_data",
@@ -66,6 +69,7 @@ class Borrowing(Intake):
         "_tries",
         "_wait",
         "adrift",
+        "caching",
         "database",
         "idle_since",
         "relay",
@@ -74,6 +78,7 @@ class Borrowing(Intake):
         "session",
         "state",
         "user",
+        "writes",
     )
 
     def __init__(
@@ -94,6 +99,11 @@ class Borrowing(Intake):
             relay.facts, relay.statements, relay.settings.statement_size_max, relay.settings.max_packet_size
         )
         self.session.parameters = parameters
+        self.caching: ClientCache | None = None
+        """Known once something of it might have been cached."""
+        self.writes: Writes | None = None
+        """What its transaction may have changed, if anything."""
+        self._database_name: Final = database.decode(errors="replace")
         self.server: ServerConnection | None = None
         self.idle_since = relay.clock.now
         """Since when it has no server."""
@@ -168,11 +178,37 @@ class Borrowing(Intake):
     def close(self) -> None:
         """Close the connection, and leave nothing behind. Safe to call again."""
 
+    @abstractmethod
+    def _takes_from_cache(self, batch: Batch, data: bytes) -> bool:
+        """Whether a batch is answered from the cache; else what it waits for, if anything, is in `awaited`."""
+
+    @abstractmethod
+    def _board(self, batch: Batch, data: bytes) -> None:
+        """Hold a batch until another client's read of the same has ended."""
+
+    @abstractmethod
+    def _leaves_flight(self) -> bool:
+        """It waits for another's read no more; False if it did not."""
+
+    @abstractmethod
+    def _drop_fill(self, why: str) -> None:
+        """What the server answers is not kept."""
+
+    @abstractmethod
+    def _tell_writes(self, writes: Writes, peer: ServerSession, now: float) -> None:
+        """The server has answered, and its client is about to hear it."""
+
     # Choosing a node
 
     def _choose(self, batch: Batch, data: bytes) -> bool:
         """Choose a node for a batch and send it there when a server is free. False: blocked."""
         routing = self.routing
+        if self.relay.cache.serving and not self.adrift and self._aim is None and routing.confined is None:
+            if self._takes_from_cache(batch, data):
+                return True
+            if self.caching is not None and self.caching.awaited is not None:
+                self._board(batch, data)
+                return False
         route = routing.nodes()
         pool = route.primary
         if not self.adrift and (self._aim or routing.target(batch)) is STANDBY:
@@ -246,7 +282,7 @@ class Borrowing(Intake):
                 return False
             self._pool = None
             return True
-        return self.relay.without_primary.leave(self) or self._wait.running()
+        return self.relay.without_primary.leave(self) or self._leaves_flight() or self._wait.running()
 
     def seek(self) -> None:
         """There may be a primary."""
@@ -502,12 +538,19 @@ class Borrowing(Intake):
         now = time.monotonic()
         self.relay.commits.note_write(now)
         server = self.server
+        if self.writes is not None and server is not None:
+            self._tell_writes(self.writes, server.session, now)
         if server is not None and server.session.status == IDLE and self.routing.changed_catalog():
             self.relay.commits.note_change(now)
 
     def _leave_server(self, server: ServerConnection) -> None:
         """Have no server any more, and keep in mind what was seen and done on it."""
         self.server = None
+        if self.fill is not None:
+            self._drop_fill("not answered")
+        if self.writes is not None:
+            self.writes.lost(time.monotonic())
+            self.writes = None
         self.idle_since = self.relay.clock.now
         self.routing.left(server.pool, self._on_primary, self.wrote)
         self.wrote = False

@@ -46,6 +46,7 @@ from middleware.session.server import (
 )
 from middleware.wire.build import FLUSH_MESSAGE, error_response, message, notice
 from middleware.wire.codes import PARSE, QUERY
+from parser.facts import StatementFacts
 from routing.router import STANDBY
 
 log: Final = structlog.get_logger("client")
@@ -172,9 +173,11 @@ class ClientConnection(Timekeeping):
         if server is None:
             if self.adrift or self._aim is not None:
                 return False
+            reads = decision.target is STANDBY and routing.confined is None
+            if reads and self.relay.cache.serving and self._query_from_cache(facts, data):
+                return True
             route = routing.nodes()
             pool = route.primary
-            reads = decision.target is STANDBY and routing.confined is None
             if reads:
                 reader = routing.reader(route, routing.own.level)
                 if reader is not None:
@@ -193,11 +196,13 @@ class ClientConnection(Timekeeping):
                 self.block(b"")
                 return True
             prefix = self._take(server, pool is route.primary)
-        elif not self._on_primary:
+        elif not self._on_primary or (self.relay.cache.serving and routing.transaction.open()):
             return False
         elif not server.session.expected and server.session.status == IDLE:
             server.lent_at = self.relay.clock.now
         routing.sends_query(facts, decision, server.pool, self._on_primary)
+        if self.relay.cache.tracking:
+            self._cache_sees(server, (facts,), decision.writes, data, 0)
         server.sent_at = self.relay.clock.now
         if not server.session.expected:
             server.asked_at = server.sent_at
@@ -209,6 +214,25 @@ class ClientConnection(Timekeeping):
         peer.unnamed = None
         peer.expected.append(SYNC)
         server.transport.write(prefix + data if prefix else data)
+        return True
+
+    def _query_from_cache(self, facts: StatementFacts, data: bytes) -> bool:
+        """Whether a Query is answered from the cache, or waits there."""
+        caching = self._client_cache()
+        if self._slow or not caching.wants(facts):
+            # What it is given from the cache would only pile up.
+            return False
+        answer = caching.query(facts, data)
+        if answer:
+            self._give(facts, answer)
+            self.session.statements.unnamed = None
+            return True
+        if caching.awaited is None:
+            return False
+        batch = Batch(0)
+        self.session.scan(batch, data)
+        self._board(batch, data)
+        self.block(b"")
         return True
 
     def _unfinished(self, batch: Batch, data: bytes) -> None:
@@ -256,6 +280,8 @@ class ClientConnection(Timekeeping):
             return True
         if error is not None and server.session.status != IN_FAILED_TRANSACTION:
             return self._refuse_batch(server, batch, data, error)
+        if self.relay.cache.serving and batch.state == COMPLETE and self._takes_beside_server(server, batch, data):
+            return True
         if (not self.state.pinned and self._must_leave(server, batch)) or (
             not self._sent_open and self.state.must_wait(batch, server.session)
         ):
@@ -299,6 +325,8 @@ class ClientConnection(Timekeeping):
         if batch.facts:
             if self.routing.sends(batch, server.pool, self._on_primary):
                 self.wrote = True
+            if self.relay.cache.tracking:
+                self._cache_sees(server, batch.facts, not self.routing.reads, data, batch.start)
             # Not within the answer to what was sent before.
             if (
                 self.routing.own.notices
@@ -357,6 +385,7 @@ class ClientConnection(Timekeeping):
         self._aim = None
         self.waiting_since = 0.0
         self._wait.end()
+        self._forgo_cache()
         session.take_back(batch)
         out = error_response(error, "ERROR")
         if batch.state == COMPLETE or batch.hold == HOLD_FOR_QUERY:
@@ -380,6 +409,8 @@ class ClientConnection(Timekeeping):
             self.close()
 
     def _act_on(self, server: ServerConnection, events: int) -> None:
+        if self.fill is not None:
+            self._filled(self.fill, server, events)
         if events & ~READY:
             self._note(server, events)
             if self._closed or self.server is not server:
@@ -519,6 +550,8 @@ class ClientConnection(Timekeeping):
             self._pool = None
         self.relay.without_primary.leave(self)
         self._wait.end()
+        self._leaves_flight()
+        self._forgo_cache()
         self._held = self._gathering = None
         # It knows us: without this only the garbage collector would free us, and for long it does not look.
         self.session.answerer = None

@@ -15,7 +15,7 @@ from middleware.relay.freshness import EVENTUAL, GLOBAL, LEVELS, NEVER, PRIMARY,
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
 from middleware.relay.reasons import LEVEL_PRIMARY, NO_STANDBY, NOT_FRESH
 from middleware.relay.relay import Relay
-from middleware.relay.transaction import FRESH, NONE, Transaction, ends
+from middleware.relay.transaction import FRESH, NONE, READ, Transaction, ends
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.parameters import StartupParameters
 from parser.facts import ALL_SETTINGS, BEGIN, CHANGES, EMPTY, LEVEL_HINTS, UNCHANGED, StatementFacts
@@ -162,6 +162,14 @@ class ClientRouting:
         if self.policy.transaction_reads != "until_write" or self.own.level == GLOBAL:
             return False
         isolation = isolation or self._parameters.isolation or self.router.isolation
+        return isolation in EACH_ITS_SNAPSHOT
+
+    def only_reads(self) -> bool:
+        """Whether the transaction it is in only reads, each of its statements what is there then."""
+        transaction = self.transaction
+        if transaction.phase not in (FRESH, READ) or transaction.read_only is not True:
+            return False
+        isolation = transaction.isolation or self._parameters.isolation or self.router.isolation
         return isolation in EACH_ITS_SNAPSHOT
 
     def leaves_state(self, batch: Batch) -> bool:

@@ -30,6 +30,7 @@ class Intake(Borrower):
         self.limits = limits
         self.waiting_since = 0.0
         self.again = b""
+        self.fill = None
         self._backlog: list[bytes] = []
         """What came and was not looked at yet: an unfinished message or batch, or all that came while blocked."""
         self._kept_bytes = 0

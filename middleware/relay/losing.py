@@ -19,7 +19,8 @@ import structlog
 
 from middleware.errors import OutcomeUnknown, PointsmanError
 from middleware.pool.server_connection import ServerConnection
-from middleware.relay.borrowing import TRIES_MAX, Borrowing
+from middleware.relay.borrowing import TRIES_MAX
+from middleware.relay.caching import Caching
 from middleware.relay.own_settings import STANDBY_ONLY
 from middleware.relay.transaction import ENDED, NONE
 from middleware.session.batch import COMPLETE, Batch
@@ -36,7 +37,7 @@ AGAIN_BYTES_MAX: Final = 16 * 1024
 ROLLED_BACK: Final = message(COMMAND_COMPLETE, b"ROLLBACK\0") + READY_IDLE
 
 
-class Losing(Borrowing):
+class Losing(Caching):
     """See above."""
 
     __slots__ = ("_untold",)

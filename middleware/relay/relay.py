@@ -14,9 +14,11 @@ from typing import Final, Protocol
 from healthcheck.topology import Node, Topology
 from middleware.auth import Access, Authority
 from middleware.auth.scram import Keys, keys_of
+from middleware.cache.cache import QueryCache
+from middleware.cache.versions import Versions
 from middleware.config import TlsMaterial, WorkerSettings
 from middleware.config.tls import ClientTls, client_tls_of, server_context
-from middleware.control import Counters, NodeCounters, SetSecret, StateUse, process_id_of, worker_of
+from middleware.control import Counters, NodeCounters, SetCache, SetSecret, StateUse, process_id_of, worker_of
 from middleware.errors import NoNode
 from middleware.pool.dial import Dialer
 from middleware.pool.ledger import Ledger, Limit
@@ -82,6 +84,9 @@ class Client(Protocol):
     def idle_too_long(self, now: float) -> None:
         """See whether it has sent nothing for too long, while it has no server."""
 
+    def track_writes(self, begin: bool) -> None:
+        """Its writes are noted from now on, for the query cache, or are no longer."""
+
     def drain(self) -> None:
         """Go when nothing is under way."""
 
@@ -125,6 +130,7 @@ class Relay:
         control: ControlPlane,
         commits: Commits,
         ledger: Ledger,
+        versions: Versions,
     ) -> None:
         self.worker: Final = worker
         self.settings: Final = settings
@@ -163,6 +169,7 @@ class Relay:
         self._freshness_wanted = False
         """The control plane was asked for a sample that has not come yet."""
         self.commits: Final = commits
+        self.cache: Final = QueryCache(settings.cache, versions, loop.call_soon)
         self.reasons: Final = Reasons()
         self.quiet: Final = frozenset(settings.state_quiet)
         self.states: Final = StateCounts()
@@ -214,6 +221,9 @@ class Relay:
 
     def set_topology(self, topology: Topology) -> None:
         """Use a new topology: pools of nodes that are gone, moved or down are closed."""
+        before = self.pools.topology
+        if (before.timeline, before.primary()) != (topology.timeline, topology.primary()):
+            self.cache.clear("failover")
         self.pools.set_topology(topology)
         self.welcomes.clear()
         for client in list(self.replicating):
@@ -245,6 +255,12 @@ class Relay:
             router.suspend(now)
         self.commits.note_change(now)
         self.control.catalog_wanted(database, now)
+
+    def set_cache(self, said: SetCache) -> None:
+        """Begin, or cease, to note writes, and to keep answers."""
+        if self.cache.use(said):
+            for client in list(self.clients.values()):
+                client.track_writes(said.tracking)
 
     def set_freshness(self, standbys: tuple[tuple[str, float, int | None], ...]) -> None:
         """A sample of how far the standbys have come."""
@@ -346,6 +362,7 @@ class Relay:
         for node in self.pools.topology.nodes:
             self.dialer.refresh(node.host)
         self.pools.tick(now)
+        self.cache.tick(now)
         self.without_primary.tick(now)
         if self._missing and now - self._missing_told_at >= ASK_AGAIN_S:
             self._missing_told_at = now
@@ -383,6 +400,7 @@ class Relay:
             reasons.on_standbys,
             self.states.uses(),
             self.reads_again,
+            self.cache.counters(),
         )
 
 

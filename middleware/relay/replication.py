@@ -341,6 +341,9 @@ class ReplicationClient(asyncio.Protocol):
     def idle_too_long(self, now: float) -> None:
         """A stream may be silent for as long as nothing is written."""
 
+    def track_writes(self, begin: bool) -> None:
+        """It notes none."""
+
     def topology_changed(self, topology: Topology) -> None:
         """It ends where its node is no longer what it was."""
         now = next((node for node in topology.nodes if node.name == self.node.name), None)

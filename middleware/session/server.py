@@ -54,6 +54,8 @@ from middleware.wire.codes import (
 
 IDLE: Final = 0x49
 """ReadyForQuery's status outside a transaction block, 'I'."""
+IN_TRANSACTION: Final = 0x54
+"""The same in one, 'T'."""
 IN_FAILED_TRANSACTION: Final = 0x45
 """The same in one that has failed, 'E': all but its end is refused."""
 

@@ -4,7 +4,7 @@ In: a request, and `say` for what is to be told meanwhile. Out: the last word, o
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Literal
 
 import anyio
 import msgspec
@@ -12,7 +12,9 @@ import msgspec
 from healthcheck.handover import Switched
 from healthcheck.switchover import Reason, Refused
 from middleware import sqlstate
+from middleware.control import CacheCounters
 from middleware.errors import PointsmanError
+from middleware.supervisor.cache_control import CacheControl, CacheState
 from middleware.supervisor.journal import Event, Journal
 from middleware.supervisor.status import Status
 
@@ -36,7 +38,24 @@ class SwitchoverWanted(msgspec.Struct, frozen=True, tag_field="do", tag="switcho
     """Which one; "" for the standby that has the most."""
 
 
-Request = StatusWanted | EventsWanted | SwitchoverWanted
+class CacheWanted(msgspec.Struct, frozen=True, tag_field="do", tag="cache", forbid_unknown_fields=True):
+    """Have the query cache be on or off. Ends with CacheState."""
+
+    mode: Literal["on", "hint", "off", "default"]
+    """The last: as the settings have it."""
+    route: str | None = None
+    """For the clients of one rule, "" being those whom no rule is for; else for all."""
+
+
+class CacheClearWanted(msgspec.Struct, frozen=True, tag_field="do", tag="cache_clear", forbid_unknown_fields=True):
+    """Have no answer given again that is kept now. Ends with CacheState."""
+
+
+class CacheStatsWanted(msgspec.Struct, frozen=True, tag_field="do", tag="cache_stats", forbid_unknown_fields=True):
+    """What the query cache is and has done. Ends with CacheStats."""
+
+
+Request = StatusWanted | EventsWanted | SwitchoverWanted | CacheWanted | CacheClearWanted | CacheStatsWanted
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -45,8 +64,18 @@ class Told(msgspec.Struct, frozen=True):
     last: int
 
 
+class CacheStats(msgspec.Struct, frozen=True):
+    """What the query cache is and has done, since the start and over all workers, as of about a second ago."""
+
+    state: CacheState
+    counters: CacheCounters
+
+
 Say = Callable[[Event], Awaitable[None]]
-Last = Status | Told | Switched
+Last = Status | Told | Switched | CacheState | CacheStats
+
+DIGEST_BYTES_MAX: Final = 500_000
+"""Of digests, as they are told: an answer is one line."""
 
 SQLSTATES: Final = {
     Reason.NOT_READY: sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -65,14 +94,21 @@ class Commands:
     """Carries requests out."""
 
     def __init__(
-        self, status: Callable[[], Status], journal: Journal, switch: Callable[[str], Awaitable[Switched]]
+        self,
+        status: Callable[[], Status],
+        journal: Journal,
+        switch: Callable[[str], Awaitable[Switched]],
+        cache: CacheControl,
+        cache_counters: Callable[[], CacheCounters],
     ) -> None:
         self._status: Final = status
         self._journal: Final = journal
         self._switch: Final = switch
+        self._cache: Final = cache
+        self._cache_counters: Final = cache_counters
 
-    async def carry_out(self, request: Request, say: Say) -> Last:
-        """Do as was asked. Raises PointsmanError, and what `say` raises: Gone, and nothing else."""
+    async def carry_out(self, request: Request, say: Say, who: str) -> Last:
+        """Do as `who` has asked. Raises PointsmanError, and what `say` raises: Gone, and nothing else."""
         match request:
             case StatusWanted():
                 return self._status()
@@ -80,6 +116,13 @@ class Commands:
                 return await self._tell_events(after, follow, say)
             case SwitchoverWanted(node=node):
                 return await self._switch_over(node, say)
+            case CacheWanted(mode=mode, route=route):
+                return await self._cache.switch(mode, route, who)
+            case CacheClearWanted():
+                self._cache.clear(who)
+                return self._cache.state()
+            case CacheStatsWanted():
+                return CacheStats(self._cache.state(), _bounded(self._cache_counters()))
 
     async def _tell_events(self, after: int, follow: bool, say: Say) -> Told:
         journal = self._journal
@@ -125,3 +168,14 @@ class Commands:
         if switched is None:
             raise Gone
         return switched
+
+
+def _bounded(counters: CacheCounters) -> CacheCounters:
+    """With as many digests as fit into an answer."""
+    left, count = DIGEST_BYTES_MAX, 0
+    for digest in counters.digests:
+        left -= len(msgspec.json.encode(digest))
+        if left < 0:
+            break
+        count += 1
+    return msgspec.structs.replace(counters, digests=counters.digests[:count])

@@ -5,7 +5,10 @@ times, and {"done": ..} or {"error": {"message", "detail", "hint", "sqlstate"}} 
 was cut. Whoever closes it has asked for nothing more: what it waits for is given up, and what can be taken back is.
 """
 
+import pwd
 import select
+import socket
+import struct
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +32,8 @@ LINGER_S: Final = 1.0
 LINGER_CHUNKS: Final = 16
 CLOSED_LOOK_S: Final = 0.5
 """Between two looks at whether the other end, of which half is closed, is closed altogether."""
+_UCRED: Final = struct.Struct("3i")
+"""Linux's struct ucred: pid, uid, gid."""
 AGAIN_S: Final = 1.0
 """Before a connection that could not be accepted is tried again."""
 
@@ -130,7 +135,7 @@ class ControlSocket:
                 raise Gone from None
 
         try:
-            return {"done": await self._commands.carry_out(request, say)}
+            return {"done": await self._commands.carry_out(request, say, _peer(stream))}
         except PointsmanError as error:
             return _failure(error)
         except Gone:
@@ -176,6 +181,16 @@ async def _until_closed(stream: anyio.abc.SocketStream, scope: anyio.CancelScope
     except (anyio.BrokenResourceError, anyio.ClosedResourceError):
         pass
     scope.cancel()
+
+
+def _peer(stream: anyio.abc.SocketStream) -> str:
+    """The user at the other end."""
+    raw = stream.extra(anyio.abc.SocketAttribute.raw_socket)  # noqa: S610 - anyio's, not Django's
+    _, uid, _ = _UCRED.unpack(raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _failure(error: PointsmanError) -> dict[str, Any]:

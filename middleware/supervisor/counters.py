@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from middleware.control import Counters, NodeCounters, StateUse
+from middleware.control import CacheCounters, Counters, NodeCounters, StateUse
+from middleware.supervisor.cache_totals import added, outlived
 
 
 class CountersSnapshot(msgspec.Struct, frozen=True):
@@ -35,6 +36,7 @@ class Totals:
         self._on_standbys_of_the_dead = 0
         self._states_of_the_dead: tuple[StateUse, ...] = ()
         self._reads_again_of_the_dead = 0
+        self._cache_of_the_dead = CacheCounters()
 
     def reported(self, counters: Counters) -> list[str]:
         """A worker's counts since it started; returns the nodes that have answered it since its last report."""
@@ -52,8 +54,13 @@ class Totals:
         self._on_standbys_of_the_dead += counters.on_standbys
         self._reads_again_of_the_dead += counters.reads_again
         self._states_of_the_dead = _added(self._states_of_the_dead, counters.states)
+        self._cache_of_the_dead = outlived(added((self._cache_of_the_dead, counters.cache)))
         for node in counters.nodes:
             _add(self._of_the_dead, msgspec.structs.replace(node, leases=0, servers=0))
+
+    def cache(self) -> CacheCounters:
+        """The query caches' totals."""
+        return added((self._cache_of_the_dead, *(counters.cache for counters in self._latest.values())))
 
     def snapshot(self) -> CountersSnapshot:
         """The totals as of the latest reports."""

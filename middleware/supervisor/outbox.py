@@ -10,12 +10,14 @@ from collections import deque
 from typing import Final
 
 from middleware.control import (
+    ClearCache,
     Configure,
     Down,
     Drain,
     NodeAnswers,
     Passed,
     SetAccess,
+    SetCache,
     SetCatalog,
     SetChanges,
     SetFreshness,
@@ -29,12 +31,22 @@ PASSED_MAX: Final = 1000
 
 
 class Outbox:
-    """The messages for one worker. Configure goes first, then who may come in, then the topology, by which the worker
-    begins to listen."""
+    """The messages for one worker. Configure goes first, then who may come in and what is cached, then the topology, by
+    which the worker begins to listen."""
 
     def __init__(self) -> None:
         self._snapshots: dict[
-            str, Configure | SetAccess | SetTopology | SetChanges | SetFreshness | SetReasons | SetTls | Drain
+            str,
+            Configure
+            | SetAccess
+            | SetCache
+            | ClearCache
+            | SetTopology
+            | SetChanges
+            | SetFreshness
+            | SetReasons
+            | SetTls
+            | Drain,
         ] = {}
         self._catalogs: dict[str, SetCatalog] = {}
         self._passed: deque[Passed | SetSecret | NodeAnswers] = deque(maxlen=PASSED_MAX)
@@ -60,5 +72,6 @@ class Outbox:
 
 
 _ORDER: Final = tuple(
-    kind.__name__ for kind in (Configure, SetAccess, SetTls, SetTopology, SetFreshness, SetReasons, Drain)
+    kind.__name__
+    for kind in (Configure, SetAccess, SetTls, SetCache, ClearCache, SetTopology, SetFreshness, SetReasons, Drain)
 )

@@ -19,11 +19,13 @@ from healthcheck.line import Credentials
 from healthcheck.promote import Hand
 from healthcheck.topology import Topology
 from middleware.auth import Access, FileMistake
+from middleware.cache.versions import Versions
 from middleware.config import Settings
 from middleware.config.access import access_of, seed_of
 from middleware.config.contradictions import access_mistakes
 from middleware.config.tls import TlsError
 from middleware.control import (
+    CacheTracking,
     CatalogWanted,
     Configure,
     Counters,
@@ -47,8 +49,9 @@ from middleware.control import (
     worker_of,
 )
 from middleware.pool.dial import set_options
-from middleware.relay.shared import shared_bytes
+from middleware.relay.shared import shared_bytes, versions_offset
 from middleware.supervisor.auth_query import AuthQuery
+from middleware.supervisor.cache_control import CacheControl
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.certificates import read_certificates
 from middleware.supervisor.commands import Commands
@@ -102,7 +105,6 @@ class Supervisor:
         self._guard = guard_of(settings, self._monitor, hand, self._journal.happened, self._leading.leader)
         self._traffic = DrainingTraffic(lambda: [one.index for one in self._workers if one.pid is not None])
         self._handover = handover_of(settings, self._monitor, hand, self._guard, self._traffic)
-        self._control = ControlSocket(Commands(self.status, self._journal, self.switch))
         self._catalogs = Catalogs(
             credentials,
             lambda: self.topology,
@@ -139,6 +141,12 @@ class Supervisor:
         self._shared = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of run()
         """Memory that the workers share, as a file without a name."""
         self._shared.truncate(shared_bytes(settings.workers))
+        workers = settings.workers
+        versions = Versions(self._shared.fileno(), versions_offset(workers), workers, mine=workers)
+        self._cache = CacheControl(settings.policies(), versions, workers, self._tell_all, self._journal.happened)
+        self._control = ControlSocket(
+            Commands(self.status, self._journal, self.switch, self._cache, self._totals.cache)
+        )
         self._reported = [0.0] * settings.workers
         """When each worker last reported that a catalog has changed."""
         self._reasons = SetReasons({}, 0)
@@ -336,6 +344,7 @@ class Supervisor:
             ),
             self._set_access(),
             self._tls.told,
+            self._cache.greeting(index),
         ]
         if self._published is not None:
             messages.append(SetTopology(self._published))
@@ -359,6 +368,7 @@ class Supervisor:
             return
         self._journal.topology_changed(self._published, topology)
         self._published = topology
+        self._cache.topology_changed(topology)
         self._tell_all(SetTopology(topology))
         self._catalogs.topology_changed()
         self._sampler.topology_changed(topology)
@@ -367,6 +377,7 @@ class Supervisor:
         """The process of worker `index` is gone."""
         self._totals.ended(index)
         self._traffic.ended(index)
+        self._cache.ended(index)
 
     def _heard(self, index: int, message: Down | Up) -> None:
         """What worker `index` says."""
@@ -377,6 +388,8 @@ class Supervisor:
                 for node in self._totals.reported(message):
                     self._monitor.heard(node, since_s=REPORT_S)
                 self._share_reasons()
+            case CacheTracking(serial=serial):
+                self._cache.answered(index, serial)
             case Leases():
                 self._traffic.reported(index, message)
             case CatalogWanted(database=database, suspected=True):

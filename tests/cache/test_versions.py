@@ -63,6 +63,9 @@ def test_what_is_in_doubt_settles_by_time(all_three: tuple[Versions, Versions, V
     one.doubt((9,), 50.0)
     assert not two.settled((9,), 99.9)
     assert two.settled((9,), 100.0)
+    assert two.doubted((1, 9), 99.0)
+    assert not two.doubted((1,), 99.0)
+    assert not two.doubted((9,), 100.0)
 
 
 def test_who_takes_over_a_column_doubts_what_was_under_way(descriptor: int) -> None:
@@ -70,11 +73,12 @@ def test_who_takes_over_a_column_doubts_what_was_under_way(descriptor: int) -> N
     dead.begin((11, EVERYTHING))
     dead.change((12,), 3.0)
     version = other.version((11, 12, EVERYTHING))
-    Versions(descriptor, 0, WORKERS, 0).restart(60.0)
+    Versions(descriptor, 0, WORKERS, 0).restart(5.0, 60.0)
     assert not other.settled((11,), 59.0)
     assert other.settled((11,), 60.0)
     assert other.settled((12,), 0.0)
-    assert other.version((11, 12, EVERYTHING)) == version
+    assert other.version((11, 12, EVERYTHING)) == version + 2
+    assert other.changed_at((11,)) == 5.0
 
 
 def test_what_the_watcher_has_seen(all_three: tuple[Versions, Versions, Versions]) -> None:

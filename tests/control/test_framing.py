@@ -9,10 +9,14 @@ from middleware import control
 from middleware.auth import Access, HbaRule, UserMapping
 from middleware.auth.made_up import Nobody
 from middleware.auth.scram import Verifier
-from middleware.config import NetworkSettings, NodeShare, RoutePolicy, TlsMaterial, WorkerSettings
+from middleware.config import CacheSettings, NetworkSettings, NodeShare, RoutePolicy, TlsMaterial, WorkerSettings
 from middleware.control import (
     FRAME_BYTES_MAX,
+    CacheCounters,
+    CacheDigest,
+    CacheTracking,
     CatalogWanted,
+    ClearCache,
     Configure,
     ControlError,
     Counters,
@@ -31,6 +35,7 @@ from middleware.control import (
     ServerFreed,
     ServerWanted,
     SetAccess,
+    SetCache,
     SetCatalog,
     SetChanges,
     SetFreshness,
@@ -43,7 +48,8 @@ from middleware.control import (
     process_id_of,
     worker_of,
 )
-from routing.catalog import Catalog, Overload, Thing
+from routing.catalog import Catalog
+from routing.overload import Overload, Thing
 
 SETTINGS = WorkerSettings(
     max_client_conn=2,
@@ -75,6 +81,7 @@ SETTINGS = WorkerSettings(
         RoutePolicy("d", None, ".*", "session", 0.0, 1.0, "random", "never", True, "until_write", ("db2",)),
         RoutePolicy(None, None, None, "global", 1.0, 1.0, "round_robin", "fallback", False, "primary", ()),
     ),
+    cache=CacheSettings(1, 2, 3.0, "redis://a", 4.0, "poll"),
     log_level="info",
     log_format="text",
 )
@@ -107,6 +114,9 @@ EVERY_MESSAGE: list[Down | Up] = [
         )
     ),
     SecretWanted("b"),
+    SetCache(3, True, False, {"a": "on"}, "off"),
+    ClearCache("failover"),
+    CacheTracking(1, 3),
     SetSecret("b", True, "x"),
     SetSecret("c", True, "x", False, Verifier(1, b"a", b"b", b"c"), Nobody("md5", 2, 3, True)),
     Ready(0),
@@ -114,6 +124,10 @@ EVERY_MESSAGE: list[Down | Up] = [
     NodeTrouble("db1", "text"),
     Leases(7, 2, 1),
     Counters(0, 1, 2, (NodeCounters("db1", 1, 2, 3, 4),)),
+    Counters(
+        *(0, 1, 2, (), {}, 0, (), 0),
+        CacheCounters(1, 2, 3, {"a": 4}, 5, 6, 7, 8, {"write": 9}, 1, 0.5, 1, 2, 3, (CacheDigest("d", "s", 1),)),
+    ),
     Drained(0),
 ]
 some_messages = st.lists(st.sampled_from(EVERY_MESSAGE), max_size=6)

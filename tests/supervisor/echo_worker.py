@@ -14,7 +14,11 @@ import sys
 import time
 
 from middleware.control import (
+    CacheCounters,
+    CacheDigest,
+    CacheTracking,
     CatalogWanted,
+    ClearCache,
     Configure,
     Counters,
     Down,
@@ -26,6 +30,7 @@ from middleware.control import (
     NodeTrouble,
     Ready,
     SetAccess,
+    SetCache,
     SetCatalog,
     SetChanges,
     SetFreshness,
@@ -53,6 +58,9 @@ class EchoWorker:
         self.users: dict[str, str | None] = {}
         self.pool_size = 0
         self.deaf = False
+        self.caches: list[tuple[bool, bool, dict[str, str], str, bool]] = []
+        """What was told of the query cache, and whether clients could come by then."""
+        self.cleared: list[str] = []
 
     def tell(self, message: Up) -> None:
         """Up the channel."""
@@ -66,6 +74,13 @@ class EchoWorker:
                 self.index = message.worker
                 self.pool_size = message.settings.policies[-1].pool.size
                 self.listeners = [socket.socket(fileno=fd) for fd in message.listeners]
+            case SetCache(serial=serial):
+                # Nobody can have come before.
+                told = message.tracking, message.serving, message.modes, message.forced
+                self.caches.append((*told, bool(self.servers)))
+                self.tell(CacheTracking(self.index, serial))
+            case ClearCache(cause=cause):
+                self.cleared.append(cause)
             case SetAccess(access=access):
                 self.users = access.secrets
             case SetTopology(topology=topology):
@@ -99,7 +114,12 @@ class EchoWorker:
             case "exit":
                 os._exit(int(argument))
             case "counters":
-                self.tell(Counters(self.index, 1, 2, (NodeCounters("db1", int(argument), 1, 5, 6),)))
+                cache = CacheCounters(
+                    hits=int(argument),
+                    entries=3,
+                    digests=(CacheDigest("d", "SELECT $1", int(argument), int(argument)),),
+                )
+                self.tell(Counters(self.index, 1, 2, (NodeCounters("db1", int(argument), 1, 5, 6),), cache=cache))
             case "wanted":
                 self.tell(CatalogWanted(argument))
             case "stale":
@@ -126,6 +146,8 @@ class EchoWorker:
             "catalogs": self.catalogs,
             "readable": self.readable,
             "cancels": self.cancels,
+            "caches": self.caches,
+            "cleared": self.cleared,
         }
         writer.write(json.dumps(known).encode() + b"\n")
         await writer.drain()

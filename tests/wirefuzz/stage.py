@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from healthcheck.topology import Node, Role, Topology
 from middleware.auth import Access, HbaRule
+from middleware.cache.versions import Versions
 from middleware.config import build_settings
 from middleware.errors import ProtocolViolation
 from middleware.pool.ledger import Ledger
@@ -23,7 +24,7 @@ from middleware.pool.server_connection import ServerConnection
 from middleware.relay.arrival import Arrival
 from middleware.relay.freshness import Commits
 from middleware.relay.relay import Relay
-from middleware.relay.shared import LEDGER_OFFSET, shared_bytes
+from middleware.relay.shared import LEDGER_OFFSET, shared_bytes, versions_offset
 from middleware.wire.frontend import Query
 from tests.wirefuzz import direct
 from tests.wirefuzz.broken import BrokenPostgres, Saboteur
@@ -118,7 +119,8 @@ class Stage:
             self._descriptor = os.dup(file.fileno())
         commits = Commits(self._descriptor, 1, 0)
         self.ledger = Ledger(self._descriptor, LEDGER_OFFSET, 1, 0)
-        self.relay = control.relay = Relay(0, 1, settings, loop, control, commits, self.ledger)
+        versions = Versions(self._descriptor, versions_offset(1), 1, 0)
+        self.relay = control.relay = Relay(0, 1, settings, loop, control, commits, self.ledger, versions)
         self.relay.authority.use(ACCESS)
         nodes = (
             Node("db1", "/model", 1, Role.PRIMARY, up=True),

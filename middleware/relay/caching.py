@@ -1,0 +1,193 @@
+"""The side of a client's connection that knows the query cache: it takes answers from there, keeps those of its reads,
+and has all workers know what it writes.
+
+Whether an answer may be taken is decided in client_cache.py, when others hear of writes in writes.py.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from middleware.cache.fill import Fill
+from middleware.pool.server_connection import ServerConnection
+from middleware.relay.borrowing import Borrowing
+from middleware.relay.client_cache import ON_NODE, ClientCache
+from middleware.relay.transaction import NONE
+from middleware.relay.writes import Writes
+from middleware.session.batch import Batch
+from middleware.session.server import IDLE, IN_FAILED_TRANSACTION, IN_TRANSACTION, READY, SYNC_UNSEEN, ServerSession
+from middleware.wire.build import SYNC_MESSAGE, notice
+from parser.facts import StatementFacts
+
+IN_TRANSACTION_STATUS: Final = bytes((IN_TRANSACTION,))
+
+
+class Caching(Borrowing):
+    """See above."""
+
+    __slots__ = ()
+
+    # Answers from the cache
+
+    def _client_cache(self) -> ClientCache:
+        known = self.caching
+        if known is None:
+            known = self.caching = ClientCache(self.relay, self.routing, self.session, self.user, self.database)
+        return known
+
+    def answers_kept(self, facts: StatementFacts) -> bool:
+        """Whether a statement is one that its client, or the settings, would have answered from the cache."""
+        return self._client_cache().wants(facts)
+
+    def _takes_from_cache(self, batch: Batch, data: bytes) -> bool:
+        """Whether a batch is answered from the cache; else what it waits for, if anything, is in `awaited`."""
+        caching = self._client_cache()
+        answer = b"" if self._slow else caching.batch(batch, data)
+        if not answer:
+            return False
+        self._give(batch.facts[0], answer)
+        # All that it has prepared is known, though no server has seen it.
+        self.session.returned()
+        return True
+
+    def _takes_beside_server(self, server: ServerConnection, batch: Batch, data: bytes) -> bool:
+        """The same for a client that has a server: in a transaction that only reads, or where all that the server got
+        of the batch prepares its statement (asyncpg does that)."""
+        peer, transaction = server.session, self.routing.transaction
+        if peer.expected or peer.describing or self._slow or self.routing.confined is not None:
+            return False
+        reading = transaction.open() and not self._sent_open
+        if reading:
+            if not self.routing.only_reads() or peer.status != IN_TRANSACTION:
+                return False
+        elif not (self._sent_open and self._only_prepared and transaction.phase == NONE):
+            return False
+        caching = self._client_cache()
+        fresh = math.inf if self._on_primary else server.pool.state.fresh_as_of
+        # It does not wait for others: what it has others may wait for.
+        caching.flown = True
+        answer = caching.batch(batch, data, fresh)
+        if not answer:
+            return False
+        if reading:
+            transaction.note(batch.facts[0], reads=True)
+            answer = answer[:-1] + IN_TRANSACTION_STATUS
+        else:
+            self._sent_open = False
+            peer.expected.append(SYNC_UNSEEN)
+            server.transport.write(SYNC_MESSAGE)
+        self._give(batch.facts[0], answer)
+        self.session.unsettled.clear()
+        return True
+
+    def _give(self, facts: StatementFacts, answer: bytes) -> None:
+        """Answer a statement from the cache."""
+        routing = self.routing
+        routing.last_node, routing.last_facts = ON_NODE, facts
+        if routing.own.notices:
+            answer = notice("statement answered from the query cache") + answer
+        self.transport.write(answer)
+
+    def _board(self, batch: Batch, data: bytes) -> None:
+        """Hold a batch until another client's read of the same has ended."""
+        assert self.caching is not None
+        flight = self.caching.awaited
+        assert flight is not None
+        self._held, self._held_data = batch, data
+        self.relay.cache.board(flight, self, self.relay.clock.now)
+
+    def _leaves_flight(self) -> bool:
+        """It waits for another's read no more; False if it did not."""
+        caching = self.caching
+        if caching is None or caching.awaited is None:
+            return False
+        caching.awaited.waiting.pop(self, None)
+        caching.awaited = None
+        return True
+
+    def landed(self) -> None:
+        """The read has ended that it waits for."""
+        caching = self.caching
+        if caching is not None and caching.awaited is not None:
+            caching.awaited = None
+            caching.flown = True
+            self.choose_again()
+
+    # What is sent
+
+    def _cache_sees(
+        self, server: ServerConnection, statements: Sequence[StatementFacts], more: bool, data: bytes, start: int
+    ) -> None:
+        """Statements are about to be sent, of the batch that begins at `start`; `more`: they may do more than read."""
+        caching = self.caching
+        if self.fill is not None:
+            self._drop_fill("another statement was sent behind it")
+        if caching is not None and caching.planned is not None:
+            self.fill = caching.begin(server, self._on_primary, time.monotonic(), data, start)
+        if more or self.writes is not None:
+            self._note_writes(statements, server.session)
+
+    def _filled(self, fill: Fill, server: ServerConnection, events: int) -> None:
+        """The server has said something that matters, in answer to it."""
+        assert self.caching is not None
+        peer = server.session
+        if fill.too_large():
+            self._drop_fill("too large")
+        elif events & ~READY:
+            self._drop_fill("not only rows")
+        elif not peer.expected:
+            self.fill = None
+            self.caching.end(fill)
+
+    def _drop_fill(self, why: str) -> None:
+        fill, self.fill = self.fill, None
+        if fill is not None:
+            self.relay.cache.give_up(fill, why)
+
+    def _forgo_cache(self) -> None:
+        """It does not send what was planned."""
+        if self.caching is not None:
+            self.caching.forgo()
+
+    # Writes
+
+    def _note_writes(self, statements: Sequence[StatementFacts], peer: ServerSession) -> None:
+        """They are about to be sent, and may write, or commit what others before them have written."""
+        cache, router = self.relay.cache, self.routing.router
+        writes = self.writes
+        for facts in statements:
+            if router.route(facts).writes:
+                slots = cache.touches(router, self._database_name, facts)
+                if slots:
+                    if writes is None:
+                        writes = self.writes = Writes(cache.versions)
+                    writes.note(slots)
+        if writes is None:
+            return
+        # The answer brings it.
+        self.wrote = True
+        if self.routing.transaction.commits and (peer.expected or peer.status != IN_FAILED_TRANSACTION):
+            writes.commit()
+
+    def track_writes(self, begin: bool) -> None:
+        """Its writes are noted from now on, for the query cache, or are no longer."""
+        writes, self.writes = self.writes, None
+        server = self.server
+        if writes is not None:
+            writes.lost(time.monotonic())
+        if not begin or server is None:
+            return
+        peer = server.session
+        if peer.status != IDLE or peer.expected:
+            # What it has sent before was not noted.
+            self.wrote = True
+            self.writes = Writes(self.relay.cache.versions)
+            self.writes.note(self.relay.cache.all_of(self._database_name))
+            if peer.expected:
+                self.writes.commit()
+
+    def _tell_writes(self, writes: Writes, peer: ServerSession, now: float) -> None:
+        """The server has answered, and its client is about to hear it."""
+        if peer.events & READY and peer.status == IDLE and not writes.answered(now, bool(peer.expected)):
+            self.writes = None

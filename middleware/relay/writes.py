@@ -1,0 +1,57 @@
+"""What a client's transaction may have changed, and what all workers are told of that, and when.
+
+    sent: a statement that may write        its tables are noted
+    sent: what may commit                   a commit of what is noted begins
+    answered: ReadyForQuery, no transaction what has begun has changed, and ends; what has not was rolled back
+    lost                                    what has begun has changed, and is in doubt for a while
+
+See docs/decisions/0013. Kept only while answers are cached somewhere.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from middleware.cache.cache import DOUBT_S
+from middleware.cache.versions import Versions
+
+
+class Writes:
+    """One client's, since it has its server."""
+
+    __slots__ = ("_begun", "_slots", "_versions")
+
+    def __init__(self, versions: Versions) -> None:
+        self._versions: Final = versions
+        self._slots: Final[set[int]] = set()
+        self._begun: Final[set[int]] = set()
+
+    def note(self, slots: Iterable[int]) -> None:
+        """It is about to be sent what may change these."""
+        self._slots.update(slots)
+
+    def commit(self) -> None:
+        """It is about to be sent what may commit all that."""
+        new = self._slots - self._begun
+        if new:
+            self._versions.begin(new)
+            self._begun.update(new)
+
+    def answered(self, now: float, due: bool) -> bool:
+        """No transaction is open, and the client is about to hear of it; whether anything is left to be told.
+
+        `due`: more answers are.
+        """
+        if self._begun:
+            self._versions.change(self._begun, now)
+        if due:
+            return True
+        if self._begun:
+            self._versions.end(self._begun)
+        return False
+
+    def lost(self, now: float) -> None:
+        """Its server is gone: what had begun may have happened, or may still."""
+        if self._begun:
+            self._versions.doubt(self._begun, now + DOUBT_S)
+            self._versions.change(self._begun, now)
+            self._versions.end(self._begun)
