@@ -177,6 +177,10 @@ class FreshnessWanted(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Up: a client reads on the primary, because no standby is known to have what it has written."""
 
 
+class WatchWanted(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up: a client is not given a cached answer, because what is known of others' writes is too old for it."""
+
+
 class NodeTrouble(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Up: a connection to a node failed; look at it now rather than at the next period."""
 
@@ -321,6 +325,7 @@ Up = (
     | CatalogWanted
     | SecretWanted
     | FreshnessWanted
+    | WatchWanted
     | NodeTrouble
     | Counters
     | CacheTracking

@@ -37,6 +37,9 @@ RETRY_DELAY_MAX_S: Final = 5.0
 STEADY_S: Final = 10.0
 """A watch that has lasted so long is begun anew without delay."""
 
+WAITING: Final = "a slot waits for transactions that are in progress to end"
+"""Those of other databases, too."""
+
 Mode = Literal["auto", "logical", "poll", "off"]
 
 log: Final = structlog.get_logger("cache")
@@ -245,6 +248,8 @@ class Watcher:
         """By logical decoding alone; `begins` is awaited when there is a slot."""
         watch = LogicalWatch(node, one.database, self._credentials, one, one.pace, self._timeout_s)
         try:
+            if not one.mode:
+                one.why = WAITING
             await watch.open(self._publication)
             if begins is not None:
                 await begins()
@@ -257,7 +262,7 @@ class Watcher:
         ended: list[Exception] = []
         polling = anyio.CancelScope()
         polled = anyio.Event()
-        why = "the slot waits for transactions that are in progress to end"
+        why = WAITING
         refused = anyio.Event()
 
         async def stop_polling() -> None:

@@ -41,17 +41,21 @@ from middleware.control import (
     ServerFreed,
     ServerWanted,
     SetAccess,
+    SetCache,
+    SetCatalog,
     SetChanges,
     SetFreshness,
     SetReasons,
     SetTopology,
     Up,
+    WatchWanted,
     worker_of,
 )
 from middleware.pool.dial import set_options
 from middleware.relay.shared import shared_bytes, versions_offset
 from middleware.supervisor.auth_query import AuthQuery
 from middleware.supervisor.cache_control import CacheControl
+from middleware.supervisor.cache_watch import Watcher, WatchStatus
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.certificates import read_certificates
 from middleware.supervisor.commands import Commands
@@ -108,7 +112,7 @@ class Supervisor:
         self._catalogs = Catalogs(
             credentials,
             lambda: self.topology,
-            self._tell_all,
+            self._catalog_read,
             refresh_s=checks.catalog_refresh,
             timeout_s=checks.timeout,
             overrides=settings.overrides(),
@@ -143,9 +147,18 @@ class Supervisor:
         self._shared.truncate(shared_bytes(settings.workers))
         workers = settings.workers
         versions = Versions(self._shared.fileno(), versions_offset(workers), workers, mine=workers)
-        self._cache = CacheControl(settings.policies(), versions, workers, self._tell_all, self._journal.happened)
+        self._cache = CacheControl(settings.policies(), versions, workers, self._tell_cache, self._journal.happened)
         self._control = ControlSocket(
             Commands(self.status, self._journal, self.switch, self._cache, self._totals.cache)
+        )
+        self._watcher = Watcher(
+            credentials,
+            versions,
+            self._catalogs.suspected,
+            mode=settings.cache_watch,
+            interval_s=settings.cache_watch_interval,
+            publication=settings.cache_watch_publication,
+            timeout_s=checks.timeout,
         )
         self._reported = [0.0] * settings.workers
         """When each worker last reported that a catalog has changed."""
@@ -293,6 +306,8 @@ class Supervisor:
                 tasks.start_soon(self._guard.run)
                 tasks.start_soon(self._catalogs.run)
                 tasks.start_soon(self._sampler.run)
+                self._watcher.use(self._cache.state().tracking)
+                tasks.start_soon(self._watcher.run)
                 tasks.start_soon(self._auth_query.run)
                 tasks.start_soon(self._derivations.run)
                 tasks.start_soon(self._control.run)
@@ -372,6 +387,22 @@ class Supervisor:
         self._tell_all(SetTopology(topology))
         self._catalogs.topology_changed()
         self._sampler.topology_changed(topology)
+        self._watcher.topology_changed(topology)
+
+    def _catalog_read(self, message: SetCatalog) -> None:
+        """A database's catalog has been read, or is not kept any more."""
+        self._tell_all(message)
+        self._watcher.databases_changed(self.catalogs)
+
+    def _tell_cache(self, message: Down) -> None:
+        """Tell all workers what is done about cached answers; the writes of others are watched meanwhile."""
+        self._tell_all(message)
+        if isinstance(message, SetCache):
+            self._watcher.use(message.tracking)
+
+    def watch_status(self) -> list[WatchStatus]:
+        """How the writes of others are watched, by database."""
+        return self._watcher.status()
 
     def _ended(self, index: int) -> None:
         """The process of worker `index` is gone."""
@@ -405,6 +436,8 @@ class Supervisor:
                 self._auth_query.wanted(user)
             case FreshnessWanted():
                 self._sampler.wanted()
+            case WatchWanted():
+                self._watcher.wanted()
             case NodeTrouble(node=node, message=text):
                 log.debug("node trouble", name=node, error=text, worker=index)
                 self._monitor.probe_now(node)

@@ -1,7 +1,5 @@
 """What a slot's stream says, from bytes: frames, the two plugins' messages, and who has ended by a snapshot."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -170,9 +168,9 @@ def test_what_pgoutput_does_not_say_changes_everything(payload: bytes) -> None:
 
 def test_pgoutput_says_that_a_table_looks_different() -> None:
     decoder = PgOutput()
-    ended: list[Any] = []
+    ended: list[Committed | None] = []
     for relation in (RELATION, RELATION, RELATION + b"more", RELATION + b"more"):
-        ended.extend(decoder.take(one, LSN) for one in (BEGIN, relation, b"I" + oid(16400), COMMIT))
+        ended += [decoder.take(one, LSN) for one in (BEGIN, relation, b"I" + oid(16400), COMMIT)]
     assert [one.reshaped for one in ended if one is not None] == [False, False, True, False]
 
 
