@@ -603,6 +603,66 @@ async def test_what_waits_for_a_standby_while_the_slot_is_made_is_told_when_it_i
                 own.node("db2").resume()
 
 
+async def test_what_was_committed_while_a_slot_was_made_is_told_when_it_is_seen() -> None:
+    """Its commit record stands before the point from which on is decoded, and its backend waits on behind that."""
+    async with running("pgoutput", standbys=1) as own, connected(own) as first, connected(own) as second:
+        await first.execute("CREATE TABLE hung (a int); CREATE TABLE free (a int)")
+        await first.execute("BEGIN; INSERT INTO free VALUES (1)")
+        resumed = False
+        try:
+            async with watching(own, confirmed=False) as watch, connected(own) as writer, connected(own) as reader:
+                await awaited(reader, first)
+                await second.execute("BEGIN; INSERT INTO free VALUES (1)")
+                await first.execute("ROLLBACK")
+                # From here on transactions are decoded, if they end after those that are in progress now.
+                await awaited(reader, second)
+                own.configure({"synchronous_standby_names": "*"})
+                own.node("db2").pause()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(writer.execute, "INSERT INTO hung VALUES (1)")
+                    with anyio.fail_after(DEADLINE_S):
+                        while not await reader.fetchval(
+                            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+                        ):
+                            await anyio.sleep(0.01)
+                    await second.execute("ROLLBACK")
+                    await watch.until(lambda: watch.status().mode == "logical", "decoding")
+                    await watch.until_confirmed()
+                    assert await reader.fetchval("SELECT count(*) FROM hung") == 0
+                    database = watch.count()
+                    own.node("db2").resume()
+                    resumed = True
+                await watch.until_confirmed()
+                assert await reader.fetchval("SELECT count(*) FROM hung") == 1
+                assert watch.count() > database
+        finally:
+            if not resumed:
+                own.node("db2").resume()
+
+
+async def awaited(asking: Any, holder: Any) -> None:
+    """Until a slot that is being made waits for the transaction of `holder` to end."""
+    sql = "SELECT count(*) FROM pg_locks WHERE NOT granted AND transactionid = $1::text::xid"
+    xid = await holder.fetchval("SELECT pg_current_xact_id()::xid::text")
+    with anyio.fail_after(DEADLINE_S):
+        while not await asking.fetchval(sql, xid):
+            await anyio.sleep(0.01)
+
+
+async def test_where_a_segment_of_wal_ends_nothing_is_written_to_get_on(decoded: Sandbox) -> None:
+    """The insert position is behind the header of a page to which nothing was written."""
+    async with watching(decoded) as watch, connected(decoded, "postgres") as boss:
+        for _ in range(5):
+            await boss.execute("SELECT pg_switch_wal()")
+            await boss.execute("CHECKPOINT; SELECT pg_switch_wal()")
+            before = await boss.fetchval("SELECT pg_current_wal_insert_lsn()::text")
+            for _ in range(3):
+                await watch.until_confirmed()
+            if await boss.fetchval("SELECT pg_current_wal_insert_lsn()::text") == before:
+                return
+        pytest.fail("WAL was written each time")
+
+
 @pytest.mark.parametrize("way", ["test_decoding", "pgoutput", "poll"])
 async def test_after_a_failover_everything_counts_as_changed(way: str) -> None:
     async with running(way, standbys=2) as own:
@@ -648,6 +708,7 @@ async def test_a_slot_that_has_lost_its_wal_is_made_anew() -> None:
         await boss.execute("CREATE TABLE grown (a int, b text)")
         async with watching(own) as watch:
             database = watch.count()
+            slot = await boss.fetchval("SELECT slot_name FROM pg_replication_slots")
             pid = await boss.fetchval("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walsender'")
             # It cannot go on, and its slot cannot be advanced.
             os.kill(pid, 19)
@@ -663,7 +724,9 @@ async def test_a_slot_that_has_lost_its_wal_is_made_anew() -> None:
                     while watch.count() == database:
                         await anyio.sleep(0.02)
                 await watch.until_confirmed()
-                assert await again.fetchval("SELECT count(*) FROM pg_replication_slots WHERE active") == 1
+                slots = await again.fetch("SELECT slot_name FROM pg_replication_slots WHERE active")
+                assert len(slots) == 1
+                assert slots[0]["slot_name"] != slot
 
 
 # By counters
