@@ -68,7 +68,8 @@ class Processes(BaseModel):
     control_socket: str = setting(
         "auto",
         'the path of a unix socket, "auto", or nothing for none',
-        "By which `pointsman status`, `events` and `switchover` reach a Pointsman that runs; only its own user may. "
+        "By which `pointsman status`, `events`, `switchover` and `cache` reach a Pointsman that runs; only its own "
+        "user may. "
         '"auto" is .s.pointsman.<port> in unix_socket_dir, or .s.pointsman.<listen_addr>.<port> in /tmp, and none with '
         "a listen_port of 0.",
         peers="pgpool: pcp_socket_dir",
