@@ -248,7 +248,7 @@ def _facts_of(statement: Tree) -> StatementFacts:
         effects=effects,
         copy_in=kind == "CopyStmt" and fields.get("is_from") is True and "filename" not in fields,
         deallocates_all=_deallocates_all(kind, fields),
-        changes_catalog=_changes_catalog(kind, found),
+        changes_catalog=_changes_catalog(kind, fields, found),
     )
 
 
@@ -344,7 +344,9 @@ def _modes(kind: str, options: list[Tree], commits: bool = False) -> Transaction
     return TransactionFacts(kind, read_only, isolation, commits)
 
 
-def _changes_catalog(kind: str, found: Found) -> int:
+def _changes_catalog(kind: str, fields: Tree, found: Found) -> int:
+    if kind == "ExplainStmt" and "CreateTableAsStmt" in cast(Tree, fields["query"]):
+        kind = "CreateTableAsStmt"
     if kind == "SelectStmt" or kind in DATA_CHANGING or kind in PLAIN_UTILITY:
         return CHANGES if found.creates else UNCHANGED
     if kind == "DoStmt":

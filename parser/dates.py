@@ -16,8 +16,8 @@ Tree = dict[str, object]
 _TIME_WORDS: Final = re.compile(
     # Digits and punctuation may stand right beside them: 'today10:00' is read.
     rb"(?<![a-z])(?:now|today|tomorrow|yesterday)(?![a-z])"
-    # Texts in which they may stand disguised: escapes, and one string in two halves with a line's end between them.
-    rb"|\\|u&'|'(?:[ \t\f\v]|--[^\r\n]*)*[\r\n](?:\s|--[^\r\n]*)*'",
+    # Strings in which they may stand disguised: with escapes, or in two halves with a line's end between them.
+    rb"|(?<![a-z0-9_$])e'(?:[^'\\]++|'')*+\\|u&'|'(?:[ \t\f\v]++|--[^\r\n]*+)*+[\r\n](?:\s++|--[^\r\n]*+)*+'",
     re.IGNORECASE,
 )
 

@@ -135,6 +135,9 @@ LASTING: Final = frozenset(
 )
 """Stable functions, by name, whose results depend on their arguments, on settings, and on who is connected where."""
 
+NOT_LASTING: Final = {"pg_partition_root": "depends on the system catalogs"}
+"""Immutable by pg_proc, and yet not lasting."""
+
 RUN_SQL: Final = frozenset(
     {
         "query_to_xml",

@@ -11,7 +11,7 @@ from typing import Final
 
 from parser.dates import time_words
 from parser.facts import ANYTHING, Cast, StatementFacts
-from routing.cache_functions import BY_CATALOG, LASTING, TIME_WITH_ZONE, WITH_DATES
+from routing.cache_functions import BY_CATALOG, LASTING, NOT_LASTING, TIME_WITH_ZONE, WITH_DATES
 from routing.catalog import Catalog, SearchPath, hazard_of, written
 from routing.judgement import VOLATILE, Judgement
 from routing.rows import Function, Overrides, Relation, Rows, Type, matches
@@ -38,9 +38,11 @@ class CacheJudgement(Judgement):
 
     def declared(self, function: Function) -> str:
         """What its declaration and our lists say of it."""
+        builtin = function.schema == "pg_catalog" and function.builtin
         if function.volatility == "s":
-            builtin = function.schema == "pg_catalog" and function.builtin
             return "" if builtin and function.name in LASTING else "is only stable"
+        if builtin and function.name in NOT_LASTING:
+            return NOT_LASTING[function.name]
         return VOLATILE if function.volatility == "v" else ""
 
     def body(self, body: str) -> str:

@@ -17,6 +17,8 @@ from parser.facts import (
     Call,
     StatementFacts,
 )
+from parser.session_state import PREPARED
+from parser.tree import is_temporary_schema
 from routing.cache_catalog import EVERY_DATABASE, Caching, closure, oids_in
 from routing.cache_functions import RELOAD, RUN_SQL
 from routing.cache_judgement import unseen_moment
@@ -147,21 +149,26 @@ def _functions(call: Call, cache: Caching, path: SearchPath) -> list[str]:
 # What a statement changes
 
 
-def touched(facts: StatementFacts, catalog: Catalog | None, path: SearchPath) -> Touched:
+def touched(
+    facts: StatementFacts, catalog: Catalog | None, path: SearchPath, own: frozenset[str] = frozenset()
+) -> Touched:
     """The relations that carrying out one string of SQL may change.
 
     () for none; None for whatever its database holds; EVERYWHERE for whatever any database holds. What a transaction
     that stays open does later, it does by other statements: only COMMIT PREPARED stands for what is not seen here.
+
+    `own` are the names of temporary relations that its session has: what is changed under a name that the catalog does
+    not know, and that is not one of these, may be anything. What is only read under such a name is taken to be one.
     """
     if facts.parts:
-        return _together([touched(part, catalog, path) for part in facts.parts])
+        return _together([touched(part, catalog, path, own) for part in facts.parts])
     if facts.asks:
         return ()
     if facts.kind in CLUSTER_WIDE or facts.changes_cluster:
         return EVERYWHERE
     if facts.transaction is not None:
         return None if facts.transaction.kind == TWO_PHASE and facts.transaction.commits else ()
-    if facts.kind not in SEEN_INTO or facts.changes_catalog == CHANGES:
+    if facts.kind not in SEEN_INTO or facts.changes_catalog == CHANGES or _executes(facts):
         return None
     if catalog is None:
         return (
@@ -170,7 +177,12 @@ def touched(facts: StatementFacts, catalog: Catalog | None, path: SearchPath) ->
     if facts.kind == "SelectStmt" and not facts.write_reason and not hazard_of(facts, catalog, path):
         # What may run on a standby changes nothing.
         return ()
-    return _followed(facts, catalog, path)
+    return _followed(facts, catalog, path, own)
+
+
+def _executes(facts: StatementFacts) -> bool:
+    """EXECUTE, also in an EXPLAIN or a CREATE TABLE AS: what it runs was said elsewhere."""
+    return any(effect.state == PREPARED and effect.statement == "EXECUTE" for effect in facts.effects)
 
 
 def _together(parts: list[Touched]) -> Touched:
@@ -188,9 +200,9 @@ def _runs_code(facts: StatementFacts) -> bool:
     return facts.kind in ("DoStmt", "CallStmt")
 
 
-def _followed(facts: StatementFacts, catalog: Catalog, path: SearchPath) -> Touched:
+def _followed(facts: StatementFacts, catalog: Catalog, path: SearchPath, own: frozenset[str]) -> Touched:
     """By the graph of effects."""
-    start = _starts(facts, catalog, path)
+    start = _starts(facts, catalog, path, own)
     cache = catalog.cache
     found = closure(cache.effects, [*start, *cache.hidden_effects]) if start is not None else None
     if found is None:
@@ -204,13 +216,13 @@ def _followed(facts: StatementFacts, catalog: Catalog, path: SearchPath) -> Touc
 CHANGING: Final = "iudtm"
 
 
-def _starts(facts: StatementFacts, catalog: Catalog, path: SearchPath) -> list[str] | None:
+def _starts(facts: StatementFacts, catalog: Catalog, path: SearchPath, own: frozenset[str]) -> list[str] | None:
     """The nodes that a statement starts from; None where it names what is not known."""
     cache = catalog.cache
     start: list[str] = []
     for way, schema, name in facts.changes:
         oids = _oids(cache, path, schema, name)
-        if not oids and not schema.startswith("pg_temp"):
+        if not oids and not is_temporary_schema(schema) and (schema or name not in own):
             return None
         start += [f"{way}{oid}" for oid in oids]
     for schema, name in facts.relations:

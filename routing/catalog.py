@@ -52,12 +52,17 @@ def shared(catalog: Catalog, known: Known) -> Catalog:
         known.clear()
     return msgspec.structs.replace(
         catalog,
-        **{
-            field: {known.setdefault(name, name): known.setdefault(things, things) for name, things in part.items()}
-            for field in ("functions", "relations", "operators", "types")
-            for part in (getattr(catalog, field),)
-        },
+        **_shared(catalog, known),
+        cache=msgspec.structs.replace(catalog.cache, **_shared(catalog.cache, known)),
     )
+
+
+def _shared(part: Catalog | Caching, known: Known) -> dict[str, Any]:
+    return {
+        field: {known.setdefault(name, name): known.setdefault(things, things) for name, things in names.items()}
+        for field in ("functions", "relations", "operators", "types")
+        for names in (getattr(part, field),)
+    }
 
 
 PATH_SETTING: Final = "search_path"

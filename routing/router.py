@@ -108,6 +108,9 @@ def begins_read_only(transaction: TransactionFacts) -> bool:
     return transaction.kind == BEGIN and transaction.read_only is True and transaction.isolation != SERIALIZABLE
 
 
+NO_NAMES: Final[frozenset[str]] = frozenset()
+
+
 class Router:
     """decide() for one database, role and search_path, remembered per statement until the catalog changes."""
 
@@ -225,8 +228,10 @@ class Router:
             self._cached[facts] = known
         return known
 
-    def touched(self, facts: StatementFacts) -> tuple[int, ...] | None:
+    def touched(self, facts: StatementFacts, own: frozenset[str] = NO_NAMES) -> tuple[int, ...] | None:
         """The relations that `facts` may change: see routing.cached.touched()."""
+        if own:
+            return touched(facts, self.catalog, self.path, own)
         known = self._touched.get(facts, UNASKED)
         if known is UNASKED:
             known = touched(facts, self.catalog, self.path)
@@ -236,7 +241,7 @@ class Router:
         return known
 
 
-UNASKED: Final = (-1,)
+UNASKED: Final[tuple[int, ...] | None] = (-1,)
 DECISIONS_MAX: Final = 20_000
 """Decisions remembered per database; beyond it all are forgotten and made again, a few microseconds each."""
 

@@ -138,7 +138,8 @@ SELECT a.attname AS name
  WHERE c.oid >= {first} AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND c.relpersistence <> 't'
    AND a.attnum > 0 AND NOT a.attisdropped
  GROUP BY 1 HAVING bool_and(a.atttypid IN (1082, 1114, 1184))
-EXCEPT SELECT unnest(proargnames)::name FROM pg_proc
+EXCEPT SELECT given.name::name
+  FROM pg_proc, unnest(proargnames, proargmodes) AS given (name, mode) WHERE given.mode IN ('o', 'b', 't')
 """
 
 # A row that was written anew has another xmin; that of pg_class changes with TRUNCATE and the like, too.
