@@ -47,6 +47,7 @@ from middleware.control import (
     SetSecret,
     SetTls,
     SetTopology,
+    WatchWanted,
 )
 from middleware.logs import set_up_logs
 from middleware.pool.ledger import Ledger
@@ -161,6 +162,9 @@ class Worker(asyncio.Protocol):
 
     def freshness_wanted(self) -> None:
         self._tell(FreshnessWanted())
+
+    def watch_wanted(self) -> None:
+        self._tell(WatchWanted())
 
     def node_trouble(self, node: str, message: str) -> None:
         if self._trouble_reports < TROUBLE_REPORTS_MAX:

@@ -114,7 +114,8 @@ class QueryCache:
             found = router.cached(facts)
             slots = None
             if not found.why:
-                slots = tuple({slot_of(database, oid) for oid in found.relations} | {EVERYTHING, slot_of(database)})
+                relations = {slot_of(database, oid) for oid in found.relations}
+                slots = (EVERYTHING, slot_of(database), *sorted(relations))
             if len(tables.reads) >= TABLES_MAX:
                 tables.reads.clear()
             tables.reads[facts] = slots
@@ -165,7 +166,8 @@ class QueryCache:
         events = versions.events()
         if entry.verified != events:
             if versions.version(entry.slots) != entry.version:
-                self._drop(key, "changed")
+                _, database, *relations = entry.slots
+                self._drop(key, versions.cause(database, relations, entry.shown))
                 return None
             if versions.settled(entry.slots, now):
                 entry.verified = events

@@ -36,6 +36,11 @@ ARRAYS: Final = 5
 COLUMN: Final = CELLS + ARRAYS * SLOTS
 CELL_BYTES: Final = 8
 
+BY_WRITE: Final = "write"
+BY_UNSEEN_WRITE: Final = "unseen write"
+"""DDL, or what may write nobody knows what."""
+BY_OTHERS: Final = "watcher"
+
 _EVENTS: Final = 0
 _WATCHED_UNTIL: Final = 1
 _WATCHED_LSN: Final = 2
@@ -170,6 +175,18 @@ class Versions:
             for slot in slots:
                 latest = max(latest, times[column + _CHANGED_AT + slot])
         return latest
+
+    def cause(self, database: int, tables: Sequence[int], since: float) -> str:
+        """What has changed them since then, in words: `database` is the slot of all that their database holds."""
+        times = self._times
+        watcher = self._watcher + _CHANGED_AT
+        if any(times[watcher + slot] >= since for slot in (EVERYTHING, database, *tables)):
+            return BY_OTHERS
+        for column in self._columns:
+            for slot in tables:
+                if times[column + _CHANGED_AT + slot] >= since:
+                    return BY_WRITE
+        return BY_UNSEEN_WRITE
 
     def watched_until(self) -> float:
         """Until when all changes by others have been told."""

@@ -11,6 +11,7 @@ from middleware.cli.common import CONFIG_DEFAULT, ConfigOption
 from middleware.cli.remote import last_word
 from middleware.control import CacheCounters, CacheDigest
 from middleware.supervisor.cache_control import CacheState
+from middleware.supervisor.cache_watch import WatchStatus
 from middleware.supervisor.commands import CacheClearWanted, CacheStats, CacheStatsWanted, CacheWanted
 
 DIGESTS_SHOWN: Final = 20
@@ -90,6 +91,9 @@ def stats(
     console.print(_routes(known.state))
     console.print()
     console.print(_totals(known.counters))
+    if known.watch:
+        console.print()
+        console.print(_watch(known.watch))
     if digests:
         console.print()
         console.print(_digests(known.counters.digests[:DIGESTS_SHOWN]))
@@ -135,6 +139,14 @@ def _totals(counters: CacheCounters) -> Table:
         ("hits in Redis", f"{counters.second_level_hits} of {second}, {counters.second_level_errors} errors"),
     ):
         table.add_row(name, text)
+    return table
+
+
+def _watch(databases: tuple[WatchStatus, ...]) -> Table:
+    table = _table("database", "others' writes", "seen up to", "changes", "", right=("seen up to", "changes"))
+    for one in databases:
+        ago = "" if one.confirmed_s_ago is None else f"{_duration(one.confirmed_s_ago)} ago"
+        table.add_row(one.database, one.mode or "not watched", ago, str(one.changes), one.why)
     return table
 
 

@@ -171,7 +171,7 @@ class ClientCache:
         if enough and cache.exact() and routing.own.level != EVENTUAL:
             enough = fresh >= routing.marks.seen
         if not enough:
-            self._relay.want_freshness()
+            self._relay.want_watch()
         return enough
 
     def _saw(self, entry: Entry) -> None:

@@ -44,6 +44,8 @@ from routing.router import Router
 
 IDLE_LOOK_S: Final = 1.0
 """How often all clients are looked at for idle ones."""
+WATCH_ROUND_S: Final = 0.02
+"""The watcher of others' writes does not look more often."""
 ASK_AGAIN_S: Final = 1.0
 """Between two questions for catalogs that are missing."""
 ASKS: Final = 10
@@ -63,6 +65,7 @@ class ControlPlane(Protocol):
     def catalog_suspected(self, database: str) -> None: ...
     def secret_wanted(self, user: str) -> None: ...
     def freshness_wanted(self) -> None: ...
+    def watch_wanted(self) -> None: ...
     def node_trouble(self, node: str, message: str) -> None: ...
     def server_wanted(self, key: bytes) -> None: ...
     def server_freed(self) -> None: ...
@@ -168,6 +171,7 @@ class Relay:
         self._known_names: Final[Known] = {}
         self._freshness_wanted = False
         """The control plane was asked for a sample that has not come yet."""
+        self._watch_wanted_at = 0.0
         self.commits: Final = commits
         self.cache: Final = QueryCache(settings.cache, versions, loop.call_soon)
         self.reasons: Final = Reasons()
@@ -280,6 +284,13 @@ class Relay:
         if not self._freshness_wanted:
             self._freshness_wanted = True
             self.control.freshness_wanted()
+
+    def want_watch(self) -> None:
+        """An answer could not be given, because of others' writes it is not known until when there was none."""
+        now = self.loop.time()
+        if now - self._watch_wanted_at >= WATCH_ROUND_S:
+            self._watch_wanted_at = now
+            self.control.watch_wanted()
 
     def router(self, database: str, user: str, path: SearchPath | None) -> Router:
         """The router for a database, role and search_path; asks for the catalog of a database that is new."""

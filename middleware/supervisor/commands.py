@@ -3,7 +3,7 @@
 In: a request, and `say` for what is to be told meanwhile. Out: the last word, or a PointsmanError.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal
 
 import anyio
@@ -15,6 +15,7 @@ from middleware import sqlstate
 from middleware.control import CacheCounters
 from middleware.errors import PointsmanError
 from middleware.supervisor.cache_control import CacheControl, CacheState
+from middleware.supervisor.cache_watch import WatchStatus
 from middleware.supervisor.journal import Event, Journal
 from middleware.supervisor.status import Status
 
@@ -69,6 +70,8 @@ class CacheStats(msgspec.Struct, frozen=True):
 
     state: CacheState
     counters: CacheCounters
+    watch: tuple[WatchStatus, ...] = ()
+    """How writes that do not pass through this Pointsman are noticed, by database."""
 
 
 Say = Callable[[Event], Awaitable[None]]
@@ -100,12 +103,14 @@ class Commands:
         switch: Callable[[str], Awaitable[Switched]],
         cache: CacheControl,
         cache_counters: Callable[[], CacheCounters],
+        watch_status: Callable[[], Sequence[WatchStatus]],
     ) -> None:
         self._status: Final = status
         self._journal: Final = journal
         self._switch: Final = switch
         self._cache: Final = cache
         self._cache_counters: Final = cache_counters
+        self._watch_status: Final = watch_status
 
     async def carry_out(self, request: Request, say: Say, who: str) -> Last:
         """Do as `who` has asked. Raises PointsmanError, and what `say` raises: Gone, and nothing else."""
@@ -122,7 +127,7 @@ class Commands:
                 self._cache.clear(who)
                 return self._cache.state()
             case CacheStatsWanted():
-                return CacheStats(self._cache.state(), _bounded(self._cache_counters()))
+                return CacheStats(self._cache.state(), _bounded(self._cache_counters()), tuple(self._watch_status()))
 
     async def _tell_events(self, after: int, follow: bool, say: Say) -> Told:
         journal = self._journal

@@ -149,7 +149,7 @@ class Supervisor:
         versions = Versions(self._shared.fileno(), versions_offset(workers), workers, mine=workers)
         self._cache = CacheControl(settings.policies(), versions, workers, self._tell_cache, self._journal.happened)
         self._control = ControlSocket(
-            Commands(self.status, self._journal, self.switch, self._cache, self._totals.cache)
+            Commands(self.status, self._journal, self.switch, self._cache, self._totals.cache, self.watch_status)
         )
         self._watcher = Watcher(
             credentials,

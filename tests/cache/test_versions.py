@@ -91,6 +91,18 @@ def test_what_the_watcher_has_seen(all_three: tuple[Versions, Versions, Versions
     assert one.last_lsn((1,)) == one.last_lsn(()) == 0
 
 
+def test_why_something_has_changed(all_three: tuple[Versions, Versions, Versions]) -> None:
+    one, two, supervisor = all_three
+    database, tables = 8, (9, 10)
+    one.change((9,), 1.0)
+    two.change((9,), 5.0)
+    assert two.cause(database, tables, 4.0) == "write"
+    one.change((8,), 7.0)
+    assert two.cause(database, tables, 6.0) == "unseen write"
+    supervisor.change((10,), 9.0)
+    assert one.cause(database, tables, 8.0) == "watcher"
+
+
 def test_slots() -> None:
     slots = {slot_of("app", oid) for oid in range(16384, 16484)}
     assert EVERYTHING not in slots

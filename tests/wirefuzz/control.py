@@ -33,6 +33,9 @@ class Control:
     def freshness_wanted(self) -> None:
         self._loop.call_soon(self.freshen)
 
+    def watch_wanted(self) -> None:
+        """Nobody writes but through the relay."""
+
     def freshen(self) -> None:
         """The standby has replayed everything."""
         self.relay.set_freshness((("db2", time.monotonic(), 0),))
