@@ -174,9 +174,8 @@ class Found:
         self.relations.add(_relation_name(node))
 
     def _procedure(self, node: Tree) -> None:
-        schema, name = name_of(node["funcname"])
-        count = len(cast("list[object]", node.get("args", [])))
-        self.procedures.add((schema, name, ANY_NUMBER if node.get("func_variadic") is True else count))
+        # Output arguments are written too, and do not count as arguments in pg_proc.
+        self.procedures.add((*name_of(node["funcname"]), ANY_NUMBER))
 
     def _write(self, kind: str, node: Tree) -> None:
         self.change(cast(Tree, node["relation"]), _ways(kind, node))

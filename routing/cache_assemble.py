@@ -8,6 +8,8 @@ any further here: that is done for the statements that are asked about.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
+import msgspec
+
 from parser.facts import DELETES, INSERTS, REFRESHES, TRUNCATES, UPDATES
 from routing.cache_catalog import EVERY_DATABASE, Caching, Callee, Place
 from routing.cache_functions import HARMLESS_C
@@ -49,7 +51,7 @@ def caching(rows: Rows, catalog: Catalog, lasting: Catalog, overrides: Overrides
 
 
 Named = TypeVar("Named", Overload, Thing)
-Value = TypeVar("Value")
+Value = TypeVar("Value", Callee, Place, Thing)
 
 
 def _hazardous(
@@ -78,7 +80,8 @@ def _by_name(pairs: Iterable[tuple[str, Value]]) -> dict[str, tuple[Value, ...]]
     names: dict[str, list[Value]] = {}
     for name, value in pairs:
         names.setdefault(name, []).append(value)
-    return {name: tuple(values) for name, values in names.items()}
+    # The rows come in any order, and who compares two catalogs is to find those equal that say the same.
+    return {name: tuple(sorted(values, key=msgspec.structs.astuple)) for name, values in names.items()}
 
 
 class _Graph:

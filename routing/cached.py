@@ -27,7 +27,6 @@ from routing.catalog import (
     Catalog,
     SearchPath,
     any_hazard,
-    first_hazard,
     function_hazard,
     hazard_of,
     takes,
@@ -100,16 +99,16 @@ def _unlasting(facts: StatementFacts, cache: Caching, path: SearchPath) -> str:
             return f"it calls {written(schema, name)}(), which {hazard}"
     for things in (cache.relations, cache.unlisted):
         for schema, name in sorted(facts.relations):
-            hazard = first_hazard(things[name], path, schema) if name in things else ""
+            hazard = any_hazard(things[name], path, schema) if name in things else ""
             if hazard and hazard != UNKNOWN:
                 return f"it reads {written(schema, name)}, which {hazard}"
     for schema, name in sorted(facts.operators):
         hazard = any_hazard(cache.operators[name], path, schema) if name in cache.operators else ""
-        if hazard:
+        if hazard and hazard != UNKNOWN:
             return f"it applies the operator {written(schema, name)}, which {hazard}"
     for schema, name in sorted(facts.types):
-        hazard = first_hazard(cache.types[name], path, schema) if name in cache.types else ""
-        if hazard:
+        hazard = any_hazard(cache.types[name], path, schema) if name in cache.types else ""
+        if hazard and hazard != UNKNOWN:
             return f"it casts to {written(schema, name)}, which {hazard}"
     for name in sorted(facts.fields & cache.attributes.keys()):
         return f"{name} may be the function {name}(), which {cache.attributes[name]}"
@@ -119,14 +118,8 @@ def _unlasting(facts: StatementFacts, cache: Caching, path: SearchPath) -> str:
 
 
 def _oids(cache: Caching, path: SearchPath, schema: str, name: str) -> list[int]:
-    """The relations that a name may mean: the first along a path that is known, else all."""
-    places = cache.oids.get(name, ())
-    if not schema:
-        for candidate in path:
-            for place in places:
-                if place.schema == candidate:
-                    return [place.oid]
-    return [place.oid for place in places if visible(place.schema, schema, path)]
+    """The relations that a name may mean: all along the path, since a role passes over schemas it may not use."""
+    return [place.oid for place in cache.oids.get(name, ()) if visible(place.schema, schema, path)]
 
 
 def _calls(facts: StatementFacts, cache: Caching, path: SearchPath) -> list[str]:

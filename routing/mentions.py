@@ -33,9 +33,15 @@ _CLUSTER_WIDE: Final = frozenset({"role", "user", "group", "database", "system",
 _TEMPORARY: Final = re.compile(r"\bcreate\s+(?:(?:local|global)\s+)?temp(?:orary)?\b")
 
 
+IDENTIFIER_BYTES_MAX: Final = 63
+"""NAMEDATALEN - 1."""
+CLIPPED_CHARS: Final = IDENTIFIER_BYTES_MAX // 4
+"""A word of fewer characters is not longer than that."""
+
+
 def is_odd(name: str) -> bool:
     """Whether a name stands in no text as a word in lower case."""
-    return _WORD.fullmatch(name) is None
+    return _WORD.fullmatch(name) is None or name != name.lower()
 
 
 def changed_by(
@@ -49,7 +55,7 @@ def changed_by(
     if language not in READ_LANGUAGES:
         return None
     body = _TEMPORARY.sub("", body.lower())
-    words = frozenset(_WORD.findall(body))
+    words = _words(body)
     if not _DEFINING.isdisjoint(words):
         return (EVERY_DATABASE,) if not _CLUSTER_WIDE.isdisjoint(words) else None
     if "execute" in words or 'u&"' in body or not RUN_SQL.isdisjoint(words):
@@ -70,10 +76,17 @@ def read_by(
 ) -> tuple[str, ...]:
     """The nodes of `reads` that running a body leads to."""
     body = body.lower()
-    words = frozenset(_WORD.findall(body))
+    words = _words(body)
     nodes = [f"r{place.oid}" for name in _named(body, words, places, odd) for place in places[name]]
     nodes += [f"f{callee.oid}" for name in _named(body, words, callees, odd) for callee in callees[name]]
     return tuple(dict.fromkeys(nodes))
+
+
+def _words(body: str) -> frozenset[str]:
+    """As identifiers: PostgreSQL cuts off what is too long of one."""
+    words = frozenset(_WORD.findall(body))
+    long = {word.encode()[:IDENTIFIER_BYTES_MAX].decode(errors="ignore") for word in words if len(word) > CLIPPED_CHARS}
+    return words | long
 
 
 def _named(body: str, words: frozenset[str], things: Mapping[str, object], odd: Iterable[str]) -> list[str]:

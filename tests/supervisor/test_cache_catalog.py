@@ -140,6 +140,13 @@ CREATE FUNCTION defines() RETURNS int LANGUAGE plpgsql AS
 CREATE FUNCTION names_roles() RETURNS int LANGUAGE plpgsql AS
     'BEGIN ALTER ROLE CURRENT_USER SET a.b = 1; RETURN 1; END';
 CREATE PROCEDURE proceeds() LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.customers WHERE id = 1; END';
+CREATE PROCEDURE proceeds(int, OUT int) LANGUAGE plpgsql AS 'BEGIN DELETE FROM app.lines; END';
+CREATE FUNCTION "Größe"() RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO app.Übersicht VALUES (1); RETURN 1; END';
+CREATE TABLE "Übersicht" (a int);
+CREATE TABLE a_name_that_is_longer_than_postgresql_keeps_of_any_name_at_all_ (a int);
+CREATE FUNCTION long_name() RETURNS int LANGUAGE plpgsql AS
+    'BEGIN DELETE FROM app.a_name_that_is_longer_than_postgresql_keeps_of_any_name_at_all_really; RETURN 1; END';
+CREATE VIEW looking AS SELECT lasting_look() AS n, a FROM parent;
 CREATE VIEW writing AS SELECT adds(1) AS n;
 CREATE TABLE defaulted (a int DEFAULT adds(1), b int);
 CREATE FUNCTION checks(int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN PERFORM app.adds($1); RETURN true; END';
@@ -234,6 +241,7 @@ READS = {
     "SELECT * FROM kept": "kept",
     "SELECT * FROM guarded": "guarded members",
     "SELECT lasting_look()": "audit",
+    "SELECT * FROM looking": "looking audit parent heir grandchild",
     "WITH x AS (SELECT * FROM plain) SELECT * FROM x WHERE EXISTS (SELECT FROM lines)": "plain lines",
     "SELECT d::timestamptz, ts::date, day::date, max(ts)::date FROM plain GROUP BY 1, 2, 3": "plain",
     "SELECT (ts + interval '1 day')::date, date_trunc('day', ts)::date, coalesce(ts, '2024-01-01')::date FROM plain":
@@ -394,6 +402,9 @@ CHANGES: dict[str, str | None] = {
     "DECLARE c CURSOR FOR SELECT adds(1)": "audit audit_sum",
     "CREATE TEMP TABLE own AS SELECT adds(1)": "audit audit_sum",
     "CALL proceeds()": "customers orders lines tags",
+    "CALL proceeds(1, NULL)": "customers orders lines tags",
+    'SELECT "Größe"()': "Übersicht",
+    "SELECT long_name()": "a_name_that_is_longer_than_postgresql_keeps_of_any_name_at_all_",
     "DO $$BEGIN DELETE FROM app.watched; END$$": "watched audit audit_sum",
     "DO $$BEGIN PERFORM 1; END$$": "",
     "DO $$BEGIN EXECUTE 'DELETE FROM ' || 'app.lines'; END$$": None,
@@ -518,6 +529,9 @@ async def test_a_name_that_may_be_one_of_two_relations_is_both(rows: Rows, catal
     assert found is not None
     assert names(rows, found) == {"plain", "other.plain"}
     assert names(rows, cached(select, catalog, ()).relations) == {"plain", "other.plain"}
+    # Whoever may not use the first schema of a path finds it in the second.
+    both = search_path_of("other, app", "joe")
+    assert names(rows, cached(select, catalog, both).relations) == {"plain", "other.plain"}
 
 
 async def test_temporary_relations_are_their_sessions_own(rows: Rows, catalog: Catalog) -> None:
