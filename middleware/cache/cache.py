@@ -10,8 +10,7 @@ the first to go when room is needed.
 import time
 from typing import Final
 
-from cachetools import LRUCache
-
+from middleware.cache.answers import Answers
 from middleware.cache.counts import Counts, DigestCounts
 from middleware.cache.entry import Entry, well_formed
 from middleware.cache.fill import CallSoon, Fill, Passenger
@@ -42,20 +41,6 @@ SCOPES_MAX: Final = 1000
 TABLES_MAX: Final = 20_000
 DOUBT_S: Final = 60.0
 """How long a commit whose answer was lost is thought to be still on its way."""
-
-
-class Answers(LRUCache):  # type: ignore[type-arg]
-    """Entries by key, bounded by their bytes."""
-
-    def __init__(self, bytes_max: int) -> None:
-        super().__init__(bytes_max, getsizeof=lambda entry: entry.size)
-        self.evictions = 0
-
-    def popitem(self) -> tuple[Key, Entry]:
-        """Make room."""
-        self.evictions += 1
-        found: tuple[Key, Entry] = super().popitem()
-        return found
 
 
 class Tables:
