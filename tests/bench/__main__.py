@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Annotated, Final, get_args
 
 import typer
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from middleware.sandbox import Sandbox, SandboxError
 from tests.bench import report
-from tests.bench.contenders import COMPILED, Contender, Pointsman
+from tests.bench.cached import KEYS_MAX, CachedPgpoolII, CachedPointsman, fill_all
+from tests.bench.contenders import COMPILED, BenchError, Contender, Pointsman
 from tests.bench.measure import Bench, Sample, started
 from tests.bench.pgbench import Load, Mode, Workload
 from tests.bench.poolers import PgBouncer, PgpoolII
@@ -26,9 +28,11 @@ from tests.bench.poolers import PgBouncer, PgpoolII
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 KEYS: Final = ("direct", "pointsman-1", "pointsman-2", "pgbouncer", "pgpool")
 CLIENTS_MAX: Final = 100
-CONNECTIONS_MAX: Final = 700
+CONNECTIONS_MAX: Final = 900
 """pgpool-II and session pooling keep a connection per client while the others run."""
-PLAIN_WIDTH: Final = 130
+PLAIN_WIDTH: Final = 150
+KEYS_DEFAULT: Final = 10_000
+ACCOUNTS_PER_SCALE: Final = 100_000
 
 
 def main(
@@ -42,6 +46,12 @@ def main(
     repeated: Annotated[
         bool, typer.Option("--repeated", help="-S with one constant: the same text each time.")
     ] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="-S of some keys; who has a query cache also with it on, and filled.")
+    ] = False,
+    keys: Annotated[
+        int, typer.Option(min=1, max=KEYS_MAX, help="With --cache: how many accounts are read.")
+    ] = KEYS_DEFAULT,
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run: one round of one second each.")] = False,
     compiled: Annotated[
         Path | None,
@@ -63,9 +73,13 @@ def main(
     if quick:
         seconds, rounds = 1, 1
     wanted = _chosen(modes, MODES, "--modes")
-    workload: Workload = "tpcb" if tpcb else "repeated" if repeated else "select"
-    loads = [Load(mode, number, seconds, workload) for mode in MODES if mode in wanted for number in _clients(clients)]
-    keys = _chosen(contenders, KEYS, "--contenders")
+    if cache and (tpcb or repeated or keys > scale * ACCOUNTS_PER_SCALE):
+        raise typer.BadParameter("with -S, and no more --keys than --scale has accounts", param_hint="--cache")
+    workload: Workload = "tpcb" if tpcb else "repeated" if repeated else "keys" if cache else "select"
+    loads = [
+        Load(mode, number, seconds, workload, keys) for mode in MODES if mode in wanted for number in _clients(clients)
+    ]
+    chosen_keys = _chosen(contenders, KEYS, "--contenders")
     load_before = os.getloadavg()[0]
     began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     try:
@@ -79,23 +93,36 @@ def main(
             chosen = [
                 one
                 for one in _all(cluster, Path(directory), compiled)
-                if one.key in keys or one.key.startswith(COMPILED)
+                if one.key.removesuffix("-cached") in chosen_keys or one.key.startswith(COMPILED)
+                if cache or not one.caches
             ]
             with started(chosen, partial(console.print, style="yellow", markup=False)) as running:
                 machine = report.describe_machine(running, load_before)
                 samples: list[Sample] = []
+                bench = Bench(cluster.program("pgbench"), _postmasters(cluster) if cache else ())
                 # A Ctrl-C ends the measuring; extend keeps what came before it.
                 with contextlib.suppress(KeyboardInterrupt):
-                    samples.extend(_run_all(Bench(cluster.program("pgbench")), console, running, loads, rounds))
-    except SandboxError as error:
+                    _greet(bench, running, loads[0])
+                    modes_run = list(dict.fromkeys(load.mode for load in loads))
+                    fill_all(cluster.program("pgbench"), running, modes_run, keys, console.print)
+                    samples.extend(_run_all(bench, console, running, loads, rounds))
+    except (SandboxError, BenchError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
-    titles = {"select": "-S", "repeated": "-S with one constant", "tpcb": "TPC-B-like"}
+    titles = {
+        "select": "-S",
+        "repeated": "-S with one constant",
+        "keys": f"-S of the first {keys:,} accounts",
+        "tpcb": "TPC-B-like",
+    }
     results = report.Results(began, f"pgbench {titles[workload]}, scale {scale}", seconds, rounds, machine, samples)
     path = report.save(results)
     _show(console, running, results, loads)
     console.print(f"saved as {path}", highlight=False)
-    broken = len(running) < len([one for one in chosen if not one.missing])
+    hardly_cached = report.hardly_cached(running, samples)
+    for line in hardly_cached:
+        console.print(line, style="bold red", markup=False, soft_wrap=True)
+    broken = hardly_cached or len(running) < len([one for one in chosen if not one.missing])
     if broken or any(sample.outcome.failed or not sample.outcome.transactions for sample in samples):
         raise typer.Exit(1)
     if len(samples) < rounds * len(loads) * len(running):
@@ -103,19 +130,24 @@ def main(
 
 
 def _all(cluster: Sandbox, directory: Path, compiled: Path | None) -> list[Contender]:
-    builds = [
-        Pointsman(cluster, directory / f"c{workers}", workers=workers, build=compiled.resolve())
+    ours = [
+        kind(cluster, directory / f"{name}{number}{workers}", workers=workers, build=build)
+        for name, build in (("p", None), ("c", None if compiled is None else compiled.resolve()))
         for workers in (1, 2)
-        if compiled is not None
+        for number, kind in enumerate((Pointsman, CachedPointsman))
+        if name == "p" or build is not None
     ]
     return [
         Contender(cluster, directory),
-        Pointsman(cluster, directory / "p1", workers=1),
-        Pointsman(cluster, directory / "p2", workers=2),
-        *builds,
+        *ours,
         PgBouncer(cluster, directory / "pgbouncer"),
         PgpoolII(cluster, directory / "pgpool"),
+        CachedPgpoolII(cluster, directory / "pgpool-cached"),
     ]
+
+
+def _postmasters(cluster: Sandbox) -> list[int]:
+    return [node.pid for node in cluster.nodes if node.pid is not None]
 
 
 def _fill(cluster: Sandbox, scale: int) -> None:
@@ -131,9 +163,6 @@ def _run_all(
     bench: Bench, console: Console, contenders: Sequence[Contender], loads: Sequence[Load], rounds: int
 ) -> Iterator[Sample]:
     """All samples, rounds outermost: what is compared lies close in time, what is repeated lies apart."""
-    for contender in contenders:
-        # First clients make proxies look at the catalogs and fill their pools.
-        bench.sample(contender, Load(loads[0].mode, 4, 1, loads[0].workload), 0)
     with _progress(console, rounds * len(loads) * len(contenders)) as advance:
         for number in range(1, rounds + 1):
             for load in loads:
@@ -143,6 +172,12 @@ def _run_all(
                         f"round {number}/{rounds}  {load.mode:8}  {load.clients:3} clients  {contender.title}", sample
                     )
                     yield sample
+
+
+def _greet(bench: Bench, contenders: Sequence[Contender], load: Load) -> None:
+    """Their first clients make proxies look at the catalogs and fill their pools."""
+    for contender in contenders:
+        bench.sample(contender, replace(load, clients=4, seconds=1), 0)
 
 
 @contextlib.contextmanager
@@ -160,8 +195,9 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[str, Sample], 
 def _brief(sample: Sample) -> str:
     outcome = sample.outcome
     cpu = "" if sample.cpu_us is None else f"  {sample.cpu_us:7.1f} µs/txn"
+    hits = "" if sample.hit_ratio is None else f"  {sample.hit_ratio:6.1%} hits"
     failed = f"  {outcome.failed} FAILED: {outcome.error}" if outcome.failed or outcome.error else ""
-    return f"{outcome.tps:9.0f} TPS{cpu}{failed}"
+    return f"{outcome.tps:9.0f} TPS{cpu}{hits}{failed}"
 
 
 def _show(console: Console, contenders: Sequence[Contender], results: report.Results, loads: Sequence[Load]) -> None:

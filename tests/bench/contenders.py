@@ -40,6 +40,10 @@ class Contender:
 
     key = "direct"
     title = "PostgreSQL"
+    caches = 0
+    """How many query caches it has: each must be filled."""
+    told_after_s = 0.0
+    """How long after a statement hits() knows of it."""
 
     def __init__(self, cluster: Sandbox, directory: Path) -> None:
         self.cluster: Final = cluster
@@ -64,6 +68,14 @@ class Contender:
     def pid(self) -> int | None:
         """The root of the processes whose CPU time is the contender's cost."""
         return None
+
+    def filled_in(self, mode: Mode) -> Mode:
+        """The mode in which its caches are filled for this one."""
+        return mode
+
+    def hits(self) -> int:
+        """How many statements its query caches have answered since it was started, as it says itself."""
+        return 0
 
     def __enter__(self) -> Self:
         return self
@@ -156,31 +168,35 @@ class Pointsman(Proxy):
         self.key = f"{COMPILED if build else 'pointsman'}-{workers}"
         self.title = f"Pointsman {workers}w" + ("" if build is None else " compiled")
         self._workers: Final = workers
-        self._build: Final = build
+        self.build: Final = build
 
     def version(self) -> str:
         return version("pointsman")
 
     def note(self, mode: Mode) -> str:
         processes = "1 worker" if self._workers == 1 else f"{self._workers} workers"
-        where = "" if self._build is None else f", build from {self._build.name}/"
+        where = "" if self.build is None else f", build from {self.build.name}/"
         return f"{processes}, transaction pooling, {POOL_SIZE} connections per node, reads on the standbys{where}"
 
     def settings_text(self) -> str:
         """Its settings file."""
         return settings_for(self.cluster, workers=self._workers, default_pool_size=POOL_SIZE, **self.more_settings)
 
-    def start(self) -> subprocess.Popen[bytes]:
-        config = self.directory / "pointsman.toml"
-        config.write_text(self.settings_text())
+    def environment(self) -> dict[str, str]:
+        """That of its commands."""
         # Over the file: a port known beforehand, and the health check as often as by default.
         environment = {
             **os.environ,
             "POINTSMAN_LISTEN_PORT": str(self.port),
             "POINTSMAN_HEALTH_CHECK__PERIOD": "1.0",
         }
-        if self._build is not None:
-            environment["PYTHONPATH"] = str(self._build)
+        if self.build is not None:
+            environment["PYTHONPATH"] = str(self.build)
+        return environment
+
+    def start(self) -> subprocess.Popen[bytes]:
+        config = self.directory / "pointsman.toml"
+        config.write_text(self.settings_text())
         myself = Account(os.geteuid(), os.getegid(), "", differs=False)
         command = [sys.executable, "-m", "middleware", "serve", "-c", str(config)]
-        return self._spawn(command, myself, environment, self._build)
+        return self._spawn(command, myself, self.environment(), self.build)

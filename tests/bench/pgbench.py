@@ -27,6 +27,11 @@ WARM_UP_S: Final = 1
 """The shortest interval between two progress lines."""
 SAMPLING_RATE: Final = 0.25
 """The share of transactions whose latency is logged: enough for a p99, little work for pgbench."""
+SELECT: Final = "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
+"""That of -S, letter by letter."""
+VISITORS: Final = 8
+"""The clients that fill a cache."""
+VISIT_TIMEOUT_S: Final = 600.0
 OVERTIME_S: Final = 60.0
 """How long past its time a run may take (100 logins, a last slow transaction) before it is killed."""
 
@@ -59,8 +64,9 @@ class Target(msgspec.Struct, frozen=True):
         }
 
 
-Workload = Literal["select", "repeated", "tpcb"]
-"""`pgbench -S`, whose every statement has another constant; the same with one constant; the TPC-B-like default."""
+Workload = Literal["select", "repeated", "keys", "tpcb"]
+"""`pgbench -S`, whose every statement has another constant; the same with one constant; with one of the first `keys`;
+the TPC-B-like default."""
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -70,6 +76,7 @@ class Load(msgspec.Struct, frozen=True):
     clients: int
     seconds: int
     workload: Workload = "select"
+    keys: int = 0
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -86,6 +93,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """Transactions that failed and clients that gave up, in the whole run."""
     error: str
     """The first thing pgbench complained of, if any."""
+    processed: int = 0
+    """Transactions in the whole run, warm-up and all."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -151,7 +160,7 @@ def _watch(process: subprocess.Popen[str], duration_s: int, mark: Callable[[], N
 def _arguments(load: Load, duration_s: int, directory: str) -> list[str]:
     return [
         "-n",
-        *_script(load.workload, directory),
+        *_script(load, directory),
         f"--protocol={load.mode}",
         f"--client={load.clients}",
         f"--jobs={min(load.clients, os.cpu_count() or 1, 4)}",
@@ -163,14 +172,41 @@ def _arguments(load: Load, duration_s: int, directory: str) -> list[str]:
     ]
 
 
-def _script(workload: Workload, directory: str) -> list[str]:
-    if workload == "tpcb":
+def _script(load: Load, directory: str) -> list[str]:
+    if load.workload == "tpcb":
         return []
-    if workload == "select":
+    if load.workload == "select":
         return ["-S"]
+    key = f"\\set aid random(1, {load.keys})\n{SELECT}" if load.workload == "keys" else SELECT.replace(":aid", "1")
     script = Path(directory) / "script.sql"
-    script.write_text("SELECT abalance FROM pgbench_accounts WHERE aid = 1;\n")
+    script.write_text(key)
     return [f"--file={script}"]
+
+
+def visit(program: Path, target: Target, mode: Mode, keys: int, *, each: bool) -> int:
+    """Have pgbench read the first `keys` accounts in order, all together or `each` client all of them.
+
+    Returns how many statements that were. Raises CalledProcessError when one failed.
+    """
+    share = math.ceil(keys / VISITORS)
+    count = keys if each else share
+    with tempfile.TemporaryDirectory(prefix="pointsman-pgbench-") as directory:
+        script = Path(directory) / "script.sql"
+        # Each begins at another, so that they do not run side by side.
+        first = f":client_id * {share} + :seen"
+        script.write_text(f"\\set seen :seen + 1\n\\set aid 1 + mod({first} - 1, {keys})\n{SELECT}")
+        command = [
+            str(program),
+            "-n",
+            f"--file={script}",
+            "--define=seen=0",
+            f"--protocol={mode}",
+            f"--client={VISITORS}",
+            f"--jobs={min(VISITORS, os.cpu_count() or 1)}",
+            f"--transactions={count}",
+        ]
+        subprocess.run(command, env=target.environment(), check=True, capture_output=True, timeout=VISIT_TIMEOUT_S)
+    return count * VISITORS
 
 
 def read_latencies_ms(log: str, since: float) -> list[float]:
@@ -212,6 +248,7 @@ def summarise(load: Load, seen: Seen, latencies_ms: list[float]) -> Outcome:
         p99_ms=percentile(latencies_ms, 0.99) if seconds > 0 else None,
         failed=int(report.get(FAILED, 0)) + (aborted or int(seen.status != 0)),
         error=error,
+        processed=int(processed),
     )
 
 

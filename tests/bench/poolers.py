@@ -128,6 +128,10 @@ class PgpoolII(Installed):
     package = "pgpool2"
     stop_signal = signal.SIGINT  # fast: does not wait for clients, and removes its shared memory
 
+    def more_settings(self) -> dict[str, object]:
+        """Settings of its own."""
+        return {}
+
     def note(self, mode: Mode) -> str:
         return f"{CLIENTS_MAX} processes, a connection to each of the three nodes per client, reads on all nodes"
 
@@ -157,6 +161,7 @@ class PgpoolII(Installed):
             "health_check_period": 1,
             "health_check_user": "pointsman",
             "health_check_password": monitor,
+            **self.more_settings(),
         }
         for number, node in enumerate(cluster.nodes):
             settings |= {

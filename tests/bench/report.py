@@ -18,6 +18,10 @@ from tests.bench.pgbench import Mode
 RESULTS: Final = Path("bench-results")
 BASES: Final = (("pgbouncer", "PgBouncer"), ("pgpool", "pgpool-II"))
 """Whom the others are compared with."""
+CACHED_BASES: Final = (("pgbouncer", "PgBouncer"), ("pgpool-cached", "pgpool-II cached"))
+"""The same where query caches are."""
+HIT_RATIO_MIN: Final = 0.9
+"""Below it a run says little of a cache."""
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -94,9 +98,10 @@ def table(contenders: Sequence[Contender], samples: Sequence[Sample], mode: Mode
     }
     result = Table(title=f"{mode}, {clients} client{'s' if clients > 1 else ''}", title_justify="left")
     result.add_column("contender", no_wrap=True)
-    for name in ("TPS", "p50 ms", "p99 ms", "CPU µs/txn"):
+    cached = any(contender.caches for contender in contenders)
+    for name in ("TPS", "p50 ms", "p99 ms", "CPU µs/txn", *(CACHED_COLUMNS if cached else ())):
         result.add_column(name, justify="right", no_wrap=True)
-    bases = [(key, title) for key, title in BASES if here.get(key)]
+    bases = [(key, title) for key, title in (CACHED_BASES if cached else BASES) if here.get(key)]
     for _, title in bases:
         result.add_column(f"CPU (TPS)\n÷ {title}", justify="right", no_wrap=True)
     for contender in contenders:
@@ -108,9 +113,33 @@ def table(contenders: Sequence[Contender], samples: Sequence[Sample], mode: Mode
             _number(_of(mine, lambda s: s.outcome.p50_ms), 2),
             _number(_of(mine, lambda s: s.outcome.p99_ms), 2),
             _number(_of(mine, lambda s: s.cpu_us), 1, ends=True),
+            *(_cached_cells(mine, here.get("direct", ())) if cached else ()),
             *(_ratio(mine, here[key]) for key, _ in bases),
         )
     return result
+
+
+CACHED_COLUMNS: Final = ("PostgreSQL's", "hits", "TPS\n÷ PostgreSQL")
+
+
+def _cached_cells(samples: Sequence[Sample], direct: Sequence[Sample]) -> tuple[str, str, str]:
+    hits = _of(samples, lambda s: s.hit_ratio)
+    return (
+        _number(_of(samples, lambda s: s.servers_cpu_us), 1),
+        "-" if hits is None else f"{hits.median:.1%}",
+        _number(spread(ratios(samples, direct, lambda s: s.outcome.tps)), 2),
+    )
+
+
+def hardly_cached(contenders: Sequence[Contender], samples: Sequence[Sample]) -> list[str]:
+    """What to say of the runs in which a query cache has answered too few to be measured."""
+    titles = {contender.key: contender.title for contender in contenders}
+    return [
+        f"NOT CACHED: of {sample.mode}, {sample.clients} clients, round {sample.round}, {titles[sample.contender]} has "
+        f"answered {sample.hit_ratio:.1%} from its cache: this is no figure of a cache"
+        for sample in samples
+        if sample.hit_ratio is not None and sample.hit_ratio < HIT_RATIO_MIN
+    ]
 
 
 def _of(samples: Sequence[Sample], value: Callable[[Sample], float | None]) -> Spread | None:

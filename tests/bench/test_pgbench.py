@@ -1,12 +1,8 @@
 """pgbench's words as numbers: literal reports, and a real run."""
 
-import subprocess
-from collections.abc import Iterator
-
 import pytest
 
 from middleware.sandbox import Sandbox
-from tests.bench.contenders import Contender
 from tests.bench.pgbench import Load, Seen, Target, percentile, read_latencies_ms, run, summarise
 
 REPORT = """\
@@ -78,20 +74,6 @@ def test_latencies_are_read_from_the_end_of_the_warm_up_on() -> None:
 )
 def test_percentile(values: list[float], share: float, wanted: float | None) -> None:
     assert percentile(values, share) == wanted
-
-
-@pytest.fixture
-def filled(cluster: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """The primary, with pgbench's tables for one test."""
-    target = Contender(cluster, tmp_path_factory.mktemp("direct")).target("simple")
-
-    def pgbench(steps: str) -> None:
-        command = [str(cluster.program("pgbench")), "--initialize", "--quiet", f"--init-steps={steps}"]
-        subprocess.run(command, env=target.environment(), check=True, capture_output=True)
-
-    pgbench("dtgvp")
-    yield target
-    pgbench("d")
 
 
 @pytest.mark.integration
