@@ -73,7 +73,7 @@ class CachedPgpoolII(PgpoolII):
         return f"{super().note(mode)}; memory_cache_enabled in shared memory, filled before, without an end of life"
 
     def filled_in(self, mode: Mode) -> Mode:
-        # 4.3 keeps the answer to the first execution of a prepared statement and of no other, and finds others' answers.
+        # 4.3 keeps the answer to a prepared statement's first execution alone, and finds those of others.
         return "extended" if mode == "prepared" else mode
 
     def more_settings(self) -> dict[str, object]:
