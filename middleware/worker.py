@@ -18,8 +18,7 @@ import structlog
 import uvloop
 
 from middleware import control
-from middleware.cache.cache import DOUBT_S
-from middleware.cache.versions import Versions
+from middleware.cache.versions import DOUBT_S, Versions
 from middleware.config.tls import TlsError
 from middleware.control import (
     CacheTracking,

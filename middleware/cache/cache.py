@@ -16,12 +16,12 @@ from middleware.cache.entry import Entry, well_formed
 from middleware.cache.fill import CallSoon, Fill, Passenger
 from middleware.cache.request import Key, Scope
 from middleware.cache.toggle import Toggle
-from middleware.cache.versions import EVERYTHING, Versions, slot_of
+from middleware.cache.versions import DOUBT_S, EVERYTHING, Versions, slot_of
 from middleware.config import CacheSettings, RoutePolicy
 from middleware.control import CacheCounters, SetCache
 from middleware.wire.build import READY_IDLE, message
 from middleware.wire.codes import READY_FOR_QUERY
-from parser.analyse import shape_of
+from parser.analyse import shape_of, without_comments
 from parser.dates import time_words
 from parser.facts import StatementFacts
 from routing.router import Router
@@ -39,8 +39,6 @@ IN_TRANSACTION: Final = message(READY_FOR_QUERY, b"T")
 SCOPES_MAX: Final = 1000
 """Beyond it all are forgotten, and their answers with them."""
 TABLES_MAX: Final = 20_000
-DOUBT_S: Final = 60.0
-"""How long a commit whose answer was lost is thought to be still on its way."""
 
 
 class Tables:
@@ -62,6 +60,8 @@ class QueryCache:
         self.versions: Final = versions
         self._call_soon: Final = call_soon
         self._toggle = Toggle()
+        self._lost_at = 0.0
+        """When a write was lost last that was not noted."""
         self.tracking = False
         """Writes are noted, in what all workers share."""
         self.serving = False
@@ -277,17 +277,25 @@ class QueryCache:
         if digest is None:
             if len(self._digests) >= TABLES_MAX:
                 self._digests = {}
-            shape = shape_of(text.decode(errors="replace")) or facts.kind
+            # A comment may tell one call from the next, or something that is nobody's business.
+            words, _ = without_comments(text.decode(errors="replace"))
+            shape = shape_of(words) or facts.kind
             digest = self._digests[database, facts] = self.counts.digest(database, " ".join(shape.split()))
         return digest
 
     # What is changed
+
+    def lost(self, now: float) -> None:
+        """The server of a client is gone that may still commit what it was sent, and nothing was noted of that."""
+        self._lost_at = now
 
     def use(self, said: SetCache) -> bool:
         """Do so from now on; whether that begins or ends the noting of writes."""
         before = self.tracking
         self._toggle = Toggle(said.tracking, said.serving, said.modes, said.forced)
         self.tracking, self.serving = said.tracking, said.serving
+        if self.tracking and not before and self._lost_at:
+            self.versions.doubt((EVERYTHING,), self._lost_at + DOUBT_S)
         self.serial += 1
         if not self.serving:
             self.clear("off")

@@ -36,6 +36,9 @@ ARRAYS: Final = 5
 COLUMN: Final = CELLS + ARRAYS * SLOTS
 CELL_BYTES: Final = 8
 
+DOUBT_S: Final = 60.0
+"""How long a commit whose answer was lost is thought to be still on its way."""
+
 BY_WRITE: Final = "write"
 BY_UNSEEN_WRITE: Final = "unseen write"
 """DDL, or what may write nobody knows what."""

@@ -551,6 +551,8 @@ class Borrowing(Intake):
         if self.writes is not None:
             self.writes.lost(time.monotonic())
             self.writes = None
+        elif self.wrote and not server.session.at_rest():
+            self.relay.cache.lost(time.monotonic())
         self.idle_since = self.relay.clock.now
         self.routing.left(server.pool, self._on_primary, self.wrote)
         self.wrote = False

@@ -225,9 +225,6 @@ class Relay:
 
     def set_topology(self, topology: Topology) -> None:
         """Use a new topology: pools of nodes that are gone, moved or down are closed."""
-        before = self.pools.topology
-        if (before.timeline, before.primary()) != (topology.timeline, topology.primary()):
-            self.cache.clear("failover")
         self.pools.set_topology(topology)
         self.welcomes.clear()
         for client in list(self.replicating):

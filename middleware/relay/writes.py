@@ -11,8 +11,7 @@ See docs/decisions/0013. Kept only while answers are cached somewhere.
 from collections.abc import Iterable
 from typing import Final
 
-from middleware.cache.cache import DOUBT_S
-from middleware.cache.versions import Versions
+from middleware.cache.versions import DOUBT_S, Versions
 
 
 class Writes:

@@ -24,15 +24,13 @@ from healthcheck.guard import Happening
 from healthcheck.topology import Topology
 from middleware import sqlstate
 from middleware.cache.toggle import NEVER, OFF, mode_of, wanted
-from middleware.cache.versions import EVERYTHING, Versions
+from middleware.cache.versions import DOUBT_S, EVERYTHING, Versions
 from middleware.config import RoutePolicy
 from middleware.control import ClearCache, Down, SetCache
 from middleware.errors import PointsmanError
 
 TOGGLE_S: Final = 5.0
 """For all workers to answer."""
-DOUBT_S: Final = 60.0
-"""For a commit to end whose worker has died."""
 DEFAULT: Final = "default"
 """What an operator says for "as the settings have it"."""
 
