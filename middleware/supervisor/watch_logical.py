@@ -213,7 +213,11 @@ class LogicalWatch:
         ended = [one for one in self._invisible if snapshot.ended(one.xid)]
         if ended:
             self._invisible = [one for one in self._invisible if not snapshot.ended(one.xid)]
-        self._invisible += [one for one in new if not snapshot.ended(one.xid)]
+        fresh = [one for one in new if not snapshot.ended(one.xid)]
+        self._invisible += fresh
+        if fresh:
+            # Mostly for a moment only; for longer they wait for rounds that come anyway.
+            self._pace.poke()
         await self._tell_of(ended + new)
         if any(one.reshaped or not (one.names or one.oids or one.whole) for one in new):
             catalog.suspect()
