@@ -22,6 +22,7 @@ from middleware.wire.codes import (
     PARAMETER_DESCRIPTION,
     PARSE,
     PARSE_COMPLETE,
+    PORTAL_SUSPENDED,
     READY_FOR_QUERY,
     ROW_DESCRIPTION,
 )
@@ -137,7 +138,10 @@ def well_formed(whole: bytes, pattern: bytes) -> bool:
                 position = _expected(whole, position, size, ROW_DESCRIPTION)
             while 0 <= position < size and whole[position] == DATA_ROW:
                 position = _behind(whole, position)
-            position = _expected(whole, position, size, COMMAND_COMPLETE)
+            if code == EXECUTE and 0 <= position < size and whole[position] == PORTAL_SUSPENDED:
+                position = _expected(whole, position, size, PORTAL_SUSPENDED)
+            else:
+                position = _expected(whole, position, size, COMMAND_COMPLETE)
         elif code == DESCRIBE_STATEMENT:
             position = _expected(whole, position, size, PARAMETER_DESCRIPTION)
             position = _description(whole, position, size)

@@ -4,9 +4,9 @@ A Query is told by its text. Of the extended protocol one batch is taken whole, 
 
     [Parse] [Describe statement] Bind [Describe portal] Execute [Close ..] Sync
 
-It is told by the text and parameter types of its Parse, the one in it or one long ago, and by all in its Bind that
-comes after the names: the parameters' formats and values, and the results' formats. Portals are unnamed and read to
-their end. The *pattern* is which of those messages it holds, in their order: each has its own answer.
+It is told by the text and parameter types of its Parse, the one in it or one long ago, by all in its Bind that comes
+after the names, the parameters' formats and values, and the results' formats, and by how many rows its Execute asks
+for. Portals are unnamed. The *pattern* is which of those messages it holds, in their order: each has its own answer.
 """
 
 from typing import Final
@@ -18,8 +18,9 @@ from middleware.wire.codes import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, SYNC
 QUERY_PATTERN: Final = b"Q"
 DESCRIBE_STATEMENT: Final = 0x64
 """'d' in a pattern; all other letters are those of the messages."""
-WHOLE_EXECUTE: Final = b"\0\0\0\x09\0\0\0\0\0"
-"""An Execute of the unnamed portal without a limit of rows, behind its code."""
+EXECUTE_BYTES: Final = 10
+"""An Execute of the unnamed portal."""
+NO_LIMIT: Final = b"\0\0\0\0"
 MESSAGES_MAX: Final = 8
 
 
@@ -72,15 +73,17 @@ def telling(values: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes
 class Request:
     """A batch of the extended protocol."""
 
-    __slots__ = ("body", "pattern", "values")
+    __slots__ = ("body", "limit", "pattern", "values")
 
-    def __init__(self, body: bytes, values: bytes, pattern: bytes) -> None:
+    def __init__(self, body: bytes, values: bytes, limit: bytes, pattern: bytes) -> None:
         self.body: Final = body
         self.values: Final = values
+        self.limit: Final = limit
+        """How many rows it asks for, as Execute has it."""
         self.pattern: Final = pattern
 
     def key(self, scope: Scope) -> Key:
-        return b"".join((scope.prefix, b"P", len(self.body).to_bytes(4, "big"), self.body, self.values))
+        return b"".join((scope.prefix, b"P", len(self.body).to_bytes(4, "big"), self.body, self.limit, self.values))
 
 
 def request_of(batch: Batch, data: bytes, statements: ClientStatements) -> Request | None:
@@ -90,7 +93,7 @@ def request_of(batch: Batch, data: bytes, statements: ClientStatements) -> Reque
     position = batch.start
     pattern: list[int] = []
     body: bytes | None = None
-    values = named = b""
+    values = named = limit = b""
     stage = 0
     while position < batch.end:
         code = data[position]
@@ -123,11 +126,11 @@ def request_of(batch: Batch, data: bytes, statements: ClientStatements) -> Reque
                 return None
             body, values, stage = _body(batch, name, statements), data[name_end + 1 : end], 2
         elif code == EXECUTE and 2 <= stage <= 3:
-            if data[position + 1 : end] != WHOLE_EXECUTE:
+            if end - position != EXECUTE_BYTES:
                 return None
-            stage = 4
+            limit, stage = data[end - 4 : end], 4
         elif code == SYNC and stage == 4:
-            return None if body is None else Request(body, values, bytes(pattern))
+            return None if body is None else Request(body, values, limit, bytes(pattern))
         elif code != CLOSE or stage != 4:
             return None
         pattern.append(code)

@@ -28,6 +28,8 @@ PREPARED: Final = 50
 CLIENTS: Final = 5
 WHO: Final = "current_setting('cluster_name')"
 
+CACHED: Final = "query cache"
+
 READ: Final = f"SELECT {WHO} FROM account WHERE id = 1"
 
 
@@ -73,6 +75,7 @@ class _Tour:
         await self._not_quite_reads()
         await self._transaction()
         await self._prepared()
+        await self._query_cache()
         await self._counters()
 
     def _say(self, title: str) -> None:
@@ -156,6 +159,28 @@ class _Tour:
         sql = f"SELECT {WHO} || '' FROM account WHERE id = $1"
         served = await self._served(sql, PREPARED // CLIENTS, 1)
         self._show(sql, served, self._reason(sql), self._standbys)
+
+    async def _query_cache(self) -> None:
+        """The same read before the cache is on, twice with it, and behind a write."""
+        self._say("With its query cache on, nobody need be asked; a write ends what is kept")
+        sql = "SELECT sum(balance) FROM account"
+        before = await self._answered(sql, 150 - 100, "no answers are kept yet")
+        await self._supervisor.cache.switch("on", None, "the tour")
+        first = await self._answered(sql, before, "it is read, and its answer kept")
+        await self._answered(sql, first, "it was read before", CACHED)
+        after: int = await self._connection.fetchval("UPDATE account SET balance = balance + 1 RETURNING balance")
+        await self._answered(sql, after, "its table has changed")
+        await self._supervisor.cache.switch("default", None, "the tour")
+
+    async def _answered(self, sql: str, expected: int, reason: str, by: str = "") -> int:
+        """Ask, and show who has answered."""
+        found: int = await self._connection.fetchval(sql)
+        route = str(await self._connection.fetchval("SHOW pointsman.last_route"))
+        node = route.partition(":")[0]
+        self._show(f"{sql}  => {found}", Counter([node]), reason, {by} if by else {self._primary, *self._standbys})
+        if found != expected:
+            raise Surprise(f"{found} instead of {expected}: {sql}")
+        return found
 
     async def _counters(self) -> None:
         """What the proxy has counted, once every worker has reported."""

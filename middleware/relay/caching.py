@@ -4,7 +4,6 @@ and has all workers know what it writes.
 Whether an answer may be taken is decided in client_cache.py, when others hear of writes in writes.py.
 """
 
-import math
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -12,7 +11,7 @@ from typing import Final
 from middleware.cache.fill import Fill
 from middleware.pool.server_connection import ServerConnection
 from middleware.relay.borrowing import Borrowing
-from middleware.relay.client_cache import ON_NODE, ClientCache
+from middleware.relay.client_cache import NEWEST, ON_NODE, OUTSIDE, ClientCache
 from middleware.relay.transaction import NONE
 from middleware.relay.writes import Writes
 from middleware.session.batch import Batch
@@ -64,7 +63,9 @@ class Caching(Borrowing):
         elif not (self._sent_open and self._only_prepared and transaction.phase == NONE):
             return False
         caching = self._client_cache()
-        fresh = math.inf if self._on_primary else server.pool.state.fresh_as_of
+        fresh = OUTSIDE
+        if reading:
+            fresh = NEWEST if self._on_primary else server.pool.state.fresh_as_of
         # It does not wait for others: what it has others may wait for.
         caching.flown = True
         answer = caching.batch(batch, data, fresh)

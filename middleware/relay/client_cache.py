@@ -13,7 +13,7 @@ from typing import Final
 from middleware.cache.cache import HINT, NEVER, OFF, QueryCache
 from middleware.cache.entry import Entry
 from middleware.cache.fill import Fill
-from middleware.cache.request import QUERY_PATTERN, Key, Scope, query_key, request_of, telling
+from middleware.cache.request import NO_LIMIT, QUERY_PATTERN, Key, Scope, query_key, request_of, telling
 from middleware.pool.server_connection import ServerConnection
 from middleware.relay.client_routing import ClientRouting
 from middleware.relay.freshness import EVENTUAL
@@ -28,6 +28,11 @@ from routing.router import STANDBY
 
 ON_NODE: Final = "query cache"
 """Where a statement went that was answered from it."""
+
+OUTSIDE: Final = math.inf
+"""Of the server whose transaction it is in, where it is in none."""
+NEWEST: Final = 1e300
+"""The same of the primary."""
 
 
 class ClientCache:
@@ -97,7 +102,7 @@ class ClientCache:
         self._data, self._start = message, 0
         return self._look(query_key(self._scope_now(), message), QUERY_PATTERN, slots, facts, message[5:-1])
 
-    def batch(self, batch: Batch, data: bytes, server_fresh: float = math.inf) -> bytes:
+    def batch(self, batch: Batch, data: bytes, server_fresh: float = OUTSIDE) -> bytes:
         """The same for a batch, whatever it is; what it reads next has all that was committed by `server_fresh`."""
         if batch.state != COMPLETE or len(batch.facts) != 1 or batch.special:
             return b""
@@ -114,7 +119,8 @@ class ClientCache:
             message = data[batch.start : batch.end]
             return self._look(query_key(scope, message), QUERY_PATTERN, slots, facts, message[5:-1], server_fresh)
         request = request_of(batch, data, self._session.statements)
-        if request is None:
+        if request is None or (request.limit != NO_LIMIT and server_fresh != OUTSIDE):
+            # In a transaction the portal stays, to be read on.
             return b""
         text = request.body[: request.body.find(0)]
         return self._look(request.key(scope), request.pattern, slots, facts, text, server_fresh)
@@ -126,7 +132,7 @@ class ClientCache:
         slots: tuple[int, ...],
         facts: StatementFacts,
         text: bytes,
-        server_fresh: float = math.inf,
+        server_fresh: float = OUTSIDE,
     ) -> bytes:
         cache, relay = self._cache, self._relay
         planned, self.planned = self.planned, None

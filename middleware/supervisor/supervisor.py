@@ -147,9 +147,11 @@ class Supervisor:
         self._shared.truncate(shared_bytes(settings.workers))
         workers = settings.workers
         versions = Versions(self._shared.fileno(), versions_offset(workers), workers, mine=workers)
-        self._cache = CacheControl(settings.policies(), versions, workers, self._tell_cache, self._journal.happened)
+        self.cache: Final = CacheControl(
+            settings.policies(), versions, workers, self._tell_cache, self._journal.happened
+        )
         self._control = ControlSocket(
-            Commands(self.status, self._journal, self.switch, self._cache, self._totals.cache, self.watch_status)
+            Commands(self.status, self._journal, self.switch, self.cache, self._totals.cache, self.watch_status)
         )
         self._watcher = Watcher(
             credentials,
@@ -306,7 +308,7 @@ class Supervisor:
                 tasks.start_soon(self._guard.run)
                 tasks.start_soon(self._catalogs.run)
                 tasks.start_soon(self._sampler.run)
-                self._watcher.use(self._cache.state().tracking)
+                self._watcher.use(self.cache.state().tracking)
                 tasks.start_soon(self._watcher.run)
                 tasks.start_soon(self._auth_query.run)
                 tasks.start_soon(self._derivations.run)
@@ -359,7 +361,7 @@ class Supervisor:
             ),
             self._set_access(),
             self._tls.told,
-            self._cache.greeting(index),
+            self.cache.greeting(index),
         ]
         if self._published is not None:
             messages.append(SetTopology(self._published))
@@ -383,7 +385,7 @@ class Supervisor:
             return
         self._journal.topology_changed(self._published, topology)
         self._published = topology
-        self._cache.topology_changed(topology)
+        self.cache.topology_changed(topology)
         self._tell_all(SetTopology(topology))
         self._catalogs.topology_changed()
         self._sampler.topology_changed(topology)
@@ -408,7 +410,7 @@ class Supervisor:
         """The process of worker `index` is gone."""
         self._totals.ended(index)
         self._traffic.ended(index)
-        self._cache.ended(index)
+        self.cache.ended(index)
 
     def _heard(self, index: int, message: Down | Up) -> None:
         """What worker `index` says."""
@@ -420,7 +422,7 @@ class Supervisor:
                     self._monitor.heard(node, since_s=REPORT_S)
                 self._share_reasons()
             case CacheTracking(serial=serial):
-                self._cache.answered(index, serial)
+                self.cache.answered(index, serial)
             case Leases():
                 self._traffic.reported(index, message)
             case CatalogWanted(database=database, suspected=True):

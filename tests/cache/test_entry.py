@@ -25,6 +25,7 @@ GOOD = [
     (b"PBDE", PARSED + BOUND + ROW + ROWS + DONE + READY),
     (b"PBDE", PARSED + BOUND + NONE + DONE + READY),
     (b"PdBDEC", PARSED + PARAMETERS + ROW + BOUND + ROW + ROWS + DONE + CLOSED + READY),
+    (b"BE", BOUND + ROWS + b"s\0\0\0\x04" + READY),
     (b"dBECC", PARAMETERS + NONE + BOUND + DONE + CLOSED + CLOSED + READY),
 ]
 
@@ -47,7 +48,7 @@ NOTICE = b"N\0\0\0\x06" + b"X\0"
 STATUS = b"S\0\0\0\x08" + b"a\0b\0"
 
 
-@pytest.mark.parametrize("message", [ERROR, NOTICE, STATUS, b"I\0\0\0\x04", b"s\0\0\0\x04", b"A\0\0\0\x04", BOUND])
+@pytest.mark.parametrize("message", [ERROR, NOTICE, STATUS, b"I\0\0\0\x04", b"A\0\0\0\x04", BOUND])
 @pytest.mark.parametrize(("pattern", "whole"), GOOD)
 def test_nor_is_it_with_anything_beside_it(pattern: bytes, whole: bytes, message: bytes) -> None:
     position = 0

@@ -35,6 +35,7 @@ def test_the_tour_shows_who_served_what_and_why() -> None:
     assert any(re.fullmatch(r"db2 x \d+, db3 x \d+  because it only reads", line) for line in lines)
     assert "db1  because it locks rows (FOR UPDATE or FOR SHARE)" in lines
     assert "db1  because it is part of a transaction" in lines
+    assert "query cache  because it was read before" in lines
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

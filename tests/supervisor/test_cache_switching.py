@@ -77,7 +77,7 @@ async def test_a_worker_that_comes_later_tracks_before_it_has_clients(tmp_path: 
         await new_pid(supervisor, 0, pid)
         assert await caches(supervisor, 0) == [[True, True, {}, "hint", False]]
         # It tracked: its column tells what it had under way.
-        assert supervisor._cache._versions.settled((EVERYTHING,), 0.0)
+        assert supervisor.cache._versions.settled((EVERYTHING,), 0.0)
 
 
 async def test_a_stopped_worker_keeps_it_off_and_its_death_does_not(
@@ -107,13 +107,13 @@ async def test_a_stopped_worker_keeps_it_off_and_its_death_does_not(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(switch)
                 await until(first_holds, "the other worker to track")
-                assert supervisor._cache._versions.settled((EVERYTHING,), 0.0)
+                assert supervisor.cache._versions.settled((EVERYTHING,), 0.0)
                 os.kill(pid, signal.SIGKILL)
         finally:
             if supervisor.worker_pids[1] == pid:
                 os.kill(pid, signal.SIGCONT)
         assert answers[0]["done"]["serving"] is True
-        assert not supervisor._cache._versions.settled((EVERYTHING,), 0.0)
+        assert not supervisor.cache._versions.settled((EVERYTHING,), 0.0)
         await new_pid(supervisor, 1, pid)
         for worker in range(2):
             assert (await caches(supervisor, worker))[-1][:2] == [True, True]
@@ -143,9 +143,9 @@ async def test_off_with_a_stopped_worker_goes_on_tracking_until_it_answers(
 
 async def test_clear(tmp_path: Path) -> None:
     async with serving(tmp_path, query_cache="on") as supervisor:
-        before = supervisor._cache._versions.version((EVERYTHING,))
+        before = supervisor.cache._versions.version((EVERYTHING,))
         assert "done" in await request(supervisor, do="cache_clear")
-        assert supervisor._cache._versions.version((EVERYTHING,)) > before
+        assert supervisor.cache._versions.version((EVERYTHING,)) > before
         for worker in range(2):
             assert (await ask(supervisor, worker))["cleared"] == ["clear"]
 
@@ -209,7 +209,7 @@ async def test_the_shell_switches_workers_that_serve_clients(tmp_path: Path) -> 
             ["web", "on", "operator"],
             ["(all", "others)", "off", "settings"],
         ]
-        assert supervisor._cache.state().serving
+        assert supervisor.cache.state().serving
         assert words(await shown("hint", "--route", ""))[1:] == [
             ["web", "on", "operator"],
             ["(all", "others)", "hint", "operator"],
