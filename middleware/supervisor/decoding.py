@@ -113,17 +113,23 @@ class PgOutput:
         self._whole = False
         self._reshaped = False
         self._xid = 0
+        self._last = _NO_ROW
+        """How the last message about a row begins."""
         self._shapes: dict[int, bytes] = {}
         """How each relation was described."""
 
     def take(self, payload: bytes, lsn: int) -> Committed | None:
         """See Decoder."""
+        if payload.startswith(self._last):
+            return None
         kind = payload[:1]
         if kind in (b"I", b"U", b"D") and len(payload) >= 5:
+            self._last = payload[:5]
             self._add(int.from_bytes(payload[1:5], "big"))
         elif kind == b"B" and len(payload) >= 21:
             self._oids.clear()
             self._whole = self._reshaped = False
+            self._last = _NO_ROW
             self._xid = int.from_bytes(payload[17:21], "big")
         elif kind == b"C":
             return Committed(self._xid, lsn, oids=frozenset(self._oids), whole=self._whole, reshaped=self._reshaped)

@@ -111,7 +111,7 @@ class SlotStream(asyncio.Protocol):
         self._wake()
 
     def _take(self, code: int, body: bytes) -> None:
-        if code == COPY_DATA and self._started and len(body) >= KEEPALIVE_BYTES:
+        if code == COPY_DATA and len(body) >= KEEPALIVE_BYTES:
             position = int.from_bytes(body[1:9], "big")
             if body[0] == XLOG_DATA and len(body) >= XLOG_DATA_HEADER_BYTES:
                 committed = self._decoder.take(body[XLOG_DATA_HEADER_BYTES:], position)

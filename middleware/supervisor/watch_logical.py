@@ -21,7 +21,7 @@ from typing import Any, Final
 import anyio
 import asyncpg
 
-from healthcheck.line import Credentials
+from healthcheck.line import NOT_IN_SERVICE, Credentials
 from healthcheck.topology import Node
 from middleware.supervisor.decoding import Committed, Decoder, Name, PgOutput, TestDecoding
 from middleware.supervisor.slot_stream import SlotStream, StreamLost
@@ -107,8 +107,8 @@ class LogicalWatch:
             settings["client_connection_check_interval"] = "5s"
         try:
             connection = await connect(self._node, self._database, self._credentials, self._timeout_s, settings)
-        except (asyncpg.InsufficientPrivilegeError, asyncpg.TooManyConnectionsError) as error:
-            raise CannotWatch(_said(error)) from None
+        except asyncpg.PostgresError as error:
+            raise _refused(error) from None
         try:
             decoder, options = await self._make_slot(connection, publication)
         except BaseException:
@@ -127,13 +127,8 @@ class LogicalWatch:
             except asyncpg.UndefinedFileError as error:
                 await self._check(publication, _said(error))
             await connection.execute(make % "pgoutput")
-        except (
-            asyncpg.ObjectNotInPrerequisiteStateError,
-            asyncpg.InsufficientPrivilegeError,
-            asyncpg.ConfigurationLimitExceededError,
-            asyncpg.FeatureNotSupportedError,
-        ) as error:
-            raise CannotWatch(_said(error)) from None
+        except asyncpg.PostgresError as error:
+            raise _refused(error) from None
         self._publication = publication
         quoted = '"' + publication.replace('"', '""') + '"'
         return PgOutput(), {"proto_version": "1", "publication_names": quoted}
@@ -262,6 +257,11 @@ class LogicalWatch:
         for one in (self._stream, self._session):
             if one is not None:
                 one.close()
+
+
+def _refused(error: asyncpg.PostgresError) -> Exception:
+    """What to raise for it: a node in service that says no will do so again."""
+    return error if (error.sqlstate or "XX").startswith(NOT_IN_SERVICE) else CannotWatch(_said(error))
 
 
 def _said(error: BaseException) -> str:

@@ -865,6 +865,22 @@ async def test_where_decoding_is_asked_for_and_cannot_be_nothing_is_confirmed(
             polled.query("ALTER ROLE pointsman NOREPLICATION")
 
 
+async def test_what_is_taken_by_others_is_waited_for_while_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_watch, "AGAIN_S", 0.2)
+    limits = {"max_replication_slots": "1", "max_wal_senders": "1"}
+    async with running("pgoutput", parameters=limits) as own, connected(own, "postgres") as boss:
+        await boss.execute("SELECT pg_create_physical_replication_slot('taken')")
+        async with watching(own) as watch:
+            assert watch.status().mode == "poll"
+            assert "slots are in use" in watch.status().why
+            await boss.execute("SELECT pg_drop_replication_slot('taken')")
+            await watch.until(lambda: watch.status().mode == "logical", "decoding")
+        # The walsender, too.
+        async with connected(own, "pointsman", replication="database"), watching(own) as watch:
+            assert watch.status().mode == "poll"
+            assert "max_wal_senders" in watch.status().why
+
+
 @pytest.mark.skipif("POINTSMAN_PG_BIN" in os.environ, reason="needs an installation without test_decoding")
 async def test_a_publication_that_leaves_something_out_is_not_gone_by(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_watch, "AGAIN_S", 0.2)
