@@ -875,7 +875,10 @@ async def test_what_is_taken_by_others_is_waited_for_while_polling(monkeypatch: 
             assert "slots are in use" in watch.status().why
             await boss.execute("SELECT pg_drop_replication_slot('taken')")
             await watch.until(lambda: watch.status().mode == "logical", "decoding")
-        # The walsender, too.
+        # The walsender, too, once ours has ended.
+        with anyio.fail_after(DEADLINE_S):
+            while await boss.fetchval("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'"):
+                await anyio.sleep(0.01)
         async with connected(own, "pointsman", replication="database"), watching(own) as watch:
             assert watch.status().mode == "poll"
             assert "max_wal_senders" in watch.status().why
