@@ -38,8 +38,8 @@ from parser.facts import (
     TransactionFacts,
 )
 from parser.hints import NO_HINTS, Hints, hints_in
-from parser.session_state import FALSE, SETTINGS
-from parser.state_effects import effects_of, gives_value
+from parser.session_state import FALSE, ROLE_NAMES, SETTINGS
+from parser.state_effects import effects_of, gives_value, text_of
 from parser.tree import DATA_CHANGING, Found, Tree, constant_of, options_of
 
 _decode: Final = msgspec.json.Decoder(dict[str, object]).decode
@@ -191,6 +191,7 @@ def _several(parts: list[StatementFacts]) -> StatementFacts:
         commits_within=any(part.transaction is not None and part.transaction.commits for part in parts),
         effects=tuple(effect for part in parts for effect in part.effects),
         copy_in=any(part.copy_in for part in parts),
+        renames=any(part.renames for part in parts),
         deallocates_all=any(part.deallocates_all for part in parts),
         depends_on_constants=any(part.depends_on_constants for part in parts),
         changes_catalog=max(part.changes_catalog for part in parts),
@@ -247,6 +248,7 @@ def _facts_of(statement: Tree) -> StatementFacts:
         temporary=frozenset(found.temporary_names),
         effects=effects,
         copy_in=kind == "CopyStmt" and fields.get("is_from") is True and "filename" not in fields,
+        renames=_renames(kind, fields, found),
         deallocates_all=_deallocates_all(kind, fields),
         changes_catalog=_changes_catalog(kind, fields, found),
     )
@@ -355,6 +357,23 @@ def _changes_catalog(kind: str, fields: Tree, found: Found) -> int:
         return MAY_CHANGE
     # A temporary relation shadows others for its own session alone, which knows of it.
     return UNCHANGED if found.temporary and kind in ("CreateStmt", "CreateTableAsStmt") else CHANGES
+
+
+RENAMING: Final = frozenset({"search_path", *ROLE_NAMES})
+
+
+def _renames(kind: str, fields: Tree, found: Found) -> bool:
+    """Whether it sets what names are looked up by."""
+    if kind == "VariableSetStmt":
+        return fields.get("kind") == "VAR_RESET_ALL" or str(fields.get("name", "")).lower() in RENAMING
+    if kind == "DiscardStmt":
+        return fields.get("target") == "DISCARD_ALL"
+    for _, name, arguments in found.state_calls:
+        if name == "set_config":
+            setting = text_of(arguments[0]) if arguments else None
+            if setting is None or setting.lower() in RENAMING:
+                return True
+    return False
 
 
 def _deallocates_all(kind: str, fields: Tree) -> bool:

@@ -140,6 +140,8 @@ class StatementFacts:
     """Its text without its constants, where it has effects."""
     copy_in: bool = False
     """It may put the connection into copy-in mode."""
+    renames: bool = False
+    """It sets, for its transaction or longer, by what schemas or as whom names are looked up, or may do so."""
     deallocates_all: bool = False
     """It drops every prepared statement of its session."""
     changes_catalog: int = UNCHANGED
@@ -180,6 +182,7 @@ UNREAD: Final = StatementFacts(
     write_reason="its text could not be read",
     effects=(StateEffect(UNKNOWN, LEAVES, "a statement that could not be read", any_name=True),),
     copy_in=True,
+    renames=True,
     deallocates_all=True,
     changes_catalog=MAY_CHANGE,
 )

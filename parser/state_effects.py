@@ -318,10 +318,10 @@ def _location(call: tuple[int, str, list[Tree]]) -> int:
 
 def _set_config(name: Tree, value: Tree, local: Tree) -> Effects:
     """set_config(): its arguments have no names to be called by."""
-    setting = _text(name)
+    setting = text_of(name)
     is_local = _is_true(local)
     if setting is not None:
-        return _given("set_config()", setting.lower(), _text(value), is_local=is_local)
+        return _given("set_config()", setting.lower(), text_of(value), is_local=is_local)
     if is_local:
         return []
     # Custom settings are in no list that could be asked for: what looks like the name of one is told.
@@ -329,7 +329,7 @@ def _set_config(name: Tree, value: Tree, local: Tree) -> Effects:
     return [StateEffect(SETTINGS, LEAVES, "set_config()", names, any_name=True)]
 
 
-def _text(node: Tree) -> str | None:
+def text_of(node: Tree) -> str | None:
     """What a string constant says, be it as it is or cast to text."""
     constant = _constant(node, ("text", "varchar"))
     return cast("str | None", constant.get("sval", {}).get("sval"))

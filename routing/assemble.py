@@ -20,7 +20,7 @@ from routing.judgement import Judgement
 from routing.overload import Thing
 from routing.relation_hazards import QUALIFIED, Relations, TextsOf, condition, texts_of
 from routing.rows import NOTHING_SAID, Overrides, Rows, Type
-from routing.state_functions import leaving_state
+from routing.state_functions import leaving_state, renaming
 
 _CHECK: Final = re.compile(r"CHECK \((.*)\)( NOT VALID)?", re.DOTALL)
 
@@ -36,6 +36,7 @@ def assemble(
         version=version,
         settings=rows.settings,
         leaving_state=leaving_state(rows.functions),
+        renaming=renaming(rows.functions),
     )
     lasting = judge(rows, texts, read, CacheJudgement(rows, overrides))
     return msgspec.structs.replace(catalog, cache=caching(rows, catalog, lasting, overrides))

@@ -163,7 +163,8 @@ def touched(
         return None if facts.transaction.kind == TWO_PHASE and facts.transaction.commits else ()
     if facts.kind not in SEEN_INTO or facts.changes_catalog == CHANGES or _executes(facts):
         return None
-    if catalog is None:
+    if catalog is None or catalog.hazard:
+        # It is being read again, or tells nothing for certain.
         return (
             () if not (facts.changes or facts.calls or facts.relations or facts.fields or _runs_code(facts)) else None
         )

@@ -35,6 +35,8 @@ class Catalog(msgspec.Struct, frozen=True):
     """By name (SETTINGS): the value for each role that has one of its own, and at "" that of all others."""
     leaving_state: frozenset[str] = frozenset()
     """Functions that may leave something on the session that calls them."""
+    renaming: frozenset[str] = frozenset()
+    """Functions behind which names may mean something else."""
     hazard: str = ""
     """What makes every statement unfit for a standby, such as an implicit cast over a volatile function."""
     cache: Caching = Caching()

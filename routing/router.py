@@ -217,6 +217,13 @@ class Router:
             self._decisions[facts] = decision
         return decision
 
+    def renames(self, facts: StatementFacts) -> bool:
+        """Whether names may mean something else behind it, or within it."""
+        if facts.renames or not facts.calls:
+            return facts.renames
+        catalog = self.catalog
+        return catalog is None or any(name in catalog.renaming for _, name, _ in facts.calls)
+
     def cached(self, facts: StatementFacts) -> Cached:
         """Whether the answer to `facts` may be cached under the present catalog, and what it depends on."""
         known = self._cached.get(facts)

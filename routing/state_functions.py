@@ -22,10 +22,26 @@ _says_so: Final = re.compile(
 _WORD: Final = re.compile(r"[a-z_\x80-\U0010ffff][a-z0-9_$\x80-\U0010ffff]*")
 
 
+# The same of SET LOCAL, whose effect ends with its transaction and not before.
+_renames: Final = re.compile(
+    r"\bsearch_path\b|\bset_config\s*\(\s*(?!')|'(?:role|session_authorization)'"
+    r"|\bset\s+(?:local\s+|session\s+)?(?:role|session\s+authorization|schema)\b"
+)
+
+
 def leaving_state(functions: Sequence[Function]) -> frozenset[str]:
     """Their names."""
+    return _saying(_says_so, functions)
+
+
+def renaming(functions: Sequence[Function]) -> frozenset[str]:
+    """Those behind which names may mean something else, until the transaction ends or longer."""
+    return _saying(_renames, functions)
+
+
+def _saying(words_of_interest: re.Pattern[str], functions: Sequence[Function]) -> frozenset[str]:
     bodies = [(one.name, one.body.lower()) for one in functions if one.body and not one.builtin]
-    found = {name for name, body in bodies if _says_so.search(body) is not None}
+    found = {name for name, body in bodies if words_of_interest.search(body) is not None}
     words = [(name, frozenset(_WORD.findall(body))) for name, body in bodies]
     more = bool(found)
     while more:

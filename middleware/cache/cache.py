@@ -121,9 +121,9 @@ class QueryCache:
             tables.touches[facts] = slots
         return slots
 
-    def all_of(self, database: str) -> tuple[int, ...]:
-        """The slots of whatever a database holds."""
-        return (slot_of(database),)
+    def all_of(self, database: str) -> int:
+        """The slot of whatever a database holds."""
+        return slot_of(database)
 
     def _tables_of(self, router: Router) -> Tables:
         tables = self._tables.get(router)

@@ -161,6 +161,14 @@ class Versions:
                     return False
         return True
 
+    def busy(self, slot: int) -> bool:
+        """Whether a commit is under way that may change it."""
+        counts = self._counts
+        for column in self._columns:  # noqa: SIM110 - mypyc makes a plain loop of it
+            if counts[column + _UNDER_WAY + slot]:
+                return True
+        return False
+
     def doubted(self, slots: Sequence[int], now: float) -> bool:
         """Whether one of them may still change unseen: what is read of it now may be old soon."""
         times = self._times

@@ -17,9 +17,21 @@ from middleware.relay.writes import Writes
 from middleware.session.batch import Batch
 from middleware.session.server import IDLE, IN_FAILED_TRANSACTION, IN_TRANSACTION, READY, SYNC_UNSEEN, ServerSession
 from middleware.wire.build import SYNC_MESSAGE, notice
-from parser.facts import StatementFacts
+from parser.facts import END, StatementFacts
+from parser.session_state import UNKNOWN
 
 IN_TRANSACTION_STATUS: Final = bytes((IN_TRANSACTION,))
+
+SERVER_IDLE_S: Final = 0.5
+"""How long a transaction's server may be asked nothing: it may have idle_in_transaction_session_timeout."""
+
+
+def _comes_to_nothing(statements: Sequence[StatementFacts], peer: ServerSession) -> bool:
+    """Whether all it does is to end a transaction that has failed."""
+    if peer.status != IN_FAILED_TRANSACTION or peer.expected or len(statements) != 1:
+        return False
+    control = statements[0].transaction
+    return control is not None and control.kind == END
 
 
 class Caching(Borrowing):
@@ -54,7 +66,10 @@ class Caching(Borrowing):
         """The same for a client that has a server: in a transaction that only reads, or where all that the server got
         of the batch prepares its statement (asyncpg does that)."""
         peer, transaction = server.session, self.routing.transaction
+        now = self.relay.clock.now
         if peer.expected or peer.describing or self._slow or self.routing.confined is not None:
+            return False
+        if now - server.sent_at >= SERVER_IDLE_S:
             return False
         reading = transaction.open() and not self._sent_open
         if reading:
@@ -73,6 +88,7 @@ class Caching(Borrowing):
             return False
         if reading:
             transaction.note(batch.facts[0], reads=True)
+            server.answered_at = now
             answer = answer[:-1] + IN_TRANSACTION_STATUS
         else:
             self._sent_open = False
@@ -85,6 +101,7 @@ class Caching(Borrowing):
     def _give(self, facts: StatementFacts, answer: bytes) -> None:
         """Answer a statement from the cache."""
         routing = self.routing
+        self.idle_since = self.relay.clock.now
         routing.last_node, routing.last_facts = ON_NODE, facts
         if routing.own.notices:
             answer = notice("statement answered from the query cache") + answer
@@ -155,20 +172,27 @@ class Caching(Borrowing):
 
     def _note_writes(self, statements: Sequence[StatementFacts], peer: ServerSession) -> None:
         """They are about to be sent, and may write, or commit what others before them have written."""
-        cache, router = self.relay.cache, self.routing.router
+        cache, routing = self.relay.cache, self.routing
+        blind = routing.blind or self.relay.commits.unreported()
+        for facts in statements:
+            if routing.router.renames(facts):
+                blind = routing.blind = True
         writes = self.writes
         for facts in statements:
-            if router.route(facts).writes:
-                slots = cache.touches(router, self._database_name, facts)
+            if routing.router.route(facts).writes:
+                slots = cache.touches(routing.router, self._database_name, facts)
                 if slots:
                     if writes is None:
-                        writes = self.writes = Writes(cache.versions)
-                    writes.note(slots)
+                        writes = self.writes = Writes(cache.versions, cache.all_of(self._database_name))
+                    writes.note((cache.all_of(self._database_name), *slots) if blind else slots)
+            if any(effect.state == UNKNOWN for effect in facts.effects):
+                # What it has done to the settings is not known before it is asked for.
+                routing.blind = True
         if writes is None:
             return
         # The answer brings it.
         self.wrote = True
-        if self.routing.transaction.commits and (peer.expected or peer.status != IN_FAILED_TRANSACTION):
+        if routing.transaction.commits and not _comes_to_nothing(statements, peer):
             writes.commit()
 
     def track_writes(self, begin: bool) -> None:
@@ -180,12 +204,13 @@ class Caching(Borrowing):
         if not begin or server is None:
             return
         peer = server.session
-        if peer.status != IDLE or peer.expected:
+        if peer.status != IDLE or peer.expected or self._sent_open:
             # What it has sent before was not noted.
+            everything = self.relay.cache.all_of(self._database_name)
             self.wrote = True
-            self.writes = Writes(self.relay.cache.versions)
-            self.writes.note(self.relay.cache.all_of(self._database_name))
-            if peer.expected:
+            self.writes = Writes(self.relay.cache.versions, everything)
+            self.writes.note((everything,))
+            if peer.expected or self._sent_open:
                 self.writes.commit()
 
     def _tell_writes(self, writes: Writes, peer: ServerSession, now: float) -> None:

@@ -161,7 +161,7 @@ class ClientCache:
             return b""
         self._forgo(planned)
         flight = cache.flight(key)
-        if flight is not None and not flown:
+        if flight is not None and not flown and cache.versions.settled(slots, relay.clock.now):
             self.awaited = flight
         else:
             self.planned = cache.plan(key, pattern, slots, catalog.version, self._name, facts, text)

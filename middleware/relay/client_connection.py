@@ -118,6 +118,9 @@ class ClientConnection(Timekeeping):
     def pause_writing(self) -> None:
         """The client reads slower than its server sends."""
         self._slow = True
+        if self.fill is not None:
+            # Others are not to wait for it.
+            self._drop_fill("its client reads slowly")
         if self.server is not None:
             self.server.pause_reading()
 
@@ -326,7 +329,7 @@ class ClientConnection(Timekeeping):
             if self.routing.sends(batch, server.pool, self._on_primary):
                 self.wrote = True
             if self.relay.cache.tracking:
-                self._cache_sees(server, batch.facts, not self.routing.reads, data, batch.start)
+                self._cache_sees(server, batch.facts, self.routing.writes or not self.routing.reads, data, batch.start)
             # Not within the answer to what was sent before.
             if (
                 self.routing.own.notices

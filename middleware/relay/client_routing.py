@@ -43,6 +43,7 @@ class ClientRouting:
         "_relay",
         "_route",
         "_user",
+        "blind",
         "confined",
         "last_facts",
         "last_node",
@@ -54,6 +55,7 @@ class ClientRouting:
         "router",
         "saw",
         "transaction",
+        "writes",
     )
 
     def __init__(
@@ -74,6 +76,10 @@ class ClientRouting:
         """Its server has been asked something since it was lent."""
         self.reads = False
         """The batch that was sent last only reads."""
+        self.writes = False
+        """It may write."""
+        self.blind = False
+        """Names may mean something else than its settings say, since it has its server."""
         self._changes_catalog = UNCHANGED
         self.router: Router = self._router_for(parameters)
         self.own: Final = own
@@ -253,7 +259,7 @@ class ClientRouting:
                 self._note_transaction(batch, facts, decision.target is STANDBY, on_primary)
             if facts.transaction is None and not facts.asks:
                 self.saw = True
-        self.reads = reads
+        self.reads, self.writes = reads, writes
         facts = batch.facts[-1]
         if not facts.asks:
             self.last_node, self.last_facts = pool.node, facts
@@ -342,7 +348,7 @@ class ClientRouting:
     def left(self, pool: Pool, on_primary: bool, wrote: bool) -> None:
         """It has given its server back, or keeps it between transactions: keep in mind what was seen and done on it."""
         self.transaction.phase = NONE
-        self.transaction.commits = False
+        self.transaction.commits = self.blind = False
         if wrote:
             now = time.monotonic()
             self.marks.wrote(now)

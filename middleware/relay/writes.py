@@ -5,6 +5,9 @@
     answered: ReadyForQuery, no transaction what has begun has changed, and ends; what has not was rolled back
     lost                                    what has begun has changed, and is in doubt for a while
 
+What a statement may change is known by the catalog that its worker has when it is sent. If the catalog changes before
+the commit, by whomever, the statement may have run under another one, and have changed anything of its database.
+
 See docs/decisions/0013. Kept only while answers are cached somewhere.
 """
 
@@ -17,10 +20,13 @@ from middleware.cache.versions import DOUBT_S, Versions
 class Writes:
     """One client's, since it has its server."""
 
-    __slots__ = ("_begun", "_slots", "_versions")
+    __slots__ = ("_begun", "_database", "_slots", "_versions", "_was")
 
-    def __init__(self, versions: Versions) -> None:
+    def __init__(self, versions: Versions, database: int) -> None:
+        """`database` is the slot of all that its database holds, which changes with the catalog."""
         self._versions: Final = versions
+        self._database: Final = database
+        self._was: Final = versions.version((database,))
         self._slots: Final[set[int]] = set()
         self._begun: Final[set[int]] = set()
 
@@ -30,6 +36,9 @@ class Writes:
 
     def commit(self) -> None:
         """It is about to be sent what may commit all that."""
+        versions, database = self._versions, self._database
+        if versions.version((database,)) != self._was or versions.busy(database):
+            self._slots.add(database)
         new = self._slots - self._begun
         if new:
             self._versions.begin(new)
