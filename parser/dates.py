@@ -37,6 +37,7 @@ GIVE_DATES: Final = frozenset(
         "date_bin",
         "date_subtract",
         "date_trunc",
+        "generate_series",
         "make_date",
         "make_timestamp",
         "make_timestamptz",

@@ -171,6 +171,7 @@ def test_what_varies(text: str, varies: str) -> None:
         ("date_trunc('day', a)::date", set()),
         ("s.date_trunc('day', a)::date", {"*"}),
         ("to_date(a, b)::date", set()),
+        ("generate_series(a, b, '1 day')::date", set()),
         ("(a AT TIME ZONE 'UTC')::date", set()),
         ("(a + interval '1 day')::date", {"a"}),
         ("(a - b)::date", {"a", "b"}),
