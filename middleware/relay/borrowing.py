@@ -549,14 +549,18 @@ class Borrowing(Intake):
         if self.fill is not None:
             self._drop_fill("not answered")
         if self.writes is not None:
-            self.writes.lost(time.monotonic())
+            self.writes.lost(time.monotonic(), self._may_be_at_it(server.session))
             self.writes = None
-        elif self.wrote and not server.session.at_rest():
+        elif self.wrote and self._may_be_at_it(server.session):
             self.relay.cache.lost(time.monotonic())
         self.idle_since = self.relay.clock.now
         self.routing.left(server.pool, self._on_primary, self.wrote)
         self.wrote = False
         self.admin = False
+
+    def _may_be_at_it(self, peer: ServerSession) -> bool:
+        """Whether a server may still carry out what it was sent."""
+        return bool(peer.expected) or self._sent_open or peer.copy_in or not peer.between_messages()
 
     def _drop_server(self, server: ServerConnection) -> None:
         """Have nothing more to do with a server that cannot be lent again."""

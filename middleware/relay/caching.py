@@ -135,16 +135,26 @@ class Caching(Borrowing):
     # What is sent
 
     def _cache_sees(
-        self, server: ServerConnection, statements: Sequence[StatementFacts], more: bool, data: bytes, start: int
+        self,
+        server: ServerConnection,
+        statements: Sequence[StatementFacts],
+        executes: bool,
+        more: bool,
+        data: bytes,
+        start: int,
     ) -> None:
-        """Statements are about to be sent, of the batch that begins at `start`; `more`: they may do more than read."""
+        """A batch is about to be sent, that begins at `start`; `more`: its statements may do more than read."""
         caching = self.caching
         if self.fill is not None:
             self._drop_fill("another statement was sent behind it")
         if caching is not None and caching.planned is not None:
             self.fill = caching.begin(server, self._on_primary, time.monotonic(), data, start)
-        if more or self.writes is not None:
-            self._note_writes(statements, server.session)
+        if more:
+            self._note_writes(statements)
+        # What is executed may have been bound long ago.
+        may_commit = executes and self.routing.transaction.commits
+        if self.writes is not None and may_commit and not _comes_to_nothing(statements, server.session):
+            self.writes.commit()
 
     def _filled(self, fill: Fill, server: ServerConnection, events: int) -> None:
         """The server has said something that matters, in answer to it."""
@@ -170,8 +180,8 @@ class Caching(Borrowing):
 
     # Writes
 
-    def _note_writes(self, statements: Sequence[StatementFacts], peer: ServerSession) -> None:
-        """They are about to be sent, and may write, or commit what others before them have written."""
+    def _note_writes(self, statements: Sequence[StatementFacts]) -> None:
+        """They are about to be sent, and may write."""
         cache, routing = self.relay.cache, self.routing
         blind = routing.blind or self.relay.commits.unreported()
         for facts in statements:
@@ -188,29 +198,27 @@ class Caching(Borrowing):
             if any(effect.state == UNKNOWN for effect in facts.effects):
                 # What it has done to the settings is not known before it is asked for.
                 routing.blind = True
-        if writes is None:
-            return
-        # The answer brings it.
-        self.wrote = True
-        if routing.transaction.commits and not _comes_to_nothing(statements, peer):
-            writes.commit()
+        if writes is not None:
+            # The answer brings it.
+            self.wrote = True
 
     def track_writes(self, begin: bool) -> None:
         """Its writes are noted from now on, for the query cache, or are no longer."""
         writes, self.writes = self.writes, None
         server = self.server
         if writes is not None:
-            writes.lost(time.monotonic())
+            writes.lost(time.monotonic(), server is not None and self._may_be_at_it(server.session))
         if not begin or server is None:
             return
         peer = server.session
-        if peer.status != IDLE or peer.expected or self._sent_open:
+        asked = bool(peer.expected) or (self._sent_open and not self._only_prepared)
+        if asked or peer.status != IDLE:
             # What it has sent before was not noted.
             everything = self.relay.cache.all_of(self._database_name)
             self.wrote = True
             self.writes = Writes(self.relay.cache.versions, everything)
             self.writes.note((everything,))
-            if peer.expected or self._sent_open:
+            if asked:
                 self.writes.commit()
 
     def _tell_writes(self, writes: Writes, peer: ServerSession, now: float) -> None:

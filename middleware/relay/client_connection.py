@@ -205,7 +205,7 @@ class ClientConnection(Timekeeping):
             server.lent_at = self.relay.clock.now
         routing.sends_query(facts, decision, server.pool, self._on_primary)
         if self.relay.cache.tracking:
-            self._cache_sees(server, (facts,), decision.writes, data, 0)
+            self._cache_sees(server, (facts,), True, decision.writes, data, 0)
         server.sent_at = self.relay.clock.now
         if not server.session.expected:
             server.asked_at = server.sent_at
@@ -328,8 +328,6 @@ class ClientConnection(Timekeeping):
         if batch.facts:
             if self.routing.sends(batch, server.pool, self._on_primary):
                 self.wrote = True
-            if self.relay.cache.tracking:
-                self._cache_sees(server, batch.facts, self.routing.writes or not self.routing.reads, data, batch.start)
             # Not within the answer to what was sent before.
             if (
                 self.routing.own.notices
@@ -338,6 +336,9 @@ class ClientConnection(Timekeeping):
                 and not server.session.mid_message()
             ):
                 self.transport.write(notice(f"statement routed to {RouteAnswers(self).last_route()}"))
+        if self.relay.cache.tracking:
+            more = bool(batch.facts) and (self.routing.writes or not self.routing.reads)
+            self._cache_sees(server, batch.facts, batch.executes, more, data, batch.start)
         behind = b""
         calls = self.routing.leaves_state(batch)
         if batch.special or batch.sql_names or calls:

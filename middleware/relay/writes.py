@@ -3,7 +3,7 @@
     sent: a statement that may write        its tables are noted
     sent: what may commit                   a commit of what is noted begins
     answered: ReadyForQuery, no transaction what has begun has changed, and ends; what has not was rolled back
-    lost                                    what has begun has changed, and is in doubt for a while
+    lost                                    what has begun has changed, and is in doubt for a while if no answer came
 
 What a statement may change is known by the catalog that its worker has when it is sent. If the catalog changes before
 the commit, by whomever, the statement may have run under another one, and have changed anything of its database.
@@ -57,9 +57,10 @@ class Writes:
             self._versions.end(self._begun)
         return False
 
-    def lost(self, now: float) -> None:
-        """Its server is gone: what had begun may have happened, or may still."""
+    def lost(self, now: float, busy: bool) -> None:
+        """Its server is gone: what had begun may have happened, or, if that was `busy`, may still."""
         if self._begun:
-            self._versions.doubt(self._begun, now + DOUBT_S)
+            if busy:
+                self._versions.doubt(self._begun, now + DOUBT_S)
             self._versions.change(self._begun, now)
             self._versions.end(self._begun)
