@@ -402,6 +402,9 @@ class Borrowing(Intake):
         if not routing.transaction.open():
             if self._on_primary:
                 return False
+            if not routing.saw and not self._sent_open and server.session.expected:
+                # What was prepared there was answered from the cache: it may lack what that has shown.
+                return True
             # What comes behind the end of a transaction may begin another, and waits until it is known to have ended.
             ended = routing.transaction.phase == ENDED and not self._sent_open
             if not ended and routing.target(batch) is STANDBY:

@@ -92,6 +92,8 @@ class Caching(Borrowing):
             answer = answer[:-1] + IN_TRANSACTION_STATUS
         else:
             self._sent_open = False
+            # What it has seen, it has not seen there.
+            self.routing.saw = False
             peer.expected.append(SYNC_UNSEEN)
             server.transport.write(SYNC_MESSAGE)
         self._give(batch.facts[0], answer)

@@ -183,9 +183,9 @@ class ClientCache:
     def _saw(self, entry: Entry) -> None:
         """What it reads next must not be older."""
         marks = self._routing.marks
-        if entry.shown > marks.seen:
-            marks.seen = entry.shown
-            marks.last = None
+        marks.seen = max(marks.seen, entry.shown)
+        # The standby that it has read from last need not have what this shows, however long ago another has read it.
+        marks.last = None
 
     def _scope_now(self) -> Scope:
         parameters = self._session.parameters
