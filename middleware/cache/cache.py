@@ -14,7 +14,7 @@ from middleware.cache.answers import Answers
 from middleware.cache.counts import Counts, DigestCounts
 from middleware.cache.entry import Entry, well_formed
 from middleware.cache.fill import CallSoon, Fill, Passenger
-from middleware.cache.request import Key, Scope
+from middleware.cache.request import SAID_AT, Key, Scope
 from middleware.cache.toggle import Toggle
 from middleware.cache.versions import DOUBT_S, EVERYTHING, Versions, slot_of
 from middleware.config import CacheSettings, RoutePolicy
@@ -235,7 +235,7 @@ class QueryCache:
             return "too large"
         if not well_formed(whole, fill.pattern):
             return "not only rows"
-        if time_words(fill.key):
+        if time_words(fill.key[SAID_AT:]):
             return "words for a time"
         if fill.catalog != catalog:
             return "catalog changed"

@@ -39,6 +39,9 @@ class Scope:
 
 Key = bytes
 """One object, whose hash is worked out once: it is looked up several times."""
+SAID_AT: Final = 8 + 1 + 4
+"""Where in a key begins what the client has said, behind the scope's serial, a code and a length: they may look like
+any text."""
 
 
 def query_key(scope: Scope, message: bytes) -> Key:
