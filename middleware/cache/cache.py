@@ -39,6 +39,9 @@ IN_TRANSACTION: Final = message(READY_FOR_QUERY, b"T")
 SCOPES_MAX: Final = 1000
 """Beyond it all are forgotten, and their answers with them."""
 TABLES_MAX: Final = 20_000
+USED_S: Final = 1.0
+"""How long ago an answer may have been used for the last time and count as used just now, when room is made: so most
+hits need not tell."""
 
 
 class Tables:
@@ -71,6 +74,7 @@ class QueryCache:
         self.watched: Final = settings.watch != "off"
         """Others' writes are noticed, too."""
         self._answers: Final = Answers(settings.size_bytes)
+        self._found: Final[dict[Key, Entry]] = self._answers.found
         self._flights: Final[dict[Key, Fill]] = {}
         self._scopes: dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], Scope] = {}
         self._scope_serial = 0
@@ -135,13 +139,15 @@ class QueryCache:
 
     def find(self, key: Key, catalog: int, now: float, strict: bool) -> Entry | None:
         """The answer that holds now; `strict`: not while a commit is under way that may change it."""
-        answers = self._answers
-        if key not in answers:
+        entry = self._found.get(key)
+        if entry is None:
             return None
-        entry: Entry = answers[key]
+        if now - entry.used >= USED_S:
+            entry.used = now
+            self._answers.use(key)
         if entry.expires and entry.expires <= now:
             self.counts.expired += 1
-            del answers[key]
+            del self._answers[key]
             return None
         if entry.catalog != catalog:
             self._drop(key, "catalog")
@@ -224,6 +230,7 @@ class QueryCache:
             fill.digest,
             len(fill.key),
         )
+        entry.used = clock_now
         if entry.size <= self._answers.maxsize:
             self._answers[fill.key] = entry
             self.counts.store(fill.digest, len(whole))

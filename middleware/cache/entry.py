@@ -49,6 +49,7 @@ class Entry:
         "shown",
         "size",
         "slots",
+        "used",
         "verified",
         "version",
         "whole",
@@ -88,6 +89,8 @@ class Entry:
         """Where it is counted."""
         self.verified = -1
         """Versions.events() when it was last found valid."""
+        self.used = 0.0
+        """When it was last said to be used, by the worker's clock."""
         self.size: Final = len(whole) + key_bytes + OVERHEAD_BYTES
 
     def answer(self, pattern: bytes) -> bytes:
