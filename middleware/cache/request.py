@@ -11,7 +11,7 @@ for. Portals are unnamed. The *pattern* is which of those messages it holds, in 
 
 from typing import Final
 
-from middleware.session.batch import EDIT_PARSE_AGAIN, EDIT_PARSE_OPEN, STATEMENT, Batch, Edit
+from middleware.session.batch import EDIT_PARSE_AGAIN, EDIT_PARSE_OPEN, STATEMENT, Batch, Edit, zero
 from middleware.session.prepared import ClientStatements
 from middleware.wire.codes import BIND, CLOSE, DESCRIBE, EXECUTE, PARSE, SYNC
 
@@ -94,18 +94,20 @@ def request_of(batch: Batch, data: bytes, statements: ClientStatements) -> Reque
     if batch.sql_names or batch.mentioned:
         return None
     position = batch.start
-    pattern: list[int] = []
+    pattern = count = 0
     body: bytes | None = None
     values = named = limit = b""
     stage = 0
     while position < batch.end:
         code = data[position]
-        end = position + 1 + int.from_bytes(data[position + 1 : position + 5], "big")
-        if len(pattern) > MESSAGES_MAX:
+        # Byte by byte: compiled code makes no objects for that.
+        length = data[position + 1] << 24 | data[position + 2] << 16 | data[position + 3] << 8 | data[position + 4]
+        end = position + 1 + length
+        if count > MESSAGES_MAX:
             return None
         if code == PARSE and stage == 0:
             stage = 1
-            named = data[position + 5 : data.find(0, position + 5, end)]
+            named = data[position + 5 : zero(data, position + 5, end)]
             if named and _taken(batch):
                 return None
         elif code == DESCRIBE and stage <= 2:
@@ -113,7 +115,7 @@ def request_of(batch: Batch, data: bytes, statements: ClientStatements) -> Reque
                 if stage == 2:
                     return None
                 name = data[position + 6 : end - 1]
-                if pattern and name != named:
+                if count and name != named:
                     return None
                 named, stage, code = name, 1, DESCRIBE_STATEMENT
             elif stage != 2 or end - position != 7:
@@ -123,9 +125,9 @@ def request_of(batch: Batch, data: bytes, statements: ClientStatements) -> Reque
         elif code == BIND and stage <= 1:
             if data[position + 5]:
                 return None
-            name_end = data.find(0, position + 6, end)
+            name_end = zero(data, position + 6, end)
             name = data[position + 6 : name_end]
-            if pattern and name != named:
+            if count and name != named:
                 return None
             body, values, stage = _body(batch, name, statements), data[name_end + 1 : end], 2
         elif code == EXECUTE and 2 <= stage <= 3:
@@ -133,12 +135,24 @@ def request_of(batch: Batch, data: bytes, statements: ClientStatements) -> Reque
                 return None
             limit, stage = data[end - 4 : end], 4
         elif code == SYNC and stage == 4:
-            return None if body is None else Request(body, values, limit, bytes(pattern))
+            return None if body is None else Request(body, values, limit, _pattern(pattern, count))
         elif code != CLOSE or stage != 4:
             return None
-        pattern.append(code)
+        pattern = pattern << 8 | code
+        count += 1
         position = end
     return None
+
+
+PATTERNS: Final[dict[int, bytes]] = {}
+"""By what their bytes are as a number. There are not many: an order is prescribed, and MESSAGES_MAX."""
+
+
+def _pattern(number: int, count: int) -> bytes:
+    known = PATTERNS.get(number)
+    if known is None:
+        known = PATTERNS[number] = number.to_bytes(count, "big")
+    return known
 
 
 def _taken(batch: Batch) -> bool:
