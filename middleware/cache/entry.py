@@ -97,6 +97,9 @@ class Entry:
         """The answer to a batch of this pattern; b"" where a part of it is not there."""
         if pattern == self.pattern:
             return self.whole
+        if self.pattern[0] == PARSE and pattern == self.pattern[1:]:
+            # The commonest: what is a Parse the first time is a prepared statement from then on.
+            return self.whole[COMPLETE_BYTES:]
         parts = self._parts()
         out: list[bytes] = []
         for code in pattern:

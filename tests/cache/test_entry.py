@@ -72,6 +72,12 @@ def test_another_batch_of_the_same_key_gets_the_parts_that_are_its_own(pattern: 
     assert entry(ALL, b"PdBDEC").answer(pattern) == whole
 
 
+def test_one_that_was_parsed_serves_what_is_prepared() -> None:
+    kept = entry(PARSED + BOUND + ROW + ROWS + DONE + READY, b"PBDE")
+    assert kept.answer(b"BDE") == BOUND + ROW + ROWS + DONE + READY
+    assert entry(ALL, b"PdBDEC").answer(b"dBDEC") == ALL[len(PARSED) :]
+
+
 def test_what_is_not_there_is_not_made_up() -> None:
     kept = entry(BOUND + ROWS + DONE + READY, b"BE")
     assert kept.answer(b"BDE") == b""
