@@ -100,7 +100,7 @@ class ClientCache:
         if slots is None:
             return b""
         self._data, self._start = message, 0
-        return self._look(query_key(self._scope_now(), message), QUERY_PATTERN, slots, facts, message[5:-1])
+        return self._look(query_key(self._scope_now(), message), QUERY_PATTERN, slots, facts, message)
 
     def batch(self, batch: Batch, data: bytes, server_fresh: float = OUTSIDE) -> bytes:
         """The same for a batch, whatever it is; what it reads next has all that was committed by `server_fresh`."""
@@ -117,13 +117,12 @@ class ClientCache:
         scope = self._scope_now()
         if data[batch.start] == QUERY:
             message = data[batch.start : batch.end]
-            return self._look(query_key(scope, message), QUERY_PATTERN, slots, facts, message[5:-1], server_fresh)
+            return self._look(query_key(scope, message), QUERY_PATTERN, slots, facts, message, server_fresh)
         request = request_of(batch, data, self._session.statements)
         if request is None or (request.limit != NO_LIMIT and server_fresh != OUTSIDE):
             # In a transaction the portal stays, to be read on.
             return b""
-        text = request.body[: request.body.find(0)]
-        return self._look(request.key(scope), request.pattern, slots, facts, text, server_fresh)
+        return self._look(request.key(scope), request.pattern, slots, facts, request.body, server_fresh)
 
     def _look(
         self,
@@ -131,9 +130,10 @@ class ClientCache:
         pattern: bytes,
         slots: tuple[int, ...],
         facts: StatementFacts,
-        text: bytes,
+        told: bytes,
         server_fresh: float = OUTSIDE,
     ) -> bytes:
+        """`told` has its text: the Query, or what is in a Parse behind the name."""
         cache, relay = self._cache, self._relay
         planned, self.planned = self.planned, None
         flown, self.flown = self.flown, False
@@ -164,6 +164,7 @@ class ClientCache:
         if flight is not None and not flown and cache.versions.settled(slots, relay.clock.now):
             self.awaited = flight
         else:
+            text = told[5:-1] if pattern == QUERY_PATTERN else told[: told.find(0)]
             self.planned = cache.plan(key, pattern, slots, catalog.version, self._name, facts, text)
         return b""
 
