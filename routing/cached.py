@@ -35,7 +35,7 @@ from routing.catalog import (
 )
 from routing.mentions import changed_by
 
-READ_MOST: Final = 1000
+READ_MOST: Final = 200
 """Relations that an answer may depend on: all are looked at whenever it is given."""
 TOUCHED_MOST: Final = 1000
 """Relations that one statement changes; beyond it, it may as well be all."""
@@ -165,9 +165,7 @@ def touched(
         return None
     if catalog is None or catalog.hazard:
         # It is being read again, or tells nothing for certain.
-        return (
-            () if not (facts.changes or facts.calls or facts.relations or facts.fields or _runs_code(facts)) else None
-        )
+        return None if facts.changes or _names(facts) or _runs_code(facts) else ()
     if facts.kind == "SelectStmt" and not facts.write_reason and not hazard_of(facts, catalog, path):
         # What may run on a standby changes nothing.
         return ()
@@ -188,6 +186,11 @@ def _together(parts: list[Touched]) -> Touched:
             return None
         found.update(part)
     return tuple(sorted(found))
+
+
+def _names(facts: StatementFacts) -> bool:
+    """Whether there is anything in it that may be, or hide, a function."""
+    return bool(facts.calls or facts.relations or facts.fields or facts.operators or facts.types)
 
 
 def _runs_code(facts: StatementFacts) -> bool:

@@ -191,7 +191,7 @@ class QueryCache:
         self.counts.miss(digest)
         leads = key not in self._flights
         ttl_s = facts.cache_ttl_s or self.settings.ttl_s
-        fill = Fill(key, pattern, slots, catalog, digest, ttl_s, self.settings.result_bytes_max, leads)
+        fill = Fill(key, pattern, slots, catalog, digest, ttl_s, self.settings.result_bytes_max, leads, self.serial)
         if leads:
             self._flights[key] = fill
         return fill
@@ -201,13 +201,16 @@ class QueryCache:
         fill.version = self.versions.version(fill.slots)
         fill.sent = time.monotonic()
         fill.fresh = fresh
-        if self.versions.doubted(fill.slots, fill.sent):
+        if self.versions.doubted_until(fill.slots) > fill.sent:
             self.give_up(fill, "in doubt")
             return False
         return True
 
     def end(self, fill: Fill, catalog: int, clock_now: float) -> None:
         """The answer is there, whole."""
+        if fill.ended or fill.serial != self.serial:
+            self.give_up(fill, "switched")
+            return
         whole = b"".join(fill.pieces)
         if whole.endswith(IN_TRANSACTION):
             whole = whole[: -len(IN_TRANSACTION)] + READY_IDLE
@@ -253,7 +256,7 @@ class QueryCache:
         versions = self.versions
         if versions.version(fill.slots) != fill.version:
             return "changed meanwhile"
-        if fill.fresh < versions.changed_at(fill.slots):
+        if fill.fresh < max(versions.changed_at(fill.slots), versions.doubted_until(fill.slots)):
             return "from a standby that lags behind the last change"
         return ""
 
@@ -267,6 +270,10 @@ class QueryCache:
         """Have those go on who have waited for it."""
         fill.ended = True
         fill.pieces = []
+        self.leave_behind(fill)
+
+    def leave_behind(self, fill: Fill) -> None:
+        """Have nobody wait for it any more."""
         if fill.leads and self._flights.get(fill.key) is fill:
             del self._flights[fill.key]
         waiting, fill.waiting = fill.waiting, {}
@@ -304,6 +311,9 @@ class QueryCache:
         if self.tracking and not before and self._lost_at:
             self.versions.doubt((EVERYTHING,), self._lost_at + DOUBT_S)
         self.serial += 1
+        # What is under way may have missed writes that nobody has noted.
+        for fill in list(self._flights.values()):
+            self.give_up(fill, "switched")
         if not self.serving:
             self.clear("off")
         return before != self.tracking

@@ -38,6 +38,7 @@ class Fill:
         "pattern",
         "pieces",
         "sent",
+        "serial",
         "size",
         "slots",
         "ttl_s",
@@ -55,6 +56,7 @@ class Fill:
         ttl_s: float,
         bytes_max: int,
         leads: bool,
+        serial: int,
     ) -> None:
         self.key: Final = key
         self.pattern: Final = pattern
@@ -65,6 +67,8 @@ class Fill:
         self.bytes_max: Final = bytes_max
         self.leads: Final = leads
         """Others with the same question may wait for it."""
+        self.serial: Final = serial
+        """Of the cache's switches, when it was planned."""
         self.waiting: dict[Passenger, float] = {}
         """They, and since when."""
         self.version = NOT_BEGUN

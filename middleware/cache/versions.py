@@ -169,14 +169,14 @@ class Versions:
                 return True
         return False
 
-    def doubted(self, slots: Sequence[int], now: float) -> bool:
-        """Whether one of them may still change unseen: what is read of it now may be old soon."""
+    def doubted_until(self, slots: Sequence[int]) -> float:
+        """Until when one of them may change unseen: what was read before may be old by then."""
         times = self._times
+        latest = 0.0
         for column in self._columns:
             for slot in slots:
-                if times[column + _DOUBTED + slot] > now:
-                    return True
-        return False
+                latest = max(latest, times[column + _DOUBTED + slot])
+        return latest
 
     def changed_at(self, slots: Sequence[int]) -> float:
         """When the last change of any of them was told; 0 where none was."""

@@ -127,6 +127,7 @@ class Arrival(Borrower):
         self.server: ServerConnection | None = None
         self.wrote = False
         self.again = b""
+        self.fill = None
         self.waiting_since = 0.0
         self.admin = False
         self._asked = False

@@ -15,7 +15,16 @@ from middleware.relay.client_cache import NEWEST, ON_NODE, OUTSIDE, ClientCache
 from middleware.relay.transaction import NONE
 from middleware.relay.writes import Writes
 from middleware.session.batch import Batch
-from middleware.session.server import IDLE, IN_FAILED_TRANSACTION, IN_TRANSACTION, READY, SYNC_UNSEEN, ServerSession
+from middleware.session.server import (
+    FAILED,
+    IDLE,
+    IN_FAILED_TRANSACTION,
+    IN_TRANSACTION,
+    MISREAD,
+    READY,
+    SYNC_UNSEEN,
+    ServerSession,
+)
 from middleware.wire.build import SYNC_MESSAGE, notice
 from parser.facts import END, StatementFacts
 from parser.session_state import UNKNOWN
@@ -27,7 +36,7 @@ SERVER_IDLE_S: Final = 0.5
 
 
 def _comes_to_nothing(statements: Sequence[StatementFacts], peer: ServerSession) -> bool:
-    """Whether all it does is to end a transaction that has failed."""
+    """Whether all that a whole batch does is to end a transaction that has failed."""
     if peer.status != IN_FAILED_TRANSACTION or peer.expected or len(statements) != 1:
         return False
     control = statements[0].transaction
@@ -153,9 +162,14 @@ class Caching(Borrowing):
             self.fill = caching.begin(server, self._on_primary, time.monotonic(), data, start)
         if more:
             self._note_writes(statements)
+        if self.writes is not None:
+            self.writes.sent(statements)
         # What is executed may have been bound long ago.
         may_commit = executes and self.routing.transaction.commits
-        if self.writes is not None and may_commit and not _comes_to_nothing(statements, server.session):
+        if may_commit and not self._sent_open and _comes_to_nothing(statements, server.session):
+            # Behind a Flush nobody knows whether the transaction is still the failed one.
+            may_commit = False
+        if self.writes is not None and may_commit:
             self.writes.commit()
 
     def _filled(self, fill: Fill, server: ServerConnection, events: int) -> None:
@@ -220,10 +234,25 @@ class Caching(Borrowing):
             self.wrote = True
             self.writes = Writes(self.relay.cache.versions, everything)
             self.writes.note((everything,))
+            self.writes.sent(None)
             if asked:
                 self.writes.commit()
 
     def _tell_writes(self, writes: Writes, peer: ServerSession, now: float) -> None:
         """The server has answered, and its client is about to hear it."""
-        if peer.events & READY and peer.status == IDLE and not writes.answered(now, bool(peer.expected)):
+        # PostgreSQL sends an error at once, and its ReadyForQuery when it comes to that.
+        writes.errors |= peer.events & (FAILED | MISREAD)
+        if not peer.events & READY:
+            return
+        due = bool(peer.expected)
+        if writes.errors and not due and peer.status == IDLE and self._came_to_nothing(writes):
+            writes.end()
             self.writes = None
+        elif not writes.answered(now, due or peer.status != IDLE) and peer.status == IDLE:
+            self.writes = None
+
+    def _came_to_nothing(self, writes: Writes) -> bool:
+        """Whether an error that leaves no transaction open has undone all that was sent."""
+        if self.routing.transaction.phase != NONE:
+            return False
+        return writes.one_step or (writes.one_string and bool(writes.errors & MISREAD))

@@ -16,7 +16,7 @@ from middleware.cache.fill import Fill
 from middleware.cache.request import NO_LIMIT, QUERY_PATTERN, Key, Scope, query_key, request_of, telling
 from middleware.pool.server_connection import ServerConnection
 from middleware.relay.client_routing import ClientRouting
-from middleware.relay.freshness import EVENTUAL
+from middleware.relay.freshness import EVENTUAL, PRIMARY
 from middleware.relay.own_settings import AUTO
 from middleware.relay.relay import Relay
 from middleware.session.batch import COMPLETE, Batch
@@ -92,7 +92,8 @@ class ClientCache:
         hint = facts.cache_hint
         if mode <= OFF or hint == "off" or (mode == HINT and not hint):
             return False
-        return own.route == AUTO and not facts.hint and not facts.pattern
+        # "primary" is for who would have that asked.
+        return own.route == AUTO and own.level != PRIMARY and not facts.hint and not facts.pattern
 
     def query(self, facts: StatementFacts, message: bytes) -> bytes:
         """The answer to a whole Query that only reads; b"" where there is none, see `planned` and `awaited`."""

@@ -120,7 +120,7 @@ class ClientConnection(Timekeeping):
         self._slow = True
         if self.fill is not None:
             # Others are not to wait for it.
-            self._drop_fill("its client reads slowly")
+            self.relay.cache.leave_behind(self.fill)
         if self.server is not None:
             self.server.pause_reading()
 

@@ -11,16 +11,27 @@ the commit, by whomever, the statement may have run under another one, and have 
 See docs/decisions/0013. Kept only while answers are cached somewhere.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from middleware.cache.versions import DOUBT_S, Versions
+from parser.facts import StatementFacts
+
+IN_ONE_STEP: Final = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "CopyStmt"})
+"""Statements that commit nothing on their way, as CALL may, DO, and some DDL."""
+
+
+def in_one_step(facts: StatementFacts) -> bool:
+    """Whether nothing is left of it where it ends with an error outside a transaction."""
+    if facts.parts:
+        return all(part.kind in IN_ONE_STEP for part in facts.parts)
+    return facts.kind in IN_ONE_STEP
 
 
 class Writes:
     """One client's, since it has its server."""
 
-    __slots__ = ("_begun", "_database", "_slots", "_versions", "_was")
+    __slots__ = ("_begun", "_database", "_sent", "_slots", "_versions", "_was", "errors", "one_step", "one_string")
 
     def __init__(self, versions: Versions, database: int) -> None:
         """`database` is the slot of all that its database holds, which changes with the catalog."""
@@ -29,38 +40,68 @@ class Writes:
         self._was: Final = versions.version((database,))
         self._slots: Final[set[int]] = set()
         self._begun: Final[set[int]] = set()
+        self.one_string = True
+        """No more than one statement, or string of some, was sent since there was something to note."""
+        self.one_step = True
+        """And no more than one batch, that is carried out as a whole or not at all, unless in a transaction."""
+        self._sent = False
+        self.errors = 0
+        """What has been said of errors since: events of its server's session."""
 
     def note(self, slots: Iterable[int]) -> None:
         """It is about to be sent what may change these."""
         self._slots.update(slots)
 
+    def sent(self, statements: Sequence[StatementFacts] | None) -> None:
+        """A batch is about to be sent, or was that nobody knows (None)."""
+        alone = not self._sent and statements is not None
+        self.one_string = alone and statements is not None and len(statements) == 1
+        self.one_step = alone and statements is not None and all(in_one_step(facts) for facts in statements)
+        self._sent = True
+
     def commit(self) -> None:
         """It is about to be sent what may commit all that."""
-        versions, database = self._versions, self._database
-        if versions.version((database,)) != self._was or versions.busy(database):
-            self._slots.add(database)
+        if self._catalog_changed():
+            self._slots.add(self._database)
         new = self._slots - self._begun
         if new:
             self._versions.begin(new)
             self._begun.update(new)
 
-    def answered(self, now: float, due: bool) -> bool:
-        """No transaction is open, and the client is about to hear of it; whether anything is left to be told.
+    def _catalog_changed(self) -> bool:
+        """Whether what was noted may have run, or may run, under another catalog."""
+        versions, database = self._versions, self._database
+        return database not in self._begun and (versions.version((database,)) != self._was or versions.busy(database))
 
-        `due`: more answers are.
+    def answered(self, now: float, due: bool) -> bool:
+        """The client is about to hear that something has ended; whether more may come of what was noted.
+
+        `due`: more answers are, or a transaction is open.
         """
         if self._begun:
-            self._versions.change(self._begun, now)
+            self._change(now)
         if due:
             return True
+        self.end()
+        return False
+
+    def _change(self, now: float) -> None:
+        changed: Iterable[int] = self._begun
+        if self._catalog_changed():
+            # It has waited for a lock, perhaps, and found another table, or a trigger on it.
+            changed = {self._database, *changed}
+        self._versions.change(changed, now)
+
+    def end(self) -> None:
+        """Nothing of it is under way any more."""
         if self._begun:
             self._versions.end(self._begun)
-        return False
 
     def lost(self, now: float, busy: bool) -> None:
         """Its server is gone: what had begun may have happened, or, if that was `busy`, may still."""
         if self._begun:
             if busy:
-                self._versions.doubt(self._begun, now + DOUBT_S)
-            self._versions.change(self._begun, now)
-            self._versions.end(self._begun)
+                doubtful = (self._database, *self._begun) if self._catalog_changed() else tuple(self._begun)
+                self._versions.doubt(doubtful, now + DOUBT_S)
+            self._change(now)
+            self.end()

@@ -80,6 +80,8 @@ VIOLATED: Final = 512
 """With FAILED: the server has not expected what it was sent, the first time that it has failed."""
 LEFT_OPEN: Final = 1024
 """A transaction is open though there must be none, and the client has not been told that its batch is over."""
+MISREAD: Final = 2048
+"""With FAILED: the server has not understood the string that it was sent, and carried out nothing of it."""
 
 HOLD_NONE: Final = 0
 HOLD_FOR_MARKER: Final = 1
@@ -480,6 +482,8 @@ class ServerSession:
             if fields.get(b"C") in LAST_WORDS:
                 self.last_words = fields
                 return b""
+        if fields.get(b"C") == b"42601" and b"P" in fields and b"q" not in fields and b"W" not in fields:
+            self.events |= MISREAD
         if first and fields.get(b"C") == b"08P01":
             self.events |= VIOLATED
         if fields.get(b"C") == b"0A000" and fields.get(b"R") == b"RevalidateCachedQuery":

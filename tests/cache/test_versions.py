@@ -63,9 +63,8 @@ def test_what_is_in_doubt_settles_by_time(all_three: tuple[Versions, Versions, V
     one.doubt((9,), 50.0)
     assert not two.settled((9,), 99.9)
     assert two.settled((9,), 100.0)
-    assert two.doubted((1, 9), 99.0)
-    assert not two.doubted((1,), 99.0)
-    assert not two.doubted((9,), 100.0)
+    assert two.doubted_until((1, 9)) == 100.0
+    assert two.doubted_until((1,)) == 0.0
 
 
 def test_who_takes_over_a_column_doubts_what_was_under_way(descriptor: int) -> None:

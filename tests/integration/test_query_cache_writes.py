@@ -5,6 +5,7 @@ after they were sent, catalogs that change in between.
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -179,6 +180,23 @@ MESSAGES: Final[dict[str, list[tuple[bytes, int]]]] = {
         (query("SELECT 1 / 0"), 1),
         (parsed("ROLLBACK") + RUN + parsed(UPDATE) + RUN + SYNC, 1),
     ],
+    "failed, ended and begun again behind Flush": [
+        (query("BEGIN"), 1),
+        (query("SELECT 1 / 0"), 1),
+        (parsed("ROLLBACK") + RUN + FLUSH, 0),
+        (parsed("BEGIN") + RUN + FLUSH, 0),
+        (parsed(UPDATE) + RUN + FLUSH, 0),
+        (parsed("COMMIT") + RUN + SYNC, 1),
+    ],
+    "failed, rolled back to a savepoint behind Flush": [
+        (query("BEGIN"), 1),
+        (query(UPDATE), 1),
+        (query("SAVEPOINT a"), 1),
+        (query("SELECT 1 / 0"), 1),
+        (parsed("ROLLBACK TO a") + RUN + FLUSH, 0),
+        (parsed("COMMIT") + RUN + SYNC, 1),
+    ],
+    "COMMIT AND CHAIN": [(query("BEGIN"), 1), (query(UPDATE), 1), (query("COMMIT AND CHAIN"), 1)],
     "bound, flushed, executed": [(parsed(UPDATE) + FLUSH, 0), (RUN + FLUSH, 0), (SYNC, 1)],
     "a hint for a standby": [(parsed(f"/* pointsman: standby */ {UPDATE}") + RUN + SYNC, 1)],
     "prepared long ago": [
@@ -252,6 +270,51 @@ def test_a_trigger_comes_between_a_statement_and_its_commit(
     writer.execute(UPDATE)
     check(cluster, endpoint, stack, seen, lambda: writer.execute("COMMIT"))
     owner.execute("DROP TRIGGER seeing ON stock")
+
+
+def test_a_trigger_comes_while_a_write_waits_for_its_table(
+    cluster: Sandbox, endpoint: Endpoint, stack: contextlib.ExitStack
+) -> None:
+    owner, writer, reader = (connect(stack, endpoint) for _ in range(3))
+    owner.execute("DROP TRIGGER IF EXISTS seeing ON stock")
+    seen = "SELECT n FROM public.seen WHERE id = 1 AND n > -1"
+    owner.execute("BEGIN")
+    owner.execute("CREATE TRIGGER seeing AFTER UPDATE ON stock FOR EACH ROW EXECUTE FUNCTION raise_seen()")
+    waiting = threading.Thread(target=writer.execute, args=(f"{UPDATE} AND pg_sleep(1) IS NOT NULL",))
+    waiting.start()
+    eventually(lambda: cluster.query("SELECT count(*) FROM pg_locks WHERE NOT granted")[0][0] != "0")
+    owner.execute("COMMIT")
+    while waiting.is_alive():
+        value(reader, seen)
+    waiting.join()
+    assert value(reader, seen) == int(cluster.query(seen)[0][0])
+    owner.execute("DROP TRIGGER seeing ON stock")
+
+
+def test_what_has_come_to_nothing_changes_nothing(endpoint: Endpoint, stack: contextlib.ExitStack) -> None:
+    writer, reader = connect(stack, endpoint), connect(stack, endpoint)
+
+    def survives(mistake: str) -> bool:
+        eventually(lambda: was_cached(reader, HERE))
+        with pytest.raises(psycopg.Error):
+            writer.execute(mistake)
+        return was_cached(reader, HERE)
+
+    for mistake in (
+        "SELEC 1",
+        "SELECT no_such_function(1)",
+        "INSERT INTO stock VALUES (1, 1)",
+        f"{UPDATE}; SELECT 1 / 0",
+    ):
+        # The catalog may still be read, for what other tests have done.
+        eventually(lambda mistake=mistake: survives(mistake))  # type: ignore[misc]
+
+
+def test_what_is_to_be_asked_of_the_primary_is(endpoint: Endpoint, stack: contextlib.ExitStack) -> None:
+    reader = connect(stack, endpoint)
+    eventually(lambda: was_cached(reader, HERE))
+    reader.execute("SET pointsman.consistency = 'primary'")
+    assert not was_cached(reader, HERE)
 
 
 @pytest.mark.parametrize("begin", ["", "BEGIN READ ONLY"])
