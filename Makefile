@@ -9,7 +9,7 @@ COMPILED := build/compiled
 PATRONI := build/patroni
 PATRONI_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
 
-.PHONY: help demo tour test lint unit format compiled test-compiled drill bench soak load consistency oracle state-fuzz
+.PHONY: help demo tour test lint unit format compiled test-compiled drill bench soak load consistency cache-check oracle state-fuzz
 .PHONY: wire-fuzz compose-test patroni-test clean
 
 help: ## This list
@@ -80,6 +80,9 @@ load: $(READY) ## Connections: 2,000 who come and go, 10,000 idle, 500 that conn
 
 consistency: $(READY) ## Read-your-writes while standbys' replay is paused at random (ARGS="--level global")
 	$(BIN)/python -m tests.consistency $(ARGS)
+
+cache-check: $(READY) ## The query cache's answers, held against what is promised of them (ARGS="--level global")
+	$(BIN)/python -m tests.cachecheck $(ARGS)
 
 oracle: $(READY) ## A real standby judges the routing: misroutes, and what stayed needlessly (ARGS="--help")
 	$(BIN)/python -m tests.oracle $(ARGS)
