@@ -117,10 +117,13 @@ DRIVERS: Final[Mapping[str, Ask]] = {
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_values(peers: Peers, driver: str) -> None:
     unlike_all = word()
-    asyncio.run(_compare(peers, DRIVERS[driver], marked_battery(unlike_all), unlike_all))
+    battery = marked_battery(unlike_all)
+    # Between Parse and Bind it has a server, and what comes before that has answered goes there.
+    most = len(battery) * len(SESSIONS) // 10 if driver == "asyncpg, no cache" else 0
+    asyncio.run(_compare(peers, DRIVERS[driver], battery, unlike_all, most))
 
 
-async def _compare(peers: Peers, ask: Ask, battery: Mapping[str, str], unlike_all: str) -> None:
+async def _compare(peers: Peers, ask: Ask, battery: Mapping[str, str], unlike_all: str, most: int) -> None:
     expected = [await ask(peers.direct, settings, battery) for settings in SESSIONS]
     assert expected[0] != expected[1], "the settings make no difference"
     for settings, rightly in zip(SESSIONS, expected, strict=True):
@@ -131,7 +134,7 @@ async def _compare(peers: Peers, ask: Ask, battery: Mapping[str, str], unlike_al
         for settings, rightly in zip(SESSIONS, expected, strict=True):
             assert await ask(peers.cached, settings, battery) == rightly
         again = _asked(peers, battery, unlike_all) - before
-        if not again:
+        if again.total() <= most:
             return
         await asyncio.sleep(PAUSE_S)
     raise AssertionError(f"servers were asked again: {again}")
