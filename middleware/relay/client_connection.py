@@ -42,6 +42,7 @@ from middleware.session.server import (
     SETUP_FAILED,
     STALE_PLAN,
     SYNC,
+    SYNC_UNSEEN,
     VIOLATED,
 )
 from middleware.wire.build import FLUSH_MESSAGE, error_response, message, notice
@@ -240,15 +241,21 @@ class ClientConnection(Timekeeping):
 
     def _unfinished(self, batch: Batch, data: bytes) -> None:
         """The data ended within a batch or a message: send what can be sent now, keep the rest."""
-        if self.server is not None and self._on_primary and batch.end > batch.start:
+        server = self.server
+        if server is not None and self._on_primary and batch.end > batch.start and not self._parts_from(server):
             batch.state = FULL
-            self._send(self.server, batch, data)
+            self._send(server, batch, data)
             self.keep(data[batch.end :], batch.need)
         else:
             rest = data[batch.start :]
             batch.rebase()
             self._gathering = batch if batch.end else None
             self.keep(rest, batch.end + batch.need)
+
+    def _parts_from(self, server: ServerConnection) -> bool:
+        """Whether it will have given its server back by the next batch: it waits for a Sync of ours alone."""
+        expected = server.session.expected
+        return len(expected) == 1 and expected[0] is SYNC_UNSEEN and not self._sent_open
 
     def _dispatch(self, batch: Batch, data: bytes) -> bool:
         """Send a batch, or hold it. False: look at nothing more, because blocked or closed."""
