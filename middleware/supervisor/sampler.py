@@ -21,10 +21,12 @@ ROUND_S: Final = 0.01
 ANSWER_S: Final = 0.02
 """How long a round waits for standbys; the answer of a slower one counts when it comes."""
 
-# Right behind a page's header nothing is on the page yet: that is where the last page ends, and replay.
+# Right behind a page's header nothing is on the page yet: that is where the last page ends, and replay. The first page of
+# a segment has a longer header.
 _INSERT: Final = """
-SELECT CASE WHEN at % current_setting('wal_block_size')::int = 24 THEN at - 24 ELSE at END AS lsn
-  FROM (SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint) AS position(at)
+SELECT CASE WHEN at % segment = 40 THEN at - 40 WHEN at % block = 24 THEN at - 24 ELSE at END AS lsn
+  FROM (SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, current_setting('wal_block_size')::int,
+               pg_size_bytes(current_setting('wal_segment_size'))) AS position(at, block, segment)
 """
 _REPLAY: Final = "SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint AS lsn"
 

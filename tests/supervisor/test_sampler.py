@@ -133,6 +133,16 @@ async def test_a_primary_that_drains_is_sampled_on(sandbox: Sandbox) -> None:
         assert all(fresh >= before for freshness in watch.published[count:] for _, fresh, _ in freshness)
 
 
+async def test_a_standby_has_all_of_an_idle_primary_that_has_begun_a_segment(sandbox: Sandbox) -> None:
+    """Where nothing stands behind the header of its first page."""
+    async with sampling(sandbox) as watch:
+        await watch.until_fresh("db2", await commit(sandbox))
+        await query(sandbox, "CHECKPOINT; SELECT pg_switch_wal()")
+        # Before PostgreSQL writes something of its own: that would be a matter of 15 s.
+        await watch.until_fresh("db2", time.monotonic())
+        assert watch.lag_bytes("db2") == 0
+
+
 async def test_what_is_said_to_be_there_can_be_read(sandbox: Sandbox) -> None:
     await query(sandbox, "CREATE TABLE numbered (a int)")
     async with sampling(sandbox, period_s=10.0) as watch:
