@@ -90,6 +90,10 @@ class Caching(Borrowing):
         fresh = OUTSIDE
         if reading:
             fresh = NEWEST if self._on_primary else server.pool.state.fresh_as_of
+            if self.routing.saw:
+                # What it has read there, nobody has noted yet.
+                marks = self.routing.marks
+                marks.seen = max(marks.seen, time.monotonic())
         # It does not wait for others: what it has others may wait for.
         caching.flown = True
         answer = caching.batch(batch, data, fresh)
@@ -142,6 +146,9 @@ class Caching(Borrowing):
             caching.awaited = None
             caching.flown = True
             self.choose_again()
+            if self._draining and not self._closed and self._held is None and self.server is None:
+                # It was answered without a server, whose return it would have gone with.
+                self.terminate()
 
     # What is sent
 
