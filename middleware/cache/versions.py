@@ -13,14 +13,17 @@ depends on those two as well.
     under_way[slot] commits that were sent to a server, may change it, and are not answered
     doubted[slot]   until when (time.monotonic()) one that was lost may still commit, and nobody would hear of it
     changed_at[slot] when it was last told of a change
-    last_lsn[slot]  the supervisor's alone: the WAL position of the last change that a watcher has seen
+    last_lsn[slot]  the supervisor's alone: the highest WAL position of a change that a watcher has seen
     events          of the column: raised with each of the above
 
 `events` makes the common case cheap: while the sum over all columns is what it was when an answer was last found
 valid, nothing has happened to any table.
 
-Order matters to readers in other processes: a commit is `begin`-ed before it is sent, and `changes` is raised before
-`under_way` is lowered, before its client hears of it.
+The supervisor tells two things more, for answers that several instances share (docs/decisions/0014): up to which WAL
+position a watcher *vouches* for all commits, and, by the database's own slot, which catalog was read last, and when.
+
+Order matters to readers in other processes: a commit is `begin`-ed before it is sent, `changed_at` and `last_lsn` are
+told before `changes` is raised, and that before `under_way` is lowered, before its client hears of it.
 """
 
 import mmap
@@ -35,6 +38,8 @@ CELLS: Final = 8
 ARRAYS: Final = 5
 COLUMN: Final = CELLS + ARRAYS * SLOTS
 CELL_BYTES: Final = 8
+READINGS: Final = 2
+"""Arrays behind all columns: the versions of catalogs, and when they were read."""
 
 DOUBT_S: Final = 60.0
 """How long a commit whose answer was lost is thought to be still on its way."""
@@ -47,6 +52,9 @@ BY_OTHERS: Final = "watcher"
 _EVENTS: Final = 0
 _WATCHED_UNTIL: Final = 1
 _WATCHED_LSN: Final = 2
+_VOUCHED_TIMELINE: Final = 3
+_VOUCHED_LSN: Final = 4
+_VOUCHED_BEFORE: Final = 5
 _CHANGES: Final = CELLS
 _UNDER_WAY: Final = CELLS + SLOTS
 _DOUBTED: Final = CELLS + 2 * SLOTS
@@ -56,7 +64,7 @@ _LAST_LSN: Final = CELLS + 4 * SLOTS
 
 def bytes_for(workers: int) -> int:
     """How much memory it takes."""
-    return (workers + 1) * COLUMN * CELL_BYTES
+    return ((workers + 1) * COLUMN + READINGS * SLOTS) * CELL_BYTES
 
 
 def slot_of(database: str, relation: int = 0) -> int:
@@ -67,7 +75,7 @@ def slot_of(database: str, relation: int = 0) -> int:
 class Versions:
     """The view of one worker, or (`mine` being the number of workers) of the supervisor."""
 
-    __slots__ = ("_base", "_columns", "_counts", "_mine", "_times", "_watcher")
+    __slots__ = ("_base", "_columns", "_counts", "_mine", "_readings", "_times", "_watcher")
 
     def __init__(self, descriptor: int, offset: int, workers: int, mine: int) -> None:
         """At `offset`, a multiple of the page size, in the file `descriptor`."""
@@ -79,6 +87,7 @@ class Versions:
         self._base: Final = mine * COLUMN
         self._mine: Final = mine
         self._watcher: Final = workers * COLUMN
+        self._readings: Final = (workers + 1) * COLUMN
 
     def restart(self, now: float, until: float) -> None:
         """Take over the column of a process that may have died with commits under way: these are in doubt `until`."""
@@ -112,9 +121,10 @@ class Versions:
         counts, times, base = self._counts, self._times, self._base
         for slot in slots:
             times[base + _CHANGED_AT + slot] = now
-            counts[base + _CHANGES + slot] += 1
-            if lsn:
+            if lsn > counts[base + _LAST_LSN + slot]:
+                # What becomes visible late is told late, or again.
                 counts[base + _LAST_LSN + slot] = lsn
+            counts[base + _CHANGES + slot] += 1
         self._happened()
 
     def doubt(self, slots: Iterable[int], until: float) -> None:
@@ -126,8 +136,28 @@ class Versions:
 
     def watched(self, until: float, lsn: int = 0) -> None:
         """The supervisor: all changes that were committed before `until`, and up to `lsn`, have been told."""
-        self._times[self._base + _WATCHED_UNTIL] = until
+        # In this order: who has read the moment first finds the position that belongs to it, or a later one.
         self._counts[self._base + _WATCHED_LSN] = lsn
+        self._times[self._base + _WATCHED_UNTIL] = until
+
+    def vouch(self, timeline: int, lsn: int, before: int = 0) -> None:
+        """The supervisor: all that was committed up to `lsn` has been told of since others could see it; 0: unknown.
+
+        What was committed up to `before` could be seen by others before the moment that watched() has told.
+        """
+        counts, base = self._counts, self._base
+        if counts[base + _VOUCHED_TIMELINE] != timeline:
+            counts[base + _VOUCHED_LSN] = counts[base + _VOUCHED_BEFORE] = 0
+            counts[base + _VOUCHED_TIMELINE] = timeline
+        counts[base + _VOUCHED_LSN] = lsn
+        counts[base + _VOUCHED_BEFORE] = before
+
+    def catalog_read(self, slot: int, version: int, read_at: float) -> None:
+        """The supervisor: the catalog of this version is what was found by a reading on the primary, begun then."""
+        at = self._readings + slot
+        self._counts[at] = 0
+        self._times[at + SLOTS] = read_at
+        self._counts[at] = version
 
     def _happened(self) -> None:
         self._counts[self._base + _EVENTS] += 1
@@ -198,6 +228,37 @@ class Versions:
                 if times[column + _CHANGED_AT + slot] >= since:
                     return BY_WRITE
         return BY_UNSEEN_WRITE
+
+    def changed_here_at(self, slots: Sequence[int]) -> float:
+        """The same, without what a watcher has told: when a commit of this instance's own may have changed one."""
+        times = self._times
+        latest = 0.0
+        for column in self._columns:
+            for slot in slots:
+                # The supervisor tells of EVERYTHING when writes have not been noted for a while.
+                if column != self._watcher or slot == EVERYTHING:
+                    latest = max(latest, times[column + _CHANGED_AT + slot])
+        return latest
+
+    def catalog_read_at(self, slot: int, version: int) -> float:
+        """When the last reading of a database's catalog began, if that has found this version; 0 if it has not."""
+        counts, at = self._counts, self._readings + slot
+        if counts[at] != version:
+            return 0.0
+        read_at = float(self._times[at + SLOTS])
+        return read_at if counts[at] == version else 0.0
+
+    def vouched(self) -> tuple[int, int]:
+        """A timeline, and the position on it up to which the watcher vouches for all commits; zeros for none."""
+        counts, base = self._counts, self._watcher
+        lsn = int(counts[base + _VOUCHED_LSN])
+        timeline = int(counts[base + _VOUCHED_TIMELINE])
+        # In between it may have gone over to another timeline.
+        return (timeline, lsn) if lsn and counts[base + _VOUCHED_LSN] == lsn else (0, 0)
+
+    def vouched_before(self) -> int:
+        """What was committed up to there could be seen by others before watched_until(), if that is asked for next."""
+        return int(self._counts[self._watcher + _VOUCHED_BEFORE])
 
     def watched_until(self) -> float:
         """Until when all changes by others have been told."""

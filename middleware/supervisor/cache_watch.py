@@ -10,6 +10,7 @@ holds it where it is until it has been confirmed for the first time.
 """
 
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Literal
 
@@ -70,6 +71,8 @@ class _Watched:
         self.why = "not connected yet"
         self.until: float | None = None
         self.lsn = 0
+        self.vouched = 0
+        self.timeline = 0
         self.changes = 0
         self.pace = Pace()
         self.absent = False
@@ -98,14 +101,14 @@ class _Watched:
         self.changes += len(slots)
         self._versions.change(slots, time.monotonic(), lsn)
 
-    def all_changed(self) -> None:
+    def all_changed(self, lsn: int = 0) -> None:
         """See Told."""
         self.changes += 1
-        self._versions.change((slot_of(self.database),), time.monotonic())
+        self._versions.change((slot_of(self.database),), time.monotonic(), lsn)
 
-    def confirmed(self, until: float, lsn: int) -> None:
+    def confirmed(self, until: float, lsn: int, vouched: int = 0, timeline: int = 0) -> None:
         """See Told."""
-        self.until, self.lsn = until, lsn
+        self.until, self.lsn, self.vouched, self.timeline = until, lsn, vouched, timeline
         self._publish()
 
     def suspected(self) -> None:
@@ -140,6 +143,10 @@ class Watcher:
         self._primary: tuple[Node, int | None] | None = None
         """And its timeline."""
         self._watched: dict[str, _Watched] = {}
+        self._timeline = 0
+        """That of the positions which were vouched for last."""
+        self._vouched: deque[tuple[float, int]] = deque()
+        """When each of them was, from the last one that was before the moment until when all is told."""
         self._changed = anyio.Event()
 
     def use(self, active: bool) -> None:
@@ -195,10 +202,26 @@ class Watcher:
 
     def _publish(self) -> None:
         """Until when all is told of all databases."""
+        if not self._names <= self._watched.keys():
+            # One is wanted, and its watch has not begun.
+            return
         there = [one for one in self._watched.values() if not one.absent]
         moments = [one.until for one in there if one.until is not None]
         if moments and len(moments) == len(there):
-            self._versions.watched(min(moments), min(one.lsn for one in there))
+            until, vouched, timelines = min(moments), min(one.vouched for one in there), {one.timeline for one in there}
+            if not vouched or timelines != {self._timeline}:
+                # First: what follows is not what was vouched for.
+                self._versions.vouch(0, 0)
+                self._vouched.clear()
+                self._timeline = 0
+            self._versions.watched(until, min(one.lsn for one in there))
+            if vouched and len(timelines) == 1:
+                self._timeline = timelines.pop()
+                while len(self._vouched) > 1 and self._vouched[1][0] <= until:
+                    self._vouched.popleft()
+                earlier = [lsn for at, lsn in self._vouched if at <= until]
+                self._versions.vouch(self._timeline, vouched, earlier[0] if earlier else 0)
+                self._vouched.append((time.monotonic(), vouched))
 
     async def _keep_watching(self, one: _Watched) -> None:
         """A database, for as long as its answers may be cached."""

@@ -43,6 +43,7 @@ ASK_FIRST_S: Final = 0.001
 # a segment has a longer header.
 _BEGIN: Final = """
 SELECT CASE WHEN at % segment = 40 THEN at - 40 WHEN at % block = 24 THEN at - 24 ELSE at END AS lsn,
+       ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int AS timeline,
        EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active) AS streaming,
        $2 = '' OR EXISTS (SELECT FROM pg_publication WHERE pubname = $2 AND puballtables AND pubinsert AND pubupdate
                              AND pubdelete AND pubtruncate AND NOT pubviaroot) AS published
@@ -50,6 +51,7 @@ SELECT CASE WHEN at % segment = 40 THEN at - 40 WHEN at % block = 24 THEN at - 2
                current_setting('wal_block_size')::int8,
                pg_size_bytes(current_setting('wal_segment_size'))) AS position(at, block, segment)
 """
+_INSERTED: Final = "SELECT (pg_current_wal_insert_lsn() - '0/0')::int8 AS lsn"
 _FLUSHED: Final = "SELECT (pg_current_wal_flush_lsn() - '0/0')::int8 AS lsn"
 # The session's synchronous_commit is local: the commit flushes all that was written before it.
 _FLUSH: Final = "SELECT pg_logical_emit_message(true, 'pointsman', '')"
@@ -93,6 +95,8 @@ class LogicalWatch:
         self._session: Session | None = None
         self._invisible: list[Committed] = []
         """Decoded, and told or not, and not seen to have ended."""
+        self._begun_lsn = 0
+        """Where the primary inserted WAL when the slot had begun."""
         self._earlier: set[int] = set()
         """Transactions that were in progress when the slot began, and were not decoded, maybe."""
         self._names: dict[Name, int] = {}
@@ -164,7 +168,9 @@ class LogicalWatch:
         following = (await asking.row(_NEXT_XID))["xid"]
         snapshot = Snapshot.parse((await asking.row(_SNAPSHOT))["snapshot"])
         self._earlier = {xid for xid in snapshot.running if xid < following}
-        self._told.all_changed()
+        # By commits that are not decoded: before the slot began.
+        self._begun_lsn = (await asking.row(_INSERTED))["lsn"]
+        self._told.all_changed(self._begun_lsn)
 
     async def _round(self, catalog: CatalogWatch) -> None:
         begun = time.monotonic()
@@ -178,7 +184,13 @@ class LogicalWatch:
         await self._pass(lsn)
         await self._tell(catalog)
         await catalog.look(lsn)
-        self._told.confirmed(begun, lsn)
+        self._told.confirmed(begun, lsn, self._vouched(lsn), row["timeline"])
+
+    def _vouched(self, lsn: int) -> int:
+        """Up to where all is decoded, told and seen by others: what is told before that is told again then."""
+        if self._earlier:
+            return 0
+        return min([lsn, *(one.lsn - 1 for one in self._invisible)])
 
     async def _pass(self, lsn: int) -> None:
         """Until the stream has passed `lsn`."""
@@ -218,7 +230,7 @@ class LogicalWatch:
             catalog.suspect()
         if any(snapshot.ended(xid % (1 << 32)) for xid in self._earlier):
             self._earlier = {xid for xid in self._earlier if not snapshot.ended(xid % (1 << 32))}
-            self._told.all_changed()
+            self._told.all_changed(self._begun_lsn)
 
     async def _tell_of(self, transactions: list[Committed]) -> None:
         lsns: dict[int, int] = {}
@@ -230,7 +242,7 @@ class LogicalWatch:
                 names[name] = max(names.get(name, 0), one.lsn)
         known = await self._resolve(names) if names else {}
         if any(one.whole for one in transactions) or not names.keys() <= known.keys():
-            self._told.all_changed()
+            self._told.all_changed(max(one.lsn for one in transactions))
         for name, oids in known.items():
             for oid in oids:
                 lsns[oid] = max(lsns.get(oid, 0), names[name])

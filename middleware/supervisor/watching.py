@@ -37,11 +37,14 @@ class Told(Protocol):
     def changed(self, oids: Iterable[int], lsn: int = 0) -> None:
         """These tables have."""
 
-    def all_changed(self) -> None:
-        """Any of the database's tables may have."""
+    def all_changed(self, lsn: int = 0) -> None:
+        """Any of the database's tables may have, by commits up to `lsn`."""
 
-    def confirmed(self, until: float, lsn: int) -> None:
-        """All changes before `until` have been told; `lsn` is 0 where that is by counters, which come late."""
+    def confirmed(self, until: float, lsn: int, vouched: int = 0, timeline: int = 0) -> None:
+        """All changes before `until` have been told; `lsn` is 0 where that is by counters, which come late.
+
+        What was committed up to `vouched`, on `timeline`, has been told of since others could see it.
+        """
 
     def suspected(self) -> None:
         """The catalog has changed."""

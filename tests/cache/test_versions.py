@@ -109,3 +109,42 @@ def test_slots() -> None:
     assert len(slots) > 90
     assert slot_of("app", 16384) != slot_of("other", 16384)
     assert slot_of("app") == slot_of("app", 0)
+
+
+def test_of_positions_the_highest_counts(all_three: tuple[Versions, Versions, Versions]) -> None:
+    one, _, supervisor = all_three
+    for lsn in (100, 300, 200, 0):
+        supervisor.change((3,), 1.0, lsn)
+    supervisor.change((4,), 1.0, 250)
+    assert (one.last_lsn((3,)), one.last_lsn((4, 3)), one.last_lsn((4,)), one.last_lsn((5,))) == (300, 300, 250, 0)
+
+
+def test_what_commits_here_have_changed_is_told_apart(all_three: tuple[Versions, Versions, Versions]) -> None:
+    one, two, supervisor = all_three
+    supervisor.change((3,), 5.0, 100)
+    assert two.changed_here_at((3,)) == 0.0
+    one.change((3,), 4.0)
+    assert two.changed_here_at((2, 3)) == 4.0
+    supervisor.change((EVERYTHING,), 6.0)
+    assert two.changed_here_at((EVERYTHING, 3)) == 6.0
+
+
+def test_what_is_vouched_for_is_of_one_timeline(all_three: tuple[Versions, Versions, Versions]) -> None:
+    one, _, supervisor = all_three
+    assert (one.vouched(), one.vouched_before()) == ((0, 0), 0)
+    supervisor.vouch(2, 500, 400)
+    assert (one.vouched(), one.vouched_before()) == ((2, 500), 400)
+    supervisor.vouch(3, 450)
+    assert (one.vouched(), one.vouched_before()) == ((3, 450), 0)
+    supervisor.vouch(0, 0)
+    assert (one.vouched(), one.vouched_before()) == ((0, 0), 0)
+
+
+def test_a_catalog_was_read_when_its_version_was_found(all_three: tuple[Versions, Versions, Versions]) -> None:
+    one, _, supervisor = all_three
+    slot = slot_of("db")
+    assert one.catalog_read_at(slot, 7) == 0.0
+    supervisor.catalog_read(slot, 7, 12.5)
+    assert (one.catalog_read_at(slot, 7), one.catalog_read_at(slot, 6)) == (12.5, 0.0)
+    supervisor.catalog_read(SLOTS - 1, 8, 13.5)
+    assert (one.catalog_read_at(slot, 7), one.catalog_read_at(SLOTS - 1, 8)) == (12.5, 13.5)

@@ -127,6 +127,10 @@ class Watch:
         """How often it has told of a table, or of the whole database."""
         return self.versions.version((slot_of(self.database, relation),))
 
+    def last_lsn(self, relation: int = 0) -> int:
+        """The position of the last change that it has told of."""
+        return self.versions.last_lsn((slot_of(self.database, relation),))
+
     def status(self) -> WatchStatus:
         status = self.watcher.status()
         return status[0] if status else WatchStatus(self.database, "", "not begun", None, 0)
@@ -585,6 +589,8 @@ async def test_a_commit_that_waits_for_a_standby_is_told_again_when_it_is_seen(w
                         # As of then that is still what the primary says, and so it may be confirmed.
                         await watch.until_confirmed(filled)
                         assert watch.count(hung) == version
+                        # But nobody is to think that it has this commit.
+                        assert 0 < watch.versions.vouched()[1] < watch.last_lsn(hung)
                     own.node("db2").resume()
                     resumed = True
                 acknowledged = time.monotonic()
@@ -592,6 +598,7 @@ async def test_a_commit_that_waits_for_a_standby_is_told_again_when_it_is_seen(w
                 assert await reader.fetchval("SELECT count(*) FROM hung") == 1
                 # What was read as 0 is not what it was.
                 assert watch.count(hung) > version
+                assert watch.versions.vouched()[1] >= watch.last_lsn(hung)
         finally:
             if not resumed:
                 own.node("db2").resume()
@@ -646,15 +653,45 @@ async def test_what_was_committed_while_a_slot_was_made_is_told_when_it_is_seen(
                     await watch.until(lambda: watch.status().mode == "logical", "decoding")
                     await watch.until_confirmed()
                     assert await reader.fetchval("SELECT count(*) FROM hung") == 0
+                    assert watch.versions.vouched() == (0, 0)
                     database = watch.count()
                     own.node("db2").resume()
                     resumed = True
                 await watch.until_confirmed()
+                assert watch.versions.vouched()[1] >= watch.last_lsn() > 0
                 assert await reader.fetchval("SELECT count(*) FROM hung") == 1
                 assert watch.count() > database
         finally:
             if not resumed:
                 own.node("db2").resume()
+
+
+async def test_it_vouches_for_positions_of_a_timeline(decoded: Sandbox) -> None:
+    """As of a round; and what was vouched for before the round began could be seen before it began."""
+    async with watching(decoded) as watch, connected(decoded) as other:
+        await other.execute("CREATE TABLE vouched (a int)")
+        table = await oid_of(other, "vouched")
+        position = "SELECT (pg_current_wal_insert_lsn() - '0/0')::int8"
+        for _ in range(3):
+            before = await other.fetchval(position)
+            await other.execute("INSERT INTO vouched VALUES (1)")
+            await watch.until_confirmed()
+            timeline, lsn = watch.versions.vouched()
+            assert timeline == 1
+            assert before < watch.last_lsn(table) <= lsn <= await other.fetchval(position)
+            assert watch.versions.watched_lsn() >= lsn
+            await watch.until_confirmed()
+            await watch.until_confirmed()
+            assert watch.last_lsn(table) <= watch.versions.vouched_before() <= watch.versions.vouched()[1]
+        # All of its database was taken for changed when its slot began.
+        assert 0 < watch.last_lsn() < watch.versions.vouched()[1]
+        await other.execute("DROP TABLE vouched")
+
+
+async def test_counters_vouch_for_nothing(polled: Sandbox) -> None:
+    async with watching(polled, "poll") as watch:
+        await watch.until_confirmed()
+        assert (watch.versions.vouched(), watch.versions.vouched_before()) == ((0, 0), 0)
 
 
 async def awaited(asking: Any, holder: Any) -> None:
