@@ -14,6 +14,7 @@ from parser.shapes import FactsTable
 from routing.cache_assemble import caching
 from routing.cache_judgement import CacheJudgement
 from routing.catalog import Catalog
+from routing.fingerprint import fingerprint_of
 from routing.function_hazards import Functions
 from routing.functions import LANGUAGES_TRUSTED
 from routing.judgement import Judgement
@@ -39,7 +40,8 @@ def assemble(
         renaming=renaming(rows.functions),
     )
     lasting = judge(rows, texts, read, CacheJudgement(rows, overrides))
-    return msgspec.structs.replace(catalog, cache=caching(rows, catalog, lasting, overrides))
+    catalog = msgspec.structs.replace(catalog, cache=caching(rows, catalog, lasting, overrides))
+    return msgspec.structs.replace(catalog, fingerprint=fingerprint_of(catalog))
 
 
 def judge(rows: Rows, texts: FactsTable, read: TextsOf, judgement: Judgement) -> Catalog:

@@ -46,6 +46,7 @@ def caching(rows: Rows, catalog: Catalog, lasting: Catalog, overrides: Overrides
         effects=graph.effects,
         hidden_reads=graph.hidden_reads,
         hidden_effects=graph.hidden_effects,
+        materialized=frozenset([one.oid for one in relations if one.kind == "m"]),
         fingerprint=rows.fingerprint,
     )
 

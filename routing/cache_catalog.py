@@ -66,6 +66,8 @@ class Caching(msgspec.Struct, frozen=True):
     hidden_reads: tuple[str, ...] = ()
     hidden_effects: tuple[str, ...] = ()
     """The functions behind operators, casts and types that lead to something: any statement may call them."""
+    materialized: frozenset[int] = frozenset()
+    """Materialized views, by oid: a REFRESH is not in the stream of row changes."""
     fingerprint: str = ""
     """Of what else changes answers: owners, privileges, roles' memberships, settings."""
 

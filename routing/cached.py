@@ -51,6 +51,8 @@ class Cached(msgspec.Struct, frozen=True):
 
     relations: tuple[int, ...] = ()
     """All that it reads: what it names, the tables behind views, partitions, what functions and policies read."""
+    alone: bool = False
+    """It reads a materialized view: no other instance can tell whether it still holds."""
     why: str = ""
     """Why it may not be, as the end of "it is not cached because ..."; "" where it may."""
 
@@ -70,7 +72,7 @@ def cached(facts: StatementFacts, catalog: Catalog, path: SearchPath) -> Cached:
     relations = tuple(sorted(set(oids_in(found, "r"))))
     if len(relations) > READ_MOST:
         return Cached(why=f"it reads more than {READ_MOST} relations")
-    return Cached(relations)
+    return Cached(relations, alone=not cache.materialized.isdisjoint(relations))
 
 
 def _structure(facts: StatementFacts) -> str:

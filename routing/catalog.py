@@ -41,6 +41,8 @@ class Catalog(msgspec.Struct, frozen=True):
     """What makes every statement unfit for a standby, such as an implicit cast over a volatile function."""
     cache: Caching = Caching()
     """What the query cache asks about the same names."""
+    fingerprint: str = ""
+    """Equal where all that may change an answer is; "" in one that was not read."""
 
 
 Known = dict[Any, Any]

@@ -152,6 +152,30 @@ SELECT md5(concat_ws(';',
        FROM pg_class WHERE oid >= {first} AND relkind IN ('r', 'p', 'v', 'm') AND relpersistence <> 't'),
     (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_proc WHERE oid >= {first}),
     (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_policy),
+    (SELECT sum(hashtextextended(concat_ws(',', e.oid, e.xmin), 0))
+       FROM pg_rewrite e JOIN pg_class c ON c.oid = e.ev_class
+      WHERE e.oid >= {first} AND c.relpersistence <> 't'),
+    (SELECT sum(hashtextextended(concat_ws(',', d.oid, d.xmin), 0))
+       FROM pg_attrdef d JOIN pg_class c ON c.oid = d.adrelid WHERE c.relpersistence <> 't'),
+    (SELECT sum(hashtextextended(concat_ws(',', inhrelid, inhparent, i.xmin), 0))
+       FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relpersistence <> 't'),
+    (SELECT sum(hashtextextended(concat_ws(',', t.oid, t.xmin), 0))
+       FROM pg_type t LEFT JOIN pg_class c ON c.oid = t.typrelid
+      WHERE t.oid >= {first} AND t.typtype <> 'c' AND t.typelem = 0 AND coalesce(c.relpersistence, 'p') <> 't'),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_constraint WHERE contypid <> 0),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_operator WHERE oid >= {first}),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_cast WHERE oid >= {first}),
+    (SELECT sum(hashtextextended(concat_ws(',', aggfnoid::oid, xmin), 0)) FROM pg_aggregate
+      WHERE aggfnoid::oid >= {first}),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_opclass WHERE oid >= {first}),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_amop WHERE oid >= {first}),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_amproc WHERE oid >= {first}),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin, collversion), 0)) FROM pg_collation),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_ts_config),
+    (SELECT sum(hashtextextended(concat_ws(',', mapcfg, maptokentype, mapseqno, mapdict, xmin), 0))
+       FROM pg_ts_config_map),
+    (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_ts_dict),
+    (SELECT sum(hashtextextended(concat_ws(',', extname, extversion), 0)) FROM pg_extension),
     (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_enum),
     (SELECT sum(hashtextextended(concat_ws(',', oid, xmin), 0)) FROM pg_namespace
       WHERE nspname !~ '^pg_(toast_)?temp_'),

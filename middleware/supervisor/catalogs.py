@@ -20,7 +20,7 @@ import structlog
 from cachetools import TTLCache
 
 from healthcheck.line import APPLICATION_NAME, Credentials, reason
-from healthcheck.topology import Node, Topology
+from healthcheck.topology import Node, Role, Topology
 from middleware.control import SetCatalog
 from middleware.supervisor.catalog_reader import read_rows
 from parser.shapes import FactsTable
@@ -56,6 +56,8 @@ class _Entry(msgspec.Struct):
     failures: int = 0
     stale: bool = False
     """DDL was seen while it was being loaded: what is read may be from before."""
+    suspected: bool = False
+    """The same, and whether it was DDL cannot be seen."""
 
 
 class Catalogs:
@@ -70,7 +72,9 @@ class Catalogs:
         refresh_s: float,
         timeout_s: float,
         overrides: Overrides = NOTHING_SAID,
+        found: Callable[[str, int, float], None] = lambda database, version, read_at: None,
     ) -> None:
+        """`found` is told, after each reading on the primary, which version it has found, and when it began."""
         self._credentials = credentials
         self._topology = topology
         self._publish = publish
@@ -85,6 +89,7 @@ class Catalogs:
         self._told_full_at = -math.inf
         self._texts = FactsTable()
         self._overrides = overrides
+        self._found = found
 
     def snapshots(self) -> list[SetCatalog]:
         """The catalogs known now."""
@@ -113,7 +118,9 @@ class Catalogs:
     def suspected(self, database: str) -> None:
         """Something ran of which nobody can see whether it changed the catalog: look sooner than usual."""
         entry = self._entries.get(database)
-        if entry is not None and entry.due != math.inf and entry.snapshot is not None:
+        if entry is not None and entry.due == math.inf:
+            entry.suspected = True
+        elif entry is not None and entry.snapshot is not None:
             entry.due = min(entry.due, time.monotonic() + SUSPECTED_S)
             self._changed.set()
 
@@ -142,7 +149,7 @@ class Catalogs:
 
     async def _load(self, database: str, entry: _Entry, limiter: anyio.CapacityLimiter) -> None:
         async with limiter:
-            entry.stale = False
+            entry.stale = entry.suspected = False
             failure = await self._try_load(database, entry)
         if failure:
             entry.failures += 1
@@ -153,7 +160,7 @@ class Catalogs:
             if entry.failures:
                 log.info("catalog loaded", database=database)
             entry.failures = 0
-            delay_s = DEBOUNCE_S if entry.stale else self._refresh_s
+            delay_s = DEBOUNCE_S if entry.stale else SUSPECTED_S if entry.suspected else self._refresh_s
         entry.due = time.monotonic() + delay_s
         self._changed.set()
 
@@ -182,6 +189,8 @@ class Catalogs:
             return ""
         if known is None or msgspec.structs.replace(read, version=known.catalog.version) != known.catalog:
             self._publish_as(entry, read, read_at)
+        if node.role is Role.PRIMARY and entry.snapshot is not None:
+            self._found(database, entry.snapshot.catalog.version, read_at)
         return ""
 
     def _publish_as(self, entry: _Entry, catalog: Catalog, read_at: float) -> None:

@@ -19,7 +19,7 @@ from healthcheck.line import Credentials
 from healthcheck.promote import Hand
 from healthcheck.topology import Topology
 from middleware.auth import Access, FileMistake
-from middleware.cache.versions import Versions
+from middleware.cache.versions import Versions, slot_of
 from middleware.config import Settings
 from middleware.config.access import access_of, seed_of
 from middleware.config.contradictions import access_mistakes
@@ -116,6 +116,7 @@ class Supervisor:
             refresh_s=checks.catalog_refresh,
             timeout_s=checks.timeout,
             overrides=settings.overrides(),
+            found=lambda database, version, at: self._versions.catalog_read(slot_of(database), version, at),
         )
         self._sampler = Sampler(
             credentials,
@@ -146,16 +147,16 @@ class Supervisor:
         """Memory that the workers share, as a file without a name."""
         self._shared.truncate(shared_bytes(settings.workers))
         workers = settings.workers
-        versions = Versions(self._shared.fileno(), versions_offset(workers), workers, mine=workers)
+        self._versions = Versions(self._shared.fileno(), versions_offset(workers), workers, mine=workers)
         self.cache: Final = CacheControl(
-            settings.policies(), versions, workers, self._tell_cache, self._journal.happened
+            settings.policies(), self._versions, workers, self._tell_cache, self._journal.happened
         )
         self._control = ControlSocket(
             Commands(self.status, self._journal, self.switch, self.cache, self._totals.cache, self.watch_status)
         )
         self._watcher = Watcher(
             credentials,
-            versions,
+            self._versions,
             self._catalogs.suspected,
             mode=settings.cache_watch,
             interval_s=settings.cache_watch_interval,

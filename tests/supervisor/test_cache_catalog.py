@@ -568,6 +568,23 @@ async def test_a_change_of_privileges_or_columns_makes_another_catalog(cluster: 
         f"ALTER DATABASE \"{DATABASE}\" SET datestyle = 'SQL'",
         f'ALTER DATABASE "{DATABASE}" RESET datestyle',
         "DROP ROLE cache_tests",
+        "CREATE TABLE app.shared (a int)",
+        "ALTER TABLE app.shared ADD b int DEFAULT 7",
+        "ALTER TABLE app.shared ALTER b TYPE int USING b + 1",
+        "ALTER TABLE app.shared ALTER b SET DEFAULT 8",
+        "CREATE TABLE app.shared_heir () INHERITS (app.shared)",
+        "ALTER TABLE app.shared_heir NO INHERIT app.shared",
+        "CREATE VIEW app.shown AS SELECT a AS b FROM app.shared",
+        "CREATE OR REPLACE VIEW app.shown AS SELECT a + 1 AS b FROM app.shared",
+        "CREATE FUNCTION app.counts(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1'",
+        "CREATE OR REPLACE FUNCTION app.counts(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 2'",
+        "CREATE DOMAIN app.whole AS int",
+        "ALTER DOMAIN app.whole ADD CHECK (VALUE > 0)",
+        "CREATE OPERATOR app.=#= (FUNCTION = app.counts, RIGHTARG = int)",
+        "CREATE TEXT SEARCH CONFIGURATION app.words (COPY = simple)",
+        "ALTER TEXT SEARCH CONFIGURATION app.words DROP MAPPING FOR url",
+        "DROP TEXT SEARCH CONFIGURATION app.words; DROP OPERATOR app.=#= (NONE, int); DROP FUNCTION app.counts(int)",
+        "DROP DOMAIN app.whole; DROP VIEW app.shown; DROP TABLE app.shared_heir, app.shared",
     )
     seen = {rows.fingerprint}
     last = rows.fingerprint

@@ -1,15 +1,20 @@
 """The supervisor's deciding parts, on values: restarts, the outbox, totals, and listening sockets."""
 
+import math
 import os
 import socket
 import stat
+import time
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from healthcheck.line import Credentials
 from healthcheck.topology import Node, Role, Topology
 from middleware.control import Counters, Drain, ForwardCancel, NodeCounters, SetCatalog, SetTopology
+from middleware.sandbox import Sandbox
 from middleware.supervisor import ListenError, catalogs
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.counters import Totals
@@ -162,3 +167,38 @@ def test_what_was_asked_for_last_is_kept_longest(monkeypatch: pytest.MonkeyPatch
     assert list(known._entries) == ["a", "c"]
     # Nothing had been told of the forgotten one, so there is nothing to take back.
     assert published == []
+
+
+@pytest.mark.integration
+@pytest.mark.anyio
+async def test_who_asks_is_told_when_a_catalog_was_read_last_and_what_that_has_found(cluster: Sandbox) -> None:
+    """Also if it has found what was known: and a reading that was under way when one was suspected does not do."""
+    found: list[tuple[str, int, float]] = []
+    published: list[SetCatalog] = []
+    primary = cluster.primary
+    node = Node(primary.name, primary.host, primary.port, Role.PRIMARY, True)
+    known = Catalogs(
+        Credentials("pointsman", cluster.passwords["pointsman"], "postgres"),
+        lambda: Topology(1, (node,)),
+        published.append,
+        refresh_s=600.0,
+        timeout_s=10.0,
+        found=lambda *what: found.append(what),
+    )
+    async with anyio.create_task_group() as tasks:
+        known.wanted("app", stale=False)
+        tasks.start_soon(known.run)
+        with anyio.fail_after(30):
+            while known._entries["app"].due != math.inf:
+                await anyio.lowlevel.checkpoint()
+            # It is being connected for.
+            await anyio.wait_all_tasks_blocked()
+            suspected_at = time.monotonic()
+            known.suspected("app")
+            while len(found) < 2:
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    (_, version, first), (database, again, second) = found
+    assert (database, version, again) == ("app", published[0].catalog.version, version)
+    assert first < suspected_at < second
+    assert len(published) == 1
