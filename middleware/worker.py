@@ -190,6 +190,8 @@ class Worker(asyncio.Protocol):
         versions.restart(time.monotonic(), time.monotonic() + DOUBT_S)
         self._relay = Relay(message.worker, message.workers, settings, self._loop, self, commits, ledger, versions)
         self._listeners = [socket.socket(fileno=fd) for fd in message.listeners]
+        if self._relay.cache.sharing is not None:
+            self._relay.cache.sharing.start()
         self._loop.call_later(TICK_S, self._tick, self._relay)
 
     def _report_leases(self, relay: Relay) -> None:

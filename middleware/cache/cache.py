@@ -15,6 +15,7 @@ from middleware.cache.counts import Counts, DigestCounts
 from middleware.cache.entry import Entry, well_formed
 from middleware.cache.fill import CallSoon, Fill, Passenger
 from middleware.cache.request import SAID_AT, Key, Scope
+from middleware.cache.sharing import Found, Sharing
 from middleware.cache.toggle import Toggle
 from middleware.cache.versions import DOUBT_S, EVERYTHING, Versions, slot_of
 from middleware.config import CacheSettings, RoutePolicy
@@ -47,10 +48,12 @@ hits need not tell."""
 class Tables:
     """The slots of what statements read and may write, under one router's catalog."""
 
-    __slots__ = ("catalog", "reads", "touches")
+    __slots__ = ("alone", "catalog", "reads", "touches")
 
     def __init__(self, catalog: object) -> None:
         self.catalog: Final = catalog
+        self.alone: Final[set[StatementFacts]] = set()
+        """Those whose answers other instances can say nothing of."""
         self.reads: Final[dict[StatementFacts, tuple[int, ...] | None]] = {}
         self.touches: Final[dict[StatementFacts, tuple[int, ...]]] = {}
 
@@ -73,6 +76,8 @@ class QueryCache:
         """Another number after each change of what is on and off."""
         self.watched: Final = settings.watch != "off"
         """Others' writes are noticed, too."""
+        self.sharing: Sharing | None = None
+        """The way to other instances' answers, if there is one."""
         self._answers: Final = Answers(settings.size_bytes)
         self._found: Final[dict[Key, Entry]] = self._answers.found
         self._flights: Final[dict[Key, Fill]] = {}
@@ -107,8 +112,15 @@ class QueryCache:
                 slots = (EVERYTHING, slot_of(database), *sorted(relations))
             if len(tables.reads) >= TABLES_MAX:
                 tables.reads.clear()
+                tables.alone.clear()
             tables.reads[facts] = slots
+            if found.alone:
+                tables.alone.add(facts)
             return slots
+
+    def alone(self, router: Router, facts: StatementFacts) -> bool:
+        """Whether what reads() has found is of this instance alone."""
+        return facts in self._tables_of(router).alone
 
     def touches(self, router: Router, database: str, facts: StatementFacts) -> tuple[int, ...]:
         """The slots of what a statement may change."""
@@ -186,9 +198,8 @@ class QueryCache:
         facts: StatementFacts,
         text: bytes,
     ) -> Fill:
-        """The answer is about to be asked for."""
+        """The answer is about to be asked for: others' first, if hold() is called, or a node."""
         digest = self._digest(database, facts, text)
-        self.counts.miss(digest)
         leads = key not in self._flights
         ttl_s = facts.cache_ttl_s or self.settings.ttl_s
         fill = Fill(key, pattern, slots, catalog, digest, ttl_s, self.settings.result_bytes_max, leads, self.serial)
@@ -237,6 +248,8 @@ class QueryCache:
         if entry.size <= self._answers.maxsize:
             self._answers[fill.key] = entry
             self.counts.store(fill.digest, len(whole))
+            if self.sharing is not None:
+                self.sharing.offer(fill, entry)
         self._land(fill)
 
     def _why_not(self, fill: Fill, catalog: int, whole: bytes) -> str:
@@ -285,6 +298,32 @@ class QueryCache:
         """A client waits for it."""
         self.counts.flights += 1
         fill.waiting[passenger] = now
+
+    def hold(self, fill: Fill, leader: Passenger, now: float) -> None:
+        """Ask other instances for what a client has planned to read; it waits, and goes on as those who board do."""
+        assert self.sharing is not None
+        fill.leader = leader
+        fill.waiting[leader] = now
+        self.sharing.ask(fill, lambda found: self._told(fill, found))
+
+    def _told(self, fill: Fill, found: Found | None) -> None:
+        """What other instances have of it."""
+        leader, fill.leader = fill.leader, None
+        if fill.ended or leader is None:
+            return
+        assert self.sharing is not None
+        entry = None
+        if found is not None and self.serving and fill.serial == self.serial:
+            entry = self.sharing.accept(fill, found)
+        if entry is not None and entry.size <= self._answers.maxsize:
+            self.counts.second_level_hits += 1
+            self._answers[fill.key] = entry
+            self._land(fill)
+            return
+        self.counts.second_level_misses += 1
+        self.counts.miss(fill.digest)
+        if fill.waiting.pop(leader, None) is not None:
+            self._call_soon(leader.landed)
 
     def _digest(self, database: str, facts: StatementFacts, text: bytes) -> DigestCounts:
         digest = self._digests.get((database, facts))
@@ -337,6 +376,8 @@ class QueryCache:
 
     def tick(self, now: float) -> None:
         """Let those go on by themselves who have waited for as long as they may; called a few times a second."""
+        if self.sharing is not None:
+            self.sharing.tick()
         for fill in list(self._flights.values()):
             if fill.waiting:
                 for passenger, since in list(fill.waiting.items()):

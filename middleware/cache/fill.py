@@ -28,19 +28,23 @@ class Fill:
     """One read."""
 
     __slots__ = (
+        "asked_version",
         "bytes_max",
         "catalog",
         "digest",
         "ended",
         "fresh",
         "key",
+        "leader",
         "leads",
         "pattern",
         "pieces",
         "sent",
         "serial",
+        "shared_key",
         "size",
         "slots",
+        "timeline",
         "ttl_s",
         "version",
         "waiting",
@@ -69,6 +73,14 @@ class Fill:
         """Others with the same question may wait for it."""
         self.serial: Final = serial
         """Of the cache's switches, when it was planned."""
+        self.shared_key = b""
+        """Under which key other instances may have the answer; b"" where it is not shared."""
+        self.timeline = 0
+        """The cluster's, that this is about."""
+        self.asked_version = NOT_BEGUN
+        """Of its slots, before others were asked for it."""
+        self.leader: Passenger | None = None
+        """The client that has planned it, and waits for what others have."""
         self.waiting: dict[Passenger, float] = {}
         """They, and since when."""
         self.version = NOT_BEGUN

@@ -36,6 +36,10 @@ class Scope:
         self.prefix: Final = serial.to_bytes(8, "big")
         """Stands for all that in keys."""
 
+    def question(self, key: "Key") -> bytes:
+        """What a key of this scope asks."""
+        return key[len(self.prefix) :]
+
 
 Key = bytes
 """One object, whose hash is worked out once: it is looked up several times."""

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, Final, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
@@ -12,7 +14,13 @@ from middleware.config.tables import QueryCacheMode
 CacheWatch = Literal["auto", "logical", "poll", "off"]
 
 BYTES_MAX: Final = 2**62
-_REDIS_URL: Final = re.compile(r"(rediss?://[^\s/]+(/\d*)?|unix://\S+)")
+REDIS_URL_WORDS: Final = "redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE], rediss:// for TLS, or unix://PATH"
+REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
+REDIS_OPTIONS: Final = {
+    "rediss": {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"},
+    "unix": {"db", "username", "password"},
+}
+"""What may be behind a question mark, as its package has it."""
 
 
 class QueryCache(BaseModel):
@@ -77,8 +85,10 @@ class QueryCache(BaseModel):
     )
     cache_redis_url: SecretStr = setting(
         SecretStr(""),
-        'redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE], rediss:// for TLS, unix://PATH, or ""',
-        'A Redis or Valkey in which several Pointsmans share answers; "" for none.',
+        f'{REDIS_URL_WORDS}, or ""',
+        'A Redis or Valkey in which several Pointsmans share answers; "" for none. Needs `cache_watch` by logical '
+        "decoding, and `pip install 'pointsman[redis]'`. Behind `rediss://..?`: ssl_ca_certs, ssl_certfile, "
+        "ssl_keyfile, ssl_check_hostname, joined by `&`.",
     )
     cache_redis_timeout: float = seconds(0.02, "How long an answer of it is waited for, before a node is asked.")
 
@@ -91,6 +101,30 @@ def cache_mistakes(settings: Any) -> Iterator[tuple[tuple[str], str]]:
             f"{settings.max_cached_result_size} is not allowed: at most query_cache_size ({settings.query_cache_size})",
         )
     url = settings.cache_redis_url.get_secret_value()
-    if url and not _REDIS_URL.fullmatch(url):
+    if url and not _names_redis(url):
         # It may hold a password: not shown.
-        yield ("cache_redis_url",), "the value is not allowed: redis://HOST[:PORT][/DATABASE], rediss:// or unix://PATH"
+        yield ("cache_redis_url",), f"the value is not allowed: {REDIS_URL_WORDS}"
+    elif url and find_spec("redis") is None:
+        yield ("cache_redis_url",), "the package redis is not installed: pip install 'pointsman[redis]'"
+    if url and settings.cache_watch in ("poll", "off"):
+        yield (
+            ("cache_redis_url",),
+            f'needs cache_watch = "logical" or "auto", not "{settings.cache_watch}": '
+            "instances tell by the positions of logical decoding which answers hold",
+        )
+
+
+def _names_redis(url: str) -> bool:
+    """Whether it is a URL that the package can go by."""
+    try:
+        parts = urlsplit(url)
+        port, options = parts.port, parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        return False
+    if parts.scheme not in REDIS_SCHEMES or parts.fragment or re.search(r"\s", url):
+        return False
+    if not options.keys() <= REDIS_OPTIONS.get(parts.scheme, set()):
+        return False
+    if parts.scheme == "unix":
+        return len(parts.path) > 1 and port is None
+    return bool(parts.hostname) and port != 0 and re.fullmatch(r"(/\d*)?", parts.path) is not None

@@ -123,12 +123,16 @@ class Caching(Borrowing):
         self.transport.write(answer)
 
     def _board(self, batch: Batch, data: bytes) -> None:
-        """Hold a batch until another client's read of the same has ended."""
-        assert self.caching is not None
-        flight = self.caching.awaited
+        """Hold a batch until another client's read of the same has ended, or other instances have been asked."""
+        caching, cache, now = self.caching, self.relay.cache, self.relay.clock.now
+        assert caching is not None
+        flight = caching.awaited
         assert flight is not None
         self._held, self._held_data = batch, data
-        self.relay.cache.board(flight, self, self.relay.clock.now)
+        if flight is caching.planned:
+            cache.hold(flight, self, now)
+        else:
+            cache.board(flight, self, now)
 
     def _leaves_flight(self) -> bool:
         """It waits for another's read no more; False if it did not."""
@@ -140,7 +144,7 @@ class Caching(Borrowing):
         return True
 
     def landed(self) -> None:
-        """The read has ended that it waits for."""
+        """The read has ended that it waits for, or no other instance has the answer."""
         caching = self.caching
         if caching is not None and caching.awaited is not None:
             caching.awaited = None

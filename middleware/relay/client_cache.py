@@ -14,6 +14,7 @@ from middleware.cache.cache import HINT, NEVER, OFF, QueryCache
 from middleware.cache.entry import Entry
 from middleware.cache.fill import Fill
 from middleware.cache.request import NO_LIMIT, QUERY_PATTERN, Key, Scope, query_key, request_of, telling
+from middleware.cache.sharing import Sharing
 from middleware.pool.server_connection import ServerConnection
 from middleware.relay.client_routing import ClientRouting
 from middleware.relay.freshness import EVENTUAL, PRIMARY
@@ -78,7 +79,7 @@ class ClientCache:
         self._start = 0
         """Which bytes those are."""
         self.awaited: Fill | None = None
-        """Another's read that it waits for."""
+        """Another's read that it waits for; or its own, while other instances are asked for it."""
         self.flown = False
         """It has waited for one."""
 
@@ -149,7 +150,7 @@ class ClientCache:
             # It may be newer than what its server would show next, which will have it later.
             self._forgo(planned)
             return b""
-        if entry is not None and self._fresh_enough(entry):
+        if entry is not None and self._fresh_enough(entry.fresh):
             answer = entry.answer(pattern)
             if answer:
                 self._forgo(planned)
@@ -166,15 +167,30 @@ class ClientCache:
             self.awaited = flight
         else:
             text = told[5:-1] if pattern == QUERY_PATTERN else told[: told.find(0)]
-            self.planned = cache.plan(key, pattern, slots, catalog.version, self._name, facts, text)
+            fill = self.planned = cache.plan(key, pattern, slots, catalog.version, self._name, facts, text)
+            if cache.sharing is not None and self._others_may_have(cache.sharing, fill, facts, flown):
+                self.awaited = fill
+            else:
+                cache.counts.miss(fill.digest)
         return b""
 
-    def _fresh_enough(self, entry: Entry) -> bool:
-        """Whether it has what its client must see of others' writes, that did not pass through us."""
+    def _others_may_have(self, sharing: Sharing, fill: Fill, facts: StatementFacts, flown: bool) -> bool:
+        """Whether other instances are to be asked before a node is."""
+        router, catalog = self._routing.router, self._routing.router.catalog
+        if catalog is None or self._cache.alone(router, facts):
+            return False
+        sharing.name(fill, self._scope_now(), catalog)
+        # Who may not wait, or has waited, does not; and of those who ask the same one asks others. What they have is
+        # as fresh as what the watcher has told.
+        return fill.leads and not flown and sharing.may_have(fill, self._name) and self._fresh_enough(0.0)
+
+    def _fresh_enough(self, fresh: float) -> bool:
+        """Whether an answer, filled as of then, has what its client must see of others' writes, that did not pass
+        through us."""
         cache, routing = self._cache, self._routing
         if not cache.watched:
             return True
-        fresh = max(cache.versions.watched_until(), entry.fresh)
+        fresh = max(cache.versions.watched_until(), fresh)
         enough = fresh >= self._relay.clock.now - routing.policy.max_replica_lag_s
         if enough and cache.exact() and routing.own.level != EVENTUAL:
             enough = fresh >= routing.marks.seen

@@ -15,8 +15,10 @@ from healthcheck.topology import Node, Topology
 from middleware.auth import Access, Authority
 from middleware.auth.scram import Keys, keys_of
 from middleware.cache.cache import QueryCache
+from middleware.cache.counts import Counts
+from middleware.cache.sharing import Level, Sharing
 from middleware.cache.versions import Versions
-from middleware.config import TlsMaterial, WorkerSettings
+from middleware.config import CacheSettings, TlsMaterial, WorkerSettings
 from middleware.config.tls import ClientTls, client_tls_of, server_context
 from middleware.control import Counters, NodeCounters, SetCache, SetSecret, StateUse, process_id_of, worker_of
 from middleware.errors import NoNode
@@ -174,6 +176,11 @@ class Relay:
         self._watch_wanted_at = 0.0
         self.commits: Final = commits
         self.cache: Final = QueryCache(settings.cache, versions, loop.call_soon)
+        if settings.cache.redis_url:
+            level = second_level(settings.cache, self.cache.counts)
+            self.cache.sharing = Sharing(
+                versions, level, self.want_watch, lambda name: self.catalog_changed(name, certain=False)
+            )
         self.reasons: Final = Reasons()
         self.quiet: Final = frozenset(settings.state_quiet)
         self.states: Final = StateCounts()
@@ -225,6 +232,8 @@ class Relay:
 
     def set_topology(self, topology: Topology) -> None:
         """Use a new topology: pools of nodes that are gone, moved or down are closed."""
+        if self.cache.sharing is not None:
+            self.cache.sharing.use_cluster(topology.system_identifier, topology.timeline)
         self.pools.set_topology(topology)
         self.welcomes.clear()
         for client in list(self.replicating):
@@ -410,6 +419,14 @@ class Relay:
             self.reads_again,
             self.cache.counters(),
         )
+
+
+def second_level(settings: CacheSettings, counts: Counts) -> Level:
+    """Where other instances' answers are, not connected yet."""
+    # Its package is there where it is used.
+    from middleware.cache.second_level import SecondLevel
+
+    return SecondLevel(settings.redis_url, settings.redis_timeout_s, counts)
 
 
 NO_PRIMARY: Final = NoNode(

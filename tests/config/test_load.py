@@ -377,7 +377,7 @@ def test_what_is_said_of_the_query_cache_reaches_who_needs_it() -> None:
         query_cache_size = 1000
         max_cached_result_size = 100
         query_cache_ttl = 0
-        cache_watch = "poll"
+        cache_watch = "logical"
         cache_redis_url = "redis://u:p@h:1/2"
         cache_redis_timeout = 0.5
         cache_safe_functions = ["a"]
@@ -392,10 +392,59 @@ def test_what_is_said_of_the_query_cache_reaches_who_needs_it() -> None:
     settings = build_settings(tomllib.loads(text + GOOD))
     worker = settings.worker_settings()
     assert [policy.query_cache for policy in worker.policies] == ["on", "hint", "hint"]
-    assert worker.cache == CacheSettings(1000, 100, 0.0, "redis://u:p@h:1/2", 0.5, "poll")
+    assert worker.cache == CacheSettings(1000, 100, 0.0, "redis://u:p@h:1/2", 0.5, "logical")
     said = settings.overrides()
     assert (said.cache_safe, said.cache_safe_relations, said.cache_unsafe_relations) == (("a",), ("b",), ("c",))
     assert {policy.query_cache for policy in build_settings(tomllib.loads(GOOD)).policies()} == {"off"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://cache",
+        "redis://:pass@cache:6379/2",
+        "rediss://user:pass@[::1]:6380/0?ssl_ca_certs=/etc/ca.pem&ssl_check_hostname=false",
+        "unix:///run/redis.sock",
+        "unix:///run/redis.sock?db=2&password=secret",
+    ],
+)
+def test_where_answers_are_shared_may_be_said_in_some_ways(url: str) -> None:
+    assert build_settings(tomllib.loads(f'cache_redis_url = "{url}"\n' + GOOD)).cache().redis_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "cache:6379",
+        "redis://",
+        "redis://:hunter2@",
+        "redis://:hunter2@cache:port",
+        "redis://:hunter2@cache:70000",
+        "redis://:hunter2@cache/second",
+        "redis://:hunter2@cache/1/2",
+        "redis://:hunter2@cache?socket_timeout=5",
+        "rediss://:hunter2@cache?ssl_cert_reqs=none",
+        "redis://:hunter2@ca che",
+        "redis://:hunter2@cache#1",
+        "unix://",
+        "unix:///run/redis.sock?timeout=hunter2",
+    ],
+)
+def test_and_not_in_others_which_are_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build_settings(tomllib.loads(f'cache_redis_url = "{url}"\n' + GOOD))
+    assert str(refused.value).startswith(
+        "settings: cache_redis_url: the value is not allowed: redis://[USER[:PASSWORD]@]HOST"
+    )
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("middleware.config.caching.find_spec", lambda name: None)
+    with pytest.raises(
+        ConfigError, match=r"cache_redis_url: the package redis is not installed: pip install 'pointsman\[redis\]'"
+    ):
+        build_settings(tomllib.loads('cache_redis_url = "redis://cache"\n' + GOOD))
 
 
 def test_secrets_are_in_no_representation() -> None:
@@ -510,7 +559,13 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
         ),
         (
             'cache_redis_url = "http://hunter2@cache"',
-            "cache_redis_url: the value is not allowed: redis://HOST[:PORT][/DATABASE], rediss:// or unix://PATH",
+            "cache_redis_url: the value is not allowed: redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE], "
+            "rediss:// for TLS, or unix://PATH",
+        ),
+        (
+            'cache_redis_url = "redis://cache"\ncache_watch = "poll"',
+            'cache_redis_url: needs cache_watch = "logical" or "auto", not "poll": instances tell by the positions of '
+            "logical decoding which answers hold",
         ),
         (
             'cache_unsafe_relations = ["a("]',
