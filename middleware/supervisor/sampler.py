@@ -21,8 +21,8 @@ ROUND_S: Final = 0.01
 ANSWER_S: Final = 0.02
 """How long a round waits for standbys; the answer of a slower one counts when it comes."""
 
-# Right behind a page's header nothing is on the page yet: that is where the last page ends, and replay. The first page of
-# a segment has a longer header.
+# Right behind a page's header nothing is on the page yet: that is where the last page ends, and replay. The first page
+# of a segment has a longer header.
 _INSERT: Final = """
 SELECT CASE WHEN at % segment = 40 THEN at - 40 WHEN at % block = 24 THEN at - 24 ELSE at END AS lsn
   FROM (SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, current_setting('wal_block_size')::int,
