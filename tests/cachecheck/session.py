@@ -103,20 +103,11 @@ class Session:
         """Run one statement of a write."""
         async with asyncio.timeout(TURN_TIMEOUT_S):
             if copy:
-                await self._copy(sql, f"{spot.key}\t{version}\n")
+                await self.client.copy_in(sql, f"{spot.key}\t{version}\n")
             elif as_literal:
                 await self.client.script(literal(sql, spot.key, version))
             else:
                 await self.client.rows(sql, *([spot.key, version] if "$" in sql else []))
-
-    async def _copy(self, sql: str, line: str) -> None:
-        try:
-            await self.client.copy_in(sql, line)
-        except AttributeError:
-            if alive(self.client):
-                raise
-            # What asyncpg runs into when its connection is lost between two messages of a COPY.
-            raise ConnectionResetError("the connection was lost in the middle of a COPY") from None
 
 
 def understood(spot: Spot, look: Look, rows: list[Row]) -> tuple[list[int], str]:

@@ -3,8 +3,9 @@
 SQL has PostgreSQL's placeholders ($1, $2), arguments are whole numbers.
 """
 
+import contextlib
 import io
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Literal, Protocol, Self
 
 import asyncpg
@@ -106,15 +107,28 @@ class Asyncpg:
         connection = await asyncpg.connect(endpoint.url(), timeout=CONNECT_TIMEOUT_S, **size)
         return cls(connection, "asyncpg" if cache else "asyncpg, no cache")
 
+    @contextlib.contextmanager
+    def _as_a_loss(self) -> Iterator[None]:
+        """What asyncpg runs into when its connection is lost between two messages of a statement."""
+        try:
+            yield
+        except AttributeError:
+            if not self._connection.is_closed():
+                raise
+            raise ConnectionResetError("the connection was lost in the middle of a statement") from None
+
     async def rows(self, sql: str, *arguments: int) -> list[Row]:
-        return [tuple(row) for row in await self._connection.fetch(sql, *arguments)]
+        with self._as_a_loss():
+            return [tuple(row) for row in await self._connection.fetch(sql, *arguments)]
 
     async def script(self, sql: str) -> None:
-        await self._connection.execute(sql)
+        with self._as_a_loss():
+            await self._connection.execute(sql)
 
     async def copy_in(self, sql: str, line: str) -> None:
         table = sql.split()[1]
-        await self._connection.copy_to_table(table, source=io.BytesIO(line.encode()))
+        with self._as_a_loss():
+            await self._connection.copy_to_table(table, source=io.BytesIO(line.encode()))
 
     async def rows_after(self, first: str, sql: str, *, first_arguments: Row, arguments: Row) -> list[Row]:
         raise NotImplementedError("asyncpg has no pipelines")
