@@ -91,10 +91,6 @@ class Fill:
         self.size = 0
         self.ended = False
 
-    def begun(self) -> bool:
-        """It was sent."""
-        return self.version != NOT_BEGUN
-
     def take(self, piece: bytes) -> None:
         """A part of the answer has been passed on."""
         self.size += len(piece)

@@ -75,7 +75,7 @@ def slot_of(database: str, relation: int = 0) -> int:
 class Versions:
     """The view of one worker, or (`mine` being the number of workers) of the supervisor."""
 
-    __slots__ = ("_base", "_columns", "_counts", "_mine", "_readings", "_times", "_watcher")
+    __slots__ = ("_base", "_columns", "_counts", "_readings", "_times", "_watcher")
 
     def __init__(self, descriptor: int, offset: int, workers: int, mine: int) -> None:
         """At `offset`, a multiple of the page size, in the file `descriptor`."""
@@ -85,7 +85,6 @@ class Versions:
         """The same cells as moments."""
         self._columns: Final = tuple(range(0, (workers + 1) * COLUMN, COLUMN))
         self._base: Final = mine * COLUMN
-        self._mine: Final = mine
         self._watcher: Final = workers * COLUMN
         self._readings: Final = (workers + 1) * COLUMN
 
