@@ -110,8 +110,9 @@ class World:
     # What is written and read
 
     def choose(self, rng: random.Random) -> tuple[Spot, Look]:
-        """A look at a register."""
-        spot = rng.choices(self._all, self._weights)[0]
+        """A look at a register: first at those of a kind that nobody has looked at yet."""
+        unseen = [spot for spot in self._all if spot.kind.name not in self.looks]
+        spot = rng.choice(unseen) if unseen else rng.choices(self._all, self._weights)[0]
         return spot, rng.choice(spot.kind.looks)
 
     def hot(self, now: float) -> tuple[Spot, Look]:
