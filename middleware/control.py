@@ -13,6 +13,7 @@ from middleware.auth import Access
 from middleware.auth.made_up import Nobody
 from middleware.auth.scram import Verifier
 from middleware.config import TlsMaterial, WorkerSettings
+from middleware.reports import HealthReport, Report, Subject, TimingsReport, TrafficReport
 from routing.catalog import Catalog
 
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -118,6 +119,56 @@ class ClearCache(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Down: nothing that is kept holds any more, as all have been told already; its memory is to be given back."""
 
     cause: str
+
+
+class Ask(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down: say what there is of a subject; answered with Told, in parts."""
+
+    serial: int
+    subject: Subject
+    limit: int = 0
+    """At most so many, the biggest first; 0 for all."""
+
+
+class Told(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up, in answer to Ask: a part of what there is, in any order."""
+
+    serial: int
+    reports: tuple[Report, ...]
+    last: bool
+
+
+class ConsoleAsked(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up: a client of the admin console has sent a command."""
+
+    client: int
+    """Its process id."""
+    serial: int
+    """Which of its commands; an answer to another is passed over."""
+    user: str
+    admin: bool
+    """Else one who may only look."""
+    text: str
+
+
+class ConsoleTold(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down, to the worker of that client: a part of the answer. Rows may be in all parts, the rest is in the last."""
+
+    client: int
+    serial: int
+    rows: tuple[tuple[str | bool | int | float | None, ...], ...] = ()
+    last: bool = True
+    tag: str = ""
+    notices: tuple[str, ...] = ()
+    error: tuple[str, str, str, str] | None = None
+    """Message, detail, hint and SQLSTATE."""
+
+
+class ConsoleGone(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up: that client has gone, or has cancelled the command: what can be taken back is."""
+
+    client: int
+    serial: int
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -286,6 +337,9 @@ class Counters(msgspec.Struct, frozen=True, tag=True, array_like=True):
     reads_again: int = 0
     """Reads that were sent again, because the server was lost that had them first."""
     cache: CacheCounters = CacheCounters()
+    traffic: tuple[TrafficReport, ...] = ()
+    timings: tuple[TimingsReport, ...] = ()
+    health: HealthReport = HealthReport()
 
 
 class SetReasons(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -317,6 +371,8 @@ Down = (
     | SetTls
     | SetCache
     | ClearCache
+    | Ask
+    | ConsoleTold
     | Drain
     | Passed
 )
@@ -330,6 +386,9 @@ Up = (
     | Counters
     | CacheTracking
     | Leases
+    | Told
+    | ConsoleAsked
+    | ConsoleGone
     | Drained
     | Passed
 )

@@ -3,9 +3,10 @@
 import anyio
 import typer
 
-from middleware import supervisor
 from middleware.cli.common import CONFIG_DEFAULT, EXIT_FAILED, ConfigOption, settings_or_exit
 from middleware.logs import set_up_logs
+from middleware.service import serve as run
+from middleware.supervisor import StartError
 
 
 def serve(config: ConfigOption = CONFIG_DEFAULT) -> None:
@@ -16,7 +17,7 @@ def serve(config: ConfigOption = CONFIG_DEFAULT) -> None:
     settings = settings_or_exit(config)
     set_up_logs(settings.log.level, settings.log.format)
     try:
-        anyio.run(supervisor.serve, settings)
-    except supervisor.StartError as error:
+        anyio.run(run, settings)
+    except StartError as error:
         typer.echo(f"pointsman: {error}", err=True)
         raise typer.Exit(EXIT_FAILED) from None

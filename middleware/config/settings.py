@@ -29,6 +29,7 @@ from middleware.config.drilling import DrillSettings
 from middleware.config.failing_over import Failover
 from middleware.config.fields import setting
 from middleware.config.instances import Instances
+from middleware.config.operating import Operating
 from middleware.config.patroni import FromPatroni
 from middleware.config.reads import Reads, States
 from middleware.config.tables import (
@@ -69,6 +70,7 @@ GROUPS = (
     Failover,
     Instances,
     FromPatroni,
+    Operating,
 )
 """The chapters of the reference, in their order."""
 
@@ -77,6 +79,7 @@ CONTROL_ADDRESS_CHARS_MAX: Final = 60
 
 
 class Settings(
+    Operating,
     FromPatroni,
     Instances,
     Failover,
@@ -136,6 +139,10 @@ class Settings(
     def listen_addresses(self) -> tuple[str, ...]:
         """`listen_addr` as a list."""
         return tuple(name.strip() for name in self.listen_addr.split(",") if name.strip())
+
+    def http_addresses(self) -> tuple[str, ...]:
+        """`http_listen_addr` as a list."""
+        return tuple(name.strip() for name in self.http_listen_addr.split(",") if name.strip())
 
     def unix_socket_path(self) -> Path | None:
         """Where the unix socket's directory is, or None for no unix socket."""

@@ -18,7 +18,8 @@ from middleware.control import NodeCounters
 from middleware.demo.load import run_load
 from middleware.demo.stage import endpoint_of, psql_command
 from middleware.sandbox import Sandbox
-from middleware.supervisor import Supervisor, running
+from middleware.service import running
+from middleware.supervisor import Supervisor
 
 REFRESH_S: Final = 0.5
 PLAIN_REFRESH_S: Final = 2.0

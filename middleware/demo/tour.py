@@ -17,7 +17,8 @@ from rich.table import Table
 from middleware.config import Settings
 from middleware.demo.stage import Endpoint, endpoint_of
 from middleware.sandbox import Sandbox
-from middleware.supervisor import Supervisor, running
+from middleware.service import running
+from middleware.supervisor import Supervisor
 from parser.shapes import FactsTable
 from routing.router import IN_TRANSACTION, decide
 

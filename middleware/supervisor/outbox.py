@@ -10,8 +10,10 @@ from collections import deque
 from typing import Final
 
 from middleware.control import (
+    Ask,
     ClearCache,
     Configure,
+    ConsoleTold,
     Down,
     Drain,
     NodeAnswers,
@@ -49,11 +51,11 @@ class Outbox:
             | Drain,
         ] = {}
         self._catalogs: dict[str, SetCatalog] = {}
-        self._passed: deque[Passed | SetSecret | NodeAnswers] = deque(maxlen=PASSED_MAX)
+        self._passed: deque[Passed | SetSecret | NodeAnswers | Ask | ConsoleTold] = deque(maxlen=PASSED_MAX)
 
     def put(self, message: Down) -> None:
         """Have `message` sent, in place of what it makes obsolete."""
-        if isinstance(message, Passed | SetSecret | NodeAnswers):
+        if isinstance(message, Passed | SetSecret | NodeAnswers | Ask | ConsoleTold):
             self._passed.append(message)
         elif isinstance(message, SetCatalog):
             self._catalogs[message.catalog.database] = message

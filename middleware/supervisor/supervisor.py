@@ -25,6 +25,7 @@ from middleware.config.access import access_of, seed_of
 from middleware.config.contradictions import access_mistakes
 from middleware.config.tls import TlsError
 from middleware.control import (
+    CacheCounters,
     CacheTracking,
     CatalogWanted,
     Configure,
@@ -47,18 +48,21 @@ from middleware.control import (
     SetFreshness,
     SetReasons,
     SetTopology,
+    Told,
     Up,
     WatchWanted,
     worker_of,
 )
 from middleware.pool.dial import set_options
 from middleware.relay.shared import shared_bytes, versions_offset
+from middleware.supervisor.asking import Asking
 from middleware.supervisor.auth_query import AuthQuery
-from middleware.supervisor.cache_control import CacheControl
+from middleware.supervisor.cache_control import CacheControl, CacheState
 from middleware.supervisor.cache_watch import Watcher, WatchStatus
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.certificates import read_certificates
 from middleware.supervisor.commands import Commands
+from middleware.supervisor.console import Console
 from middleware.supervisor.control_socket import ControlSocket
 from middleware.supervisor.counters import CountersSnapshot, Totals
 from middleware.supervisor.derivations import Derivations
@@ -85,11 +89,13 @@ class Supervisor:
     """The control plane of one Pointsman. Call `listen`, then `run`; `stop` ends it."""
 
     def __init__(self, settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> None:
-        self._settings = settings
+        self.settings = settings
+        """Those in force."""
         self._listeners = Listeners()
+        self._web_listeners = Listeners()
         self._totals = Totals()
         self._published: Topology | None = None
-        self._journal = Journal()
+        self.journal = Journal()
         checks = settings.health_check
         password = checks.password.get_secret_value() if checks.password else None
         try:
@@ -100,14 +106,18 @@ class Supervisor:
             checks.user, password, checks.database, lambda: self._tls.own, settings.server_tls_negotiation == "direct"
         )
         self._credentials = credentials
-        self._leading = Leading(settings, self._journal.happened)
+        self._leading = Leading(settings, self.journal.happened)
         self._monitor = monitor_of(
             settings, credentials, self._topology_changed, lambda name: self._tell_all(NodeAnswers(name)), self._leading
         )
         self._leading.teach(self._monitor)
         hand = Hand(self._acting, checks.timeout)
-        self._guard = guard_of(settings, self._monitor, hand, self._journal.happened, self._leading.leader)
+        self._guard = guard_of(settings, self._monitor, hand, self.journal.happened, self._leading.leader)
         self._traffic = DrainingTraffic(lambda: [one.index for one in self._workers if one.pid is not None])
+        self.asking: Final = Asking(
+            lambda worker, question: self._workers[worker].send(question),
+            lambda: [one.index for one in self._workers if one.pid is not None],
+        )
         self._handover = handover_of(settings, self._monitor, hand, self._guard, self._traffic)
         self._catalogs = Catalogs(
             credentials,
@@ -149,10 +159,11 @@ class Supervisor:
         workers = settings.workers
         self._versions = Versions(self._shared.fileno(), versions_offset(workers), workers, mine=workers)
         self.cache: Final = CacheControl(
-            settings.policies(), self._versions, workers, self._tell_cache, self._journal.happened
+            settings.policies(), self._versions, workers, self._tell_cache, self.journal.happened
         )
+        self.console: Final = Console(self)
         self._control = ControlSocket(
-            Commands(self.status, self._journal, self.switch, self.cache, self._totals.cache, self.watch_status)
+            Commands(self.status, self.journal, self.switch, self.cache, self._totals.cache, self.watch_status)
         )
         self._watcher = Watcher(
             credentials,
@@ -193,12 +204,25 @@ class Supervisor:
     @property
     def happenings(self) -> list[Happening]:
         """What has become of the nodes, the oldest first."""
-        return self._journal.happenings()
+        return self.journal.happenings()
 
     @property
     def control_path(self) -> Path | None:
         """Where the control socket is."""
         return self._control.path
+
+    @property
+    def web_sockets(self) -> list[socket.socket]:
+        """Those on which HTTP is to be served."""
+        return self._web_listeners.sockets
+
+    def cache_counters(self) -> CacheCounters:
+        """What all workers' query caches have done since the start."""
+        return self._totals.cache()
+
+    def cache_state(self) -> CacheState:
+        """Whether answers are cached, and whose."""
+        return self.cache.state()
 
     def counters(self) -> CountersSnapshot:
         """What all workers have done since the start, as of their latest reports."""
@@ -207,10 +231,10 @@ class Supervisor:
     def status(self) -> Status:
         """What the nodes and the workers are now."""
         return status_of(
-            self._settings.failover,
+            self.settings.failover,
             self.topology,
             self._monitor.observations(),
-            self._journal.since,
+            self.journal.since,
             self.worker_pids,
             self.counters(),
         )
@@ -221,7 +245,7 @@ class Supervisor:
 
     def listen(self) -> None:
         """Bind the listening sockets. Raises ListenError."""
-        settings = self._settings
+        settings = self.settings
         self._listeners = open_listeners(
             settings.listen_addresses(),
             settings.listen_port,
@@ -235,35 +259,40 @@ class Supervisor:
         self.addresses = tuple(self._listeners.addresses)
         self.unix_path = self._listeners.unix_path
         path = settings.control_socket_path()
-        if path is not None:
-            try:
+        try:
+            if settings.http_port:
+                self._web_listeners = open_listeners(settings.http_addresses(), settings.http_port, None, 0)
+            if path is not None:
                 self._control.open(path)
-            except ListenError:
-                self._listeners.close()
-                raise
+        except ListenError:
+            self._listeners.close()
+            self._web_listeners.close()
+            raise
         for host, port in self.addresses:
             log.info("listening", host=host, port=port)
+        for host, port in self._web_listeners.addresses:
+            log.info("listening for HTTP", host=host, port=port)
         if self.unix_path is not None:
             log.info("listening", path=str(self.unix_path))
 
     def _acting(self) -> Credentials:
         """Who promotes."""
-        settings = self._settings
+        settings = self.settings
         user = settings.failover_user
         return self._credentials_of(user, settings.health_check.database) if user else self._credentials
 
     def _asking(self) -> Credentials:
         """Who runs auth_query."""
-        return self._credentials_of(self._settings.auth_user, self._settings.auth_dbname)
+        return self._credentials_of(self.settings.auth_user, self.settings.auth_dbname)
 
     def _credentials_of(self, user: str, database: str) -> Credentials:
         """Those of a user whose password is in [users] or auth_file."""
-        direct = self._settings.server_tls_negotiation == "direct"
+        direct = self.settings.server_tls_negotiation == "direct"
         return Credentials(user, self._access.secrets.get(user), database, lambda: self._tls.own, direct)
 
     def reload(self) -> None:
         """Read again the files that the settings name. One that cannot be used changes nothing."""
-        settings = self._settings
+        settings = self.settings
         tls, access, wrong = self._tls, self._access, []
         try:
             tls = read_certificates(settings)
@@ -326,6 +355,7 @@ class Supervisor:
                 tasks.cancel_scope.cancel()
         finally:
             self._listeners.close()
+            self._web_listeners.close()
             self._control.close()
             self._shared.close()
         log.info("stopped")
@@ -338,10 +368,11 @@ class Supervisor:
 
     async def _drain_when_stopped(self) -> None:
         await self._stopping.wait()
-        timeout_s = self._settings.shutdown_timeout
+        timeout_s = self.settings.shutdown_timeout
         log.info("shutting down", shutdown_timeout=timeout_s)
         # A successor may have their places.
         self._listeners.close()
+        self._web_listeners.close()
         self._control.close()
         for worker in self._workers:
             worker.drain(Drain(timeout_s))
@@ -355,8 +386,8 @@ class Supervisor:
         messages: list[Down] = [
             Configure(
                 index,
-                self._settings.workers,
-                self._settings.worker_settings(),
+                self.settings.workers,
+                self.settings.worker_settings(),
                 self._listeners.filenos(),
                 self._shared.fileno(),
             ),
@@ -369,7 +400,7 @@ class Supervisor:
         messages.extend(self._catalogs.snapshots())
         messages.extend((SetChanges(tuple(self._reported)), self._reasons))
         if self._stopping.is_set():
-            messages.append(Drain(self._settings.shutdown_timeout))
+            messages.append(Drain(self.settings.shutdown_timeout))
         return messages
 
     def _tell_all(self, message: Down) -> None:
@@ -378,13 +409,13 @@ class Supervisor:
 
     def _topology_changed(self, topology: Topology) -> None:
         self._leading.keep(topology)
-        if self._published is None and self._settings.fail_fast == "on" and topology.primary() is None:
+        if self._published is None and self.settings.fail_fast == "on" and topology.primary() is None:
             seen = "; ".join(f"{node.name}: {node.why or node.role.value}" for node in topology.nodes)
             self.failure = StartError(f"no primary is available ({seen}), and fail_fast is on")
             self._workers_scope.cancel()
             self.ready.set()
             return
-        self._journal.topology_changed(self._published, topology)
+        self.journal.topology_changed(self._published, topology)
         self._published = topology
         self.cache.topology_changed(topology)
         self._tell_all(SetTopology(topology))
@@ -411,6 +442,7 @@ class Supervisor:
         """The process of worker `index` is gone."""
         self._totals.ended(index)
         self._traffic.ended(index)
+        self.asking.ended(index)
         self.cache.ended(index)
 
     def _heard(self, index: int, message: Down | Up) -> None:
@@ -426,6 +458,8 @@ class Supervisor:
                 self.cache.answered(index, serial)
             case Leases():
                 self._traffic.reported(index, message)
+            case Told():
+                self.asking.told(index, message)
             case CatalogWanted(database=database, suspected=True):
                 self._catalogs.suspected(database)
             case CatalogWanted(database=database, changed_at=changed_at):

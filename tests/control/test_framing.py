@@ -12,12 +12,16 @@ from middleware.auth.scram import Verifier
 from middleware.config import CacheSettings, NetworkSettings, NodeShare, RoutePolicy, TlsMaterial, WorkerSettings
 from middleware.control import (
     FRAME_BYTES_MAX,
+    Ask,
     CacheCounters,
     CacheDigest,
     CacheTracking,
     CatalogWanted,
     ClearCache,
     Configure,
+    ConsoleAsked,
+    ConsoleGone,
+    ConsoleTold,
     ControlError,
     Counters,
     Down,
@@ -43,12 +47,14 @@ from middleware.control import (
     SetSecret,
     SetTls,
     SetTopology,
+    Told,
     Up,
     WatchWanted,
     encode,
     process_id_of,
     worker_of,
 )
+from middleware.reports import DigestReport, HealthReport, Histogram, PreparedReport, TimingsReport, TrafficReport
 from routing.catalog import Catalog
 from routing.overload import Overload, Thing
 
@@ -131,6 +137,25 @@ EVERY_MESSAGE: list[Down | Up] = [
         CacheCounters(1, 2, 3, {"a": 4}, 5, 6, 7, 8, {"write": 9}, 1, 0.5, 1, 2, 3, (CacheDigest("d", "s", 1),)),
     ),
     Drained(0),
+    Ask(1, "clients", 5),
+    Told(
+        1,
+        (
+            PreparedReport("_pointsman_1", 2, 3, 4, "SELECT $1"),
+            DigestReport("d", "SELECT $1", 1, 0, 2, 0.5, 0.25, 1, 0, 0, "it writes"),
+        ),
+        True,
+    ),
+    ConsoleAsked(5, 1, "root", True, "SHOW POOLS"),
+    ConsoleTold(5, 1, (("a", True, 1, 1.5, None),), False),
+    ConsoleTold(5, 1, tag="SHOW", notices=("worker 1 does not answer",), error=("a", "b", "c", "42601")),
+    ConsoleGone(5, 1),
+    Counters(
+        *(0, 1, 2, ()),
+        traffic=(TrafficReport("d", "r", "db1", 1),),
+        timings=(TimingsReport("r", "db1", Histogram(sum_s=1.5)),),
+        health=HealthReport(0.001, 1.5),
+    ),
 ]
 some_messages = st.lists(st.sampled_from(EVERY_MESSAGE), max_size=6)
 

@@ -14,7 +14,8 @@ import psycopg
 import pytest
 
 from middleware.config import Settings, build_settings
-from middleware.supervisor import Supervisor, running
+from middleware.service import running
+from middleware.supervisor import Supervisor
 from tests.patroni.cluster import HOME, TTL_S, PatroniCluster
 
 pytestmark = [

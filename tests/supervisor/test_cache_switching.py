@@ -13,7 +13,8 @@ import anyio
 import pytest
 
 from middleware.cache.versions import EVERYTHING
-from middleware.supervisor import Supervisor, cache_control, running
+from middleware.service import running
+from middleware.supervisor import Supervisor, cache_control
 from middleware.supervisor.workers import WORKER_COMMAND
 from tests.supervisor.conftest import ECHO_WORKER, ask, settings, until
 from tests.supervisor.test_control_socket import pointsman, talk, write_settings

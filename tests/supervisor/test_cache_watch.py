@@ -26,8 +26,8 @@ from healthcheck.topology import Node, Role, Topology
 from middleware.cache.versions import Versions, bytes_for, slot_of
 from middleware.sandbox import Sandbox
 from middleware.sandbox.privileges import server_account
+from middleware.service import running as running_supervisor
 from middleware.supervisor import cache_watch
-from middleware.supervisor import running as running_supervisor
 from middleware.supervisor.cache_watch import Mode, Watcher, WatchStatus
 from tests.certificates import Certificates
 from tests.supervisor.conftest import ECHO_WORKER, ask

@@ -7,7 +7,8 @@ import structlog
 
 from middleware.config import Settings
 from middleware.sandbox import Sandbox
-from middleware.supervisor import Supervisor, catalogs, running
+from middleware.service import running
+from middleware.supervisor import Supervisor, catalogs
 from tests.supervisor.conftest import ECHO_WORKER, ask, settings, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]

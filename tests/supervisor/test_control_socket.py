@@ -18,7 +18,8 @@ import anyio.to_thread
 import pytest
 
 from healthcheck.guard import Happening
-from middleware.supervisor import ListenError, Supervisor, control_socket, running
+from middleware.service import running
+from middleware.supervisor import ListenError, Supervisor, control_socket
 from middleware.supervisor.journal import HAPPENINGS_MAX, Journal
 from tests.supervisor.conftest import DEADLINE_S, ECHO_WORKER, settings, until
 
@@ -77,7 +78,7 @@ async def test_events_end_with_the_backlog_or_are_followed(tmp_path: Path) -> No
     async with serving(tmp_path) as supervisor:
         path = supervisor.control_path
         assert path is not None
-        await until(all_well(lambda: supervisor._journal.last == 2), "the first look at the nodes")
+        await until(all_well(lambda: supervisor.journal.last == 2), "the first look at the nodes")
         *events, last = await talk(path, b'{"do": "events"}\n')
         assert [one["event"]["what"] for one in events] == ["node_down", "failover_held"]
         assert events[0]["event"]["node"] == "db1"
@@ -87,7 +88,7 @@ async def test_events_end_with_the_backlog_or_are_followed(tmp_path: Path) -> No
             async with await anyio.connect_unix(path) as stream:
                 await stream.send(b'{"do": "events", "after": 2, "follow": true}\n')
                 await until(all_well(lambda: supervisor._control._connections == 1), "a follower")
-                supervisor._journal.happened(Happening(1.5, "promoted", "it has accepted", "db1"))
+                supervisor.journal.happened(Happening(1.5, "promoted", "it has accepted", "db1"))
                 heard = b""
                 while b"\n" not in heard:
                     heard += await stream.receive()
@@ -147,7 +148,7 @@ async def test_who_reads_nothing_is_cut_off(tmp_path: Path, monkeypatch: pytest.
             slow.sendall(b'{"do": "events", "follow": true}\n')
             await until(all_well(lambda: supervisor._control._connections == 1), "a follower")
             for _ in range(HAPPENINGS_MAX):
-                supervisor._journal._add(Happening(0.0, "node_down", "x" * 2000, "db1"))
+                supervisor.journal._add(Happening(0.0, "node_down", "x" * 2000, "db1"))
             await until(all_well(lambda: supervisor._control._connections == 0), "it to be cut off")
 
 
@@ -159,8 +160,8 @@ async def test_a_half_closed_follower_that_goes_is_noticed(tmp_path: Path) -> No
             half.sendall(b'{"do": "events", "after": 1000000, "follow": true}\n')
             half.shutdown(socket.SHUT_WR)
             await until(all_well(lambda: supervisor._control._connections == 1), "a follower")
-            supervisor._journal.last = 1_000_000
-            supervisor._journal.happened(Happening(0.0, "promoted", "", "db1"))
+            supervisor.journal.last = 1_000_000
+            supervisor.journal.happened(Happening(0.0, "promoted", "", "db1"))
             half.settimeout(DEADLINE_S)
             assert b'"seq":1000001' in await anyio.to_thread.run_sync(half.recv, 1000)
         await until(all_well(lambda: supervisor._control._connections == 0), "it to be gone")
@@ -260,7 +261,7 @@ async def test_the_shell_follows_until_the_end(tmp_path: Path) -> None:
 
         tasks.start_soon(follow)
         await until(all_well(lambda: supervisor._control._connections == 1), "a follower")
-        supervisor._journal.happened(Happening(0.0, "promoted", "it has accepted", "db1"))
+        supervisor.journal.happened(Happening(0.0, "promoted", "it has accepted", "db1"))
     assert done[0].returncode == 1
     assert [line.split()[4] for line in done[0].stdout.splitlines()] == ["node_down", "failover_held", "promoted"]
     assert done[0].stderr == "pointsman: the connection was closed: Pointsman has ended, or ends\n"

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from middleware.sandbox import Sandbox
-from middleware.supervisor import running
+from middleware.service import running
 from tests.supervisor.quick import DEADLINE_S, happened, primary_of, promoting, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]

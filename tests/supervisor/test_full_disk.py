@@ -16,7 +16,8 @@ from anyio.to_thread import run_sync as in_thread
 from healthcheck.topology import Condition
 from middleware.sandbox import Sandbox, SandboxNode
 from middleware.sandbox.privileges import server_account
-from middleware.supervisor import Supervisor, running
+from middleware.service import running
+from middleware.supervisor import Supervisor
 from tests.supervisor.quick import happened, primary_of, promoting, until
 from tests.supervisor.test_sick_nodes import client
 

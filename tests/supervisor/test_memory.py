@@ -9,7 +9,8 @@ import pytest
 
 from middleware.config import Settings
 from middleware.sandbox import Sandbox
-from middleware.supervisor import StartError, Supervisor, running
+from middleware.service import running
+from middleware.supervisor import StartError, Supervisor
 from tests.etcd import Etcd
 from tests.supervisor.conftest import settings as without_nodes
 from tests.supervisor.quick import primary_of, quick_settings, until

@@ -18,7 +18,8 @@ from anyio.to_thread import run_sync as in_thread
 from healthcheck.topology import Condition, Node
 from middleware.config import Settings
 from middleware.sandbox import Sandbox
-from middleware.supervisor import Supervisor, running
+from middleware.service import running
+from middleware.supervisor import Supervisor
 from tests.forwarder import Forwarder
 from tests.supervisor.quick import happened, primary_of, promoting, until
 

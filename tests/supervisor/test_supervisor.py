@@ -10,7 +10,8 @@ import pytest
 import structlog
 
 from middleware.control import process_id_of
-from middleware.supervisor import Supervisor, running
+from middleware.service import running
+from middleware.supervisor import Supervisor
 from tests.supervisor.conftest import ECHO_WORKER, SECRET, ask, settings, until
 
 pytestmark = pytest.mark.anyio

@@ -20,7 +20,8 @@ from healthcheck.switchover import Reason, Refused
 from middleware.config import Settings
 from middleware.sandbox import Sandbox
 from middleware.sandbox.door import Door
-from middleware.supervisor import Supervisor, running
+from middleware.service import running
+from middleware.supervisor import Supervisor
 from tests.supervisor.quick import DEADLINE_S, primary_of, quick_settings, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]

@@ -1,4 +1,5 @@
-"""A Supervisor from start to end: for a program, as long as its block runs; for the command, until a signal."""
+"""A Pointsman from start to end, its supervisor and what it serves over HTTP: for a program, as long as its block runs;
+for the command, until a signal."""
 
 import contextlib
 import signal
@@ -11,6 +12,7 @@ from middleware.config import Settings
 from middleware.supervisor.descriptors import raise_limit
 from middleware.supervisor.supervisor import Supervisor
 from middleware.supervisor.workers import WORKER_COMMAND
+from middleware.web import WebServer
 
 log = structlog.get_logger()
 
@@ -25,7 +27,7 @@ async def running(settings: Settings, *, worker_command: Sequence[str] = WORKER_
     supervisor.listen()
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(supervisor.run)
+        tasks.start_soon(_run, supervisor)
         await supervisor.ready.wait()
         # Raised below, where the task group cannot wrap it.
         failure = supervisor.failure
@@ -56,7 +58,20 @@ async def serve(settings: Settings, *, worker_command: Sequence[str] = WORKER_CO
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(obey)
-            await supervisor.run()
+            await _run(supervisor)
             tasks.cancel_scope.cancel()
     if supervisor.failure is not None:
         raise supervisor.failure
+
+
+async def _run(supervisor: Supervisor) -> None:
+    """The supervisor to its end; and, while it runs, its door for HTTP."""
+    web = WebServer(supervisor, supervisor.web_sockets) if supervisor.web_sockets else None
+    try:
+        if web is not None:
+            await web.start()
+        await supervisor.run()
+    finally:
+        if web is not None:
+            with anyio.CancelScope(shield=True):
+                await web.stop()

@@ -1,0 +1,33 @@
+"""What is shown over HTTP, and through whom things are done: the supervisor, as the web sees it."""
+
+from typing import Protocol
+
+from healthcheck.topology import Topology
+from middleware.config import Settings
+from middleware.control import CacheCounters
+from middleware.supervisor.asking import Asking
+from middleware.supervisor.cache_control import CacheState
+from middleware.supervisor.console import Console
+from middleware.supervisor.counters import CountersSnapshot
+from middleware.supervisor.journal import Journal
+from middleware.supervisor.status import Status
+
+
+class Site(Protocol):
+    """A Pointsman that runs. Its settings may be replaced: ask for them each time. By its console everything
+    is done, and shown what SHOW shows."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def console(self) -> Console: ...
+    @property
+    def asking(self) -> Asking: ...
+    @property
+    def journal(self) -> Journal: ...
+    @property
+    def topology(self) -> Topology: ...
+    def status(self) -> Status: ...
+    def counters(self) -> CountersSnapshot: ...
+    def cache_counters(self) -> CacheCounters: ...
+    def cache_state(self) -> CacheState: ...
