@@ -78,6 +78,8 @@ class ServerReport(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     """The rule whose pool it is of, "" for the common ones."""
     tls: str
     prepared_statements: int
+    replication: str = ""
+    """"physical", "logical", or ""."""
 
 
 class PoolReport(msgspec.Struct, frozen=True, array_like=True, tag="p"):

@@ -21,6 +21,7 @@ from middleware import control
 from middleware.cache.versions import DOUBT_S, Versions
 from middleware.config.tls import TlsError
 from middleware.control import (
+    Ask,
     CacheTracking,
     CatalogWanted,
     ClearCache,
@@ -52,6 +53,7 @@ from middleware.logs import set_up_logs
 from middleware.pool.ledger import Ledger
 from middleware.relay.arrival import Arrival
 from middleware.relay.freshness import Commits
+from middleware.relay.inventory import Telling
 from middleware.relay.reasons import SharedReasons
 from middleware.relay.relay import Relay
 from middleware.relay.shared import LEDGER_OFFSET, versions_offset
@@ -65,6 +67,9 @@ TROUBLE_REPORTS_MAX: Final = 20
 """Reports of trouble with nodes between two ticks; more say nothing new."""
 LEASES_LOOK_S: Final = 0.01
 """Between two looks at what is under way at a node that is draining: somebody waits for its end."""
+CHANNEL_BYTES_MAX: Final = 1024 * 1024
+"""No more of an answer of many parts is put into the channel while it holds as much."""
+CHANNEL_LOOK_S: Final = 0.01
 BACKLOG: Final = 4096
 
 
@@ -133,6 +138,8 @@ class Worker(asyncio.Protocol):
             self._tell(CacheTracking(relay.worker, message.serial))
         elif isinstance(message, ClearCache):
             relay.cache.clear(message.cause)
+        elif isinstance(message, Ask):
+            self._tell_part(Telling(relay, message))
         elif isinstance(message, SetTls):
             self._set_tls(relay, message)
         elif isinstance(message, ServerWanted):
@@ -147,6 +154,19 @@ class Worker(asyncio.Protocol):
     def _tell(self, message: control.Up) -> None:
         if not self._channel.is_closing():
             self._channel.write(control.encode(message))
+
+    def _tell_part(self, telling: Telling) -> None:
+        """Tell a part of what was asked for, and the rest after what else there is to do."""
+        if self._channel.is_closing():
+            return
+        if self._channel.get_write_buffer_size() >= CHANNEL_BYTES_MAX:
+            self._loop.call_later(CHANNEL_LOOK_S, self._tell_part, telling)
+            return
+        part = telling.part()
+        if part.reports or part.last:
+            self._tell(part)
+        if not part.last:
+            self._loop.call_soon(self._tell_part, telling)
 
     # What a relay tells the control plane
 

@@ -138,13 +138,23 @@ def _told(text: str, facts: StatementFacts) -> str:
     if facts.kind == "VariableSetStmt":
         effect = facts.effects[0]
         return " ".join((effect.statement, *effect.names)) if effect.state == SETTINGS else effect.statement
+    return without_constants(text, SHAPE_CHARS_MAX)
+
+
+def without_constants(text: str, chars_max: int) -> str:
+    """A text as anybody may see it, in one line: in a shape, normalisation has left those of some commands (COPY). ""
+    where PostgreSQL's scanner refuses it."""
     parts: list[str] = []
     begin = 0
-    for token in scan(text):
+    try:
+        tokens = scan(text)
+    except ParseError:
+        return ""
+    for token in tokens:
         if token.name in CONSTANTS:
             parts += (text[begin : token.start], "?")
             begin = token.end + 1
-    return " ".join("".join((*parts, text[begin:])).split())[:SHAPE_CHARS_MAX]
+    return " ".join("".join((*parts, text[begin:])).split())[:chars_max]
 
 
 def prepare_in(text: bytes, name: bytes) -> bytes | None:

@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
-from parser.analyse import analyse, shape_of, without_comments
+from parser.analyse import analyse, shape_of, without_comments, without_constants
 from parser.facts import UNREAD, StatementFacts
 from parser.hints import NO_HINTS, Hints
 
@@ -83,14 +83,16 @@ class FactsTable:
         self.by_mask: Final[Generations[bytes, StatementFacts]] = Generations(texts_max)
         self.by_blanked: Final[Generations[bytes, StatementFacts]] = Generations(texts_max)
         self.by_shape: Final[Generations[str, StatementFacts]] = Generations(shapes_max)
+        self._shapes: Final[Generations[StatementFacts, str]] = Generations(shapes_max)
+        """What was read when these facts were found."""
 
-    def shape_with(self, facts: StatementFacts) -> str:
-        """A shape that has these facts; "" where it was forgotten, or the facts are of one text alone. Slow."""
-        for shapes in (self.by_shape.young, self.by_shape.old):
-            for shape, known in shapes.items():
-                if known is facts:
-                    return shape
-        return ""
+    def shape_with(self, facts: StatementFacts, chars_max: int) -> str:
+        """The shape that has these facts, for anybody to see: without any constant, or comment, in one line. "" where
+        it was forgotten, or not read. Slow."""
+        if facts.shape:
+            return facts.shape[:chars_max]
+        shape = self._shapes.get(facts)
+        return "" if shape is None else without_constants(shape, chars_max)
 
     def facts_of(self, text: bytes) -> StatementFacts:
         """The facts of `text`, as it came on the wire without its closing zero. Never raises."""
@@ -140,6 +142,7 @@ class FactsTable:
             if hints != NO_HINTS:
                 facts = _with_hints(facts, hints)
             self.by_shape.put(key, facts)
+            self._shapes.put(facts, shape)
         return facts
 
 
@@ -179,6 +182,9 @@ class MarkingFactsTable(FactsTable):
             else:
                 marked = replace(facts, pattern=pattern)
             self._marked.put((facts, pattern), marked)
+            shape = self._shapes.get(facts)
+            if shape is not None:
+                self._shapes.put(marked, shape)
         return marked
 
 

@@ -277,9 +277,7 @@ class Pool:
                 server.close()
         if self._settings.server_keepalive_s:
             self._keep_alive(now)
-        late = [server for server in self._on_the_way if server.deadline <= now]
-        late.extend(server for server in self._closing if server.deadline <= now)
-        for server in late:
+        for server in [one for one in (*self._on_the_way, *self._closing) if one.deadline <= now]:
             server.fail(ConnectionLost(f'node "{self.node}" does not answer'))
         self.open_what_is_needed(now)
         if self.policy.min_size and not plan.closed and now >= plan.failing_until:
@@ -331,10 +329,7 @@ class Pool:
 
     def under_way(self) -> tuple[int, int]:
         """How many servers are lent on which something is under way, and how many to clients that rest on them."""
-        resting = 0
-        for server in self.plan.lent:
-            if server.session.at_rest():
-                resting += 1
+        resting = sum([server.session.at_rest() for server in self.plan.lent])
         return len(self.plan.lent) - resting, resting
 
     def abandon(self, error: PointsmanError) -> None:
@@ -565,6 +560,10 @@ class Pool:
         self.plan.on_the_way -= 1
         self._opening_failed(error)
 
+    def servers(self) -> list[ServerConnection]:
+        """All that are connected."""
+        return [*self.plan.lent, *[entry[0] for entry in self.plan.idle], *self._on_the_way, *self._closing]
+
     def connected(self, server: ServerConnection) -> None:
         """It may log in."""
         self._on_the_way.add(server)
@@ -572,7 +571,7 @@ class Pool:
     def moved(self, host: str, addresses: frozenset[str]) -> None:
         """The addresses of a node's name have changed: servers elsewhere have lived for long enough."""
         if host == self.host:
-            for server in [*self.plan.lent, *[entry[0] for entry in self.plan.idle], *self._on_the_way]:
+            for server in self.servers():
                 if server.address not in addresses:
                     server.expires_at = self.clock.now
 

@@ -4,6 +4,7 @@ The protocol object of asyncio's transport; ServerSession and ServerLogin decide
 """
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, cast
 
@@ -116,6 +117,7 @@ class ServerConnection:
         "canceled_at",
         "cancels",
         "client",
+        "connected_at",
         "deadline",
         "expires_at",
         "idle_since",
@@ -140,6 +142,8 @@ class ServerConnection:
         """When it has lived for long enough; 0 for never."""
         self.deadline = deadline
         """When to give up on its login, on the answer to a check, or on its end; meaningless in other states."""
+        self.connected_at = 0.0
+        """time.time()."""
         self.idle_since = 0.0
         """Since when it would be idle, but for a check that only keeps it alive; 0 where it is not that."""
         self.lent_at = 0.0
@@ -181,6 +185,7 @@ class ServerConnection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop has transports of its own kind.
         self.transport = cast(asyncio.Transport, transport)
+        self.connected_at = time.time()
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.address = str(peer[0])

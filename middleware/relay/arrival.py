@@ -98,18 +98,19 @@ class Arrival(Borrower):
         "_login",
         "_own",
         "_parameters",
-        "_policy",
         "_pool",
         "_relay",
         "_rest",
-        "_server_database",
-        "_server_user",
+        "account",
+        "connected_at",
         "counted",
         "database",
         "deadline",
         "process_id",
         "secret",
         "server",
+        "server_database",
+        "server_user",
         "state",
         "user",
     )
@@ -119,7 +120,8 @@ class Arrival(Borrower):
         self._login: ClientLogin = UNKNOWN
         self.state = LOGIN
         self.user = self.database = b""
-        self.deadline = relay.loop.time() + relay.settings.client_login_timeout_s
+        self.connected_at = relay.loop.time()
+        self.deadline = self.connected_at + relay.settings.client_login_timeout_s
         self.process_id = 0
         self.secret = b""
         """Empty: until it is told its key nobody can cancel it."""
@@ -226,6 +228,11 @@ class Arrival(Borrower):
         elif login.user is not None:
             self._proved(login, login.user)
 
+    @property
+    def parameters(self) -> StartupParameters:
+        """Its settings."""
+        return self._parameters
+
     def waits(self) -> bool:
         """Its login is not over."""
         return self.state != CLOSED
@@ -317,14 +324,15 @@ class Arrival(Borrower):
         except ValueError as error:
             raise LoginRefused(str(error), sqlstate=SYNTAX_ERROR) from error
         name_given = dict(self._parameters.values).get(b"application_name", b"")
-        self._policy = policy = relay.policies.of(self.database, user, name_given, self._address())
+        policy = relay.policies.of(self.database, user, name_given, self._address())
+        self.account = relay.accounts.of(self.database, user, policy)
         if policy.refuse:
             name = self.database.decode(errors="replace")
             raise LoginRefused(f'database "{name}" does not exist', sqlstate=INVALID_CATALOG_NAME)
-        self._server_database = policy.server_database.encode() or self.database
-        self._server_user = policy.server_user.encode() or user
-        self.limits = self._policy.client
-        self._own = OwnSettings(self._policy.consistency)
+        self.server_database = policy.server_database.encode() or self.database
+        self.server_user = policy.server_user.encode() or user
+        self.limits = policy.client
+        self._own = OwnSettings(policy.consistency)
         for name, value in self._parameters.own:
             wrong = self._own.set(name, value)
             if wrong is not None:
@@ -341,7 +349,7 @@ class Arrival(Borrower):
             self._replicate(login)
             return
         # Asks for the database's catalog where it is new: it is loaded while the client is welcomed.
-        database, role = self._server_database, self._server_user
+        database, role = self.server_database, self.server_user
         relay.router(database.decode(errors="replace"), role.decode(errors="replace"), self._parameters.path_for(role))
         if login.rest:
             self._rest.append(login.rest)
@@ -349,11 +357,11 @@ class Arrival(Borrower):
         self.seek()
 
     def _route(self) -> Route:
-        return self._relay.pools.route(self._server_database, self._server_user, self._policy)
+        return self._relay.pools.route(self.server_database, self.server_user, self.account.policy)
 
     def seek(self) -> None:
         """Have a server tell what it must be told, or one that has told it another client of its kind."""
-        known = self._relay.welcomes.known(self._server_database, self._server_user, self._parameters)
+        known = self._relay.welcomes.known(self.server_database, self.server_user, self._parameters)
         if known is not None:
             self._welcome(known)
             return
@@ -389,8 +397,9 @@ class Arrival(Borrower):
     def _replicate(self, login: ClientLogin) -> None:
         """Hand over to a replication connection."""
         relay = self._relay
-        wish = Wish(login.replication, self._server_database, self._server_user, self._parameters, self.admin)
-        node = node_for(relay.pools.topology, self._own, self._policy, relay.draw())
+        account, database, user = self.account, self.server_database, self.server_user
+        wish = Wish(login.replication, database, user, self._parameters, self.admin, account, self.connected_at)
+        node = node_for(relay.pools.topology, self._own, account.policy, relay.draw())
         client = ReplicationClient(
             relay, self.transport, self.process_id, self._key, self.counted, wish, node, login.rest
         )
@@ -425,7 +434,7 @@ class Arrival(Borrower):
 
     def _told(self, server: ServerConnection) -> None:
         told = self._relay.welcomes.learn(
-            self._server_database, self._server_user, self._parameters, server.session.reported
+            self.server_database, self.server_user, self._parameters, server.session.reported
         )
         self.server = None
         server.pool.give_back(server)
@@ -439,13 +448,14 @@ class Arrival(Borrower):
         client = ClientConnection(
             relay,
             self.transport,
-            self._server_user,
-            self._server_database,
+            self.server_user,
+            self.server_database,
             self._parameters,
             self._own,
-            self._policy,
+            self.account,
             self.counted,
         )
+        client.connected_at = self.connected_at
         client.process_id, client.secret, client.admin = self.process_id, self._key, self.admin
         relay.clients[self.process_id] = client
         self.transport.set_protocol(cast(asyncio.Protocol, client))

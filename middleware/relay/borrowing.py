@@ -13,10 +13,10 @@ from typing import Final
 
 import structlog
 
-from middleware.config import RoutePolicy
 from middleware.errors import ConnectionLost, PointsmanError, TooManyConnections
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import ServerConnection
+from middleware.relay.accounts import Account
 from middleware.relay.balance import Route
 from middleware.relay.client_cache import ClientCache
 from middleware.relay.client_routing import ClientRouting
@@ -68,9 +68,12 @@ class Borrowing(Intake):
         "_slow",
         "_tries",
         "_wait",
+        "account",
         "adrift",
         "caching",
+        "connected_at",
         "database",
+        "held_at",
         "idle_since",
         "relay",
         "routing",
@@ -89,10 +92,13 @@ class Borrowing(Intake):
         database: bytes,
         parameters: StartupParameters,
         own: OwnSettings,
-        policy: RoutePolicy,
+        account: Account,
     ) -> None:
+        policy = account.policy
         super().__init__(transport, policy.client)
         self.relay: Final = relay
+        self.account: Final = account
+        self.connected_at = relay.clock.now
         self.user: Final = user
         self.database: Final = database
         self.session: Final = ClientSession(
@@ -107,6 +113,8 @@ class Borrowing(Intake):
         self.server: ServerConnection | None = None
         self.idle_since = relay.clock.now
         """Since when it has no server."""
+        self.held_at = 0.0
+        """Since when what it has sent waits for a server (time.monotonic()); 0 while nothing does."""
         self.wrote = False
         self.admin = False
         self.routing: Final = ClientRouting(relay, user, database, parameters, own, policy)
@@ -251,6 +259,7 @@ class Borrowing(Intake):
 
     def _wait_for_freshness(self, batch: Batch, data: bytes, route: Route) -> bool:
         """Hold a read until a standby is fresh enough for it, or its time is over. False: blocked."""
+        self._waits()
         self._wait.start(self)
         if self._wait.only_standbys and (self._wait.over() or not route.standbys):
             self._fail_batch(batch, NONE_SERVED if route.standbys else NO_READER)
@@ -264,6 +273,7 @@ class Borrowing(Intake):
         if not self.relay.without_primary.join(self, error):
             self._fail_batch(batch, error or NO_PRIMARY)
             return True
+        self._waits()
         self._held, self._held_data = batch, data
         return False
 
@@ -302,7 +312,13 @@ class Borrowing(Intake):
 
     def _hold(self, batch: Batch, data: bytes, pool: Pool) -> None:
         """Keep a batch until `pool` has a server for it."""
+        self._waits()
         self._held, self._held_data, self._pool = batch, data, pool
+
+    def _waits(self) -> None:
+        """What it has sent waits for a server, from now on or on and on."""
+        if not self.held_at:
+            self.held_at = time.monotonic()
 
     # From the pool
 
@@ -369,7 +385,7 @@ class Borrowing(Intake):
         self._on_primary = on_primary
         self._aim = None
         self._pool = None
-        self.waiting_since = 0.0
+        self.waiting_since = self.held_at = 0.0
         if self._wait.running():
             self._wait.end()
         server.lend(self, self.session.statements)

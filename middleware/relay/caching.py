@@ -116,6 +116,7 @@ class Caching(Borrowing):
     def _give(self, facts: StatementFacts, answer: bytes) -> None:
         """Answer a statement from the cache."""
         routing = self.routing
+        self.held_at = 0.0
         self.idle_since = self.relay.clock.now
         routing.last_node, routing.last_facts = ON_NODE, facts
         if routing.own.notices:
@@ -128,6 +129,7 @@ class Caching(Borrowing):
         assert caching is not None
         flight = caching.awaited
         assert flight is not None
+        self._waits()
         self._held, self._held_data = batch, data
         if flight is caching.planned:
             cache.hold(flight, self, now)

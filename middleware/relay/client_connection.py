@@ -13,10 +13,10 @@ from typing import Final
 
 import structlog
 
-from middleware.config import RoutePolicy
 from middleware.errors import Canceled, NotSupported, PointsmanError, ProtocolViolation, ShuttingDown
 from middleware.pool.ledger import Limit
 from middleware.pool.server_connection import LENT, ServerConnection
+from middleware.relay.accounts import Account
 from middleware.relay.answers import RouteAnswers
 from middleware.relay.cancel import send_cancel
 from middleware.relay.intake import BLOCKED
@@ -73,10 +73,10 @@ class ClientConnection(Timekeeping):
         database: bytes,
         parameters: StartupParameters,
         own: OwnSettings,
-        policy: RoutePolicy,
+        account: Account,
         counted: list[Limit],
     ) -> None:
-        super().__init__(relay, transport, user, database, parameters, own, policy)
+        super().__init__(relay, transport, user, database, parameters, own, account)
         self.counted = counted
         self.process_id = 0
         self.secret = b""
@@ -394,7 +394,7 @@ class ClientConnection(Timekeeping):
             self._begin_again = b""
             self.adrift = True
         self._aim = None
-        self.waiting_since = 0.0
+        self.waiting_since = self.held_at = 0.0
         self._wait.end()
         self._forgo_cache()
         session.take_back(batch)

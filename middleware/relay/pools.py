@@ -42,6 +42,10 @@ class Pools:
         """Those that have servers, or clients that wait for one."""
         return list(self._around.awake)
 
+    def all(self) -> list[Pool]:
+        """Those at rest, too."""
+        return list(self._pools.values())
+
     def nodes(self) -> dict[str, NodeState]:
         """What is known of each node."""
         return self._nodes

@@ -27,6 +27,7 @@ from middleware.pool.ledger import Ledger, Limit
 from middleware.pool.limits import ServerLimits
 from middleware.pool.plan import Clock
 from middleware.pool.pool import Surroundings
+from middleware.relay.accounts import Accounts
 from middleware.relay.admission import Admission
 from middleware.relay.freshness import NEVER, Commits
 from middleware.relay.inquiries import Inquiries
@@ -147,6 +148,7 @@ class Relay:
         self.inquiries: Final = Inquiries(control.secret_wanted)
         self._derivers: Final = ThreadPoolExecutor(DERIVERS, "derive")
         self.policies: Final = Policies(settings.policies)
+        self.accounts: Final = Accounts()
         self.facts: Final = table_for(settings.primary_queries)
         self.statements: Final = StatementRegistry()
         self.parameters: Final = Interned()

@@ -11,6 +11,7 @@ longer what it was: its client, by connecting again, finds the one that is.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple, cast
 
@@ -21,6 +22,7 @@ from middleware.config import RoutePolicy
 from middleware.errors import ConnectionLost, PointsmanError, ShuttingDown
 from middleware.pool.dial import other_kind
 from middleware.pool.ledger import Limit
+from middleware.relay.accounts import Account
 from middleware.relay.cancel import Target, cancel_at
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
 from middleware.relay.relay import NO_PRIMARY, NO_STANDBY, Relay
@@ -51,6 +53,9 @@ class Wish(NamedTuple):
     parameters: StartupParameters
     admin: bool
     """Its user, as it has logged in, is one of admin_users."""
+    account: Account
+    connected_at: float
+    """When it came, by the loop's clock."""
 
     def startup(self) -> tuple[tuple[bytes, bytes], ...]:
         """What the server's startup message says beyond database and user."""
@@ -84,11 +89,14 @@ class WalSender(asyncio.Protocol):
         self.answered: Final = asyncio.Event()
         """Its login is over: it is `login.done`, or `error` says why not."""
         self.error: PointsmanError | None = None
+        self.connected_at = 0.0
+        """time.time()."""
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop has transports of its own kind.
         self.transport = cast(asyncio.Transport, transport)
+        self.connected_at = time.time()
         if not self._client.has_server(self):
             self.transport.abort()
             return
@@ -167,7 +175,7 @@ class ReplicationClient(asyncio.Protocol):
         self.deadline = 0.0
         self.node: Final = node
         self.state = OPENING
-        self._wish: Final = wish
+        self.wish: Final = wish
         self._sent = sent
         self._places: list[Limit] = []
         """The limits that its server counts for."""
@@ -175,10 +183,15 @@ class ReplicationClient(asyncio.Protocol):
         self._opening: asyncio.Task[None] | None = None
         self._draining = False
 
+    @property
+    def server(self) -> WalSender | None:
+        """Its server, once that is connected."""
+        return self._server
+
     def open(self) -> None:
         """Begin. Raises TooManyConnections."""
         relay = self.relay
-        places = relay.admission.replicate(self.node.name, self._wish.admin)
+        places = relay.admission.replicate(self.node.name, self.wish.admin)
         if isinstance(places, PointsmanError):
             raise places
         self._places = places
@@ -227,7 +240,7 @@ class ReplicationClient(asyncio.Protocol):
 
     def _made(self) -> asyncio.Protocol:
         """A server's protocol, for a connection that is there."""
-        wish = self._wish
+        wish = self.wish
         credentials = self.relay.authority.credentials(wish.user.decode(errors="replace"))
         return WalSender(self, ServerLogin(wish.user, wish.database, credentials, wish.startup()))
 
@@ -245,7 +258,7 @@ class ReplicationClient(asyncio.Protocol):
         )
         key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self.secret)
         self.transport.write(told + key + READY_IDLE)
-        wish = self._wish
+        wish = self.wish
         log.info(
             "replication has begun",
             user=wish.user,

@@ -23,6 +23,7 @@ from middleware.relay.timeouts import (
 )
 from middleware.session.server import IDLE
 from middleware.wire.build import notice
+from parser.analyse import SHAPE_CHARS_MAX
 
 log: Final = structlog.get_logger("client")
 
@@ -84,7 +85,7 @@ class Timekeeping(Losing):
     def _shape(self) -> str:
         """Its last statement, without constants."""
         facts = self.routing.last_facts
-        return facts.shape or self.relay.facts.shape_with(facts) or facts.kind
+        return self.relay.facts.shape_with(facts, SHAPE_CHARS_MAX) or facts.kind
 
     def idle_too_long(self, now: float) -> None:
         """See whether it has sent nothing for too long, while it has no server."""

@@ -94,6 +94,10 @@ class ServerStatements:
     def __len__(self) -> int:
         return len(self._names)
 
+    def all(self) -> list[Statement]:
+        """Each of them."""
+        return list(self._names.values())
+
     def use(self, name: bytes) -> bool:
         """Whether the server has it, and if so that it was used now."""
         if name is self._latest:
