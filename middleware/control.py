@@ -35,6 +35,12 @@ class Configure(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The file descriptor of what workers share: see relay/shared.py."""
 
 
+class SetSettings(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down: the settings have changed, to these. What a new process must know is in its Configure."""
+
+    settings: WorkerSettings
+
+
 class SetTopology(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Down: the nodes have changed. The first one makes the worker accept clients."""
 
@@ -360,6 +366,7 @@ Passed = ForwardCancel | ServerWanted | ServerFreed
 """From worker to worker."""
 Down = (
     Configure
+    | SetSettings
     | SetAccess
     | SetSecret
     | SetTopology

@@ -9,6 +9,7 @@ import anyio
 import structlog
 
 from middleware.config import Settings
+from middleware.errors import PointsmanError
 from middleware.supervisor.descriptors import raise_limit
 from middleware.supervisor.supervisor import Supervisor
 from middleware.supervisor.workers import WORKER_COMMAND
@@ -51,7 +52,9 @@ async def serve(settings: Settings, *, worker_command: Sequence[str] = WORKER_CO
         async def obey() -> None:
             async for number in signals:
                 if number == signal.SIGHUP:
-                    supervisor.reload()
+                    # What is wrong is in the log.
+                    with contextlib.suppress(PointsmanError):
+                        await supervisor.reload("SIGHUP")
                 else:
                     log.info("received signal", signal=signal.Signals(number).name)
                     supervisor.stop()

@@ -9,6 +9,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from middleware.config.drilling import DrillSettings
+from middleware.config.reloads import AT_ONCE, NEW_CONNECTIONS, RESTART, WHEN
 from middleware.config.settings import GROUPS
 from middleware.config.tables import (
     POLICIES,
@@ -33,6 +34,11 @@ TABLES: Final = (
     ("[drill]", "What a drill is judged by, see [drills.md](drills.md).", DrillSettings),
     ("[log]", "What is logged, and how.", LogSettings),
 )
+EFFECTS: Final = {
+    AT_ONCE: "",
+    NEW_CONNECTIONS: "<br>A change is for new connections.",
+    RESTART: "<br>A change needs a restart.",
+}
 _PEERS: Final = {
     "pgbouncer": "PgBouncer",
     "pgpool": "pgpool-II",
@@ -46,6 +52,9 @@ _HEAD: Final = """\
 Made by `pointsman settings` from their declarations; [pointsman.example.toml](pointsman.example.toml) shows them in a
 file. The third column names the same setting elsewhere, or the one that comes nearest. Durations are in seconds. Each
 can be overridden by a variable: `POINTSMAN_WORKERS`, `POINTSMAN_LOG__LEVEL`, `POINTSMAN_NODES__DB1__HOST`.
+
+A [reload](reload.md) puts a changed setting in force at once, for who is connected too; where it is only for
+connections that are made from then on, or needs a restart, that is said.
 """
 
 
@@ -58,18 +67,21 @@ def reference() -> str:
 def _chapters() -> Iterator[str]:
     for group in GROUPS:
         title, _, about = (inspect.getdoc(group) or "").partition("\n")
-        yield _chapter(title, about.strip(), group)
+        yield _chapter(title, about.strip(), group, "")
     for title, about, table in TABLES:
-        yield _chapter(f"`{title}`", about, table)
+        at = title.strip("[]").removesuffix(".NAME")
+        more = "" if at == title[1:-1] else ".*"
+        yield _chapter(f"`{title}`", about, table, f"{at}{more}.")
 
 
-def _chapter(title: str, about: str, kind: type[BaseModel]) -> str:
+def _chapter(title: str, about: str, kind: type[BaseModel], at: str) -> str:
+    """`at`: what its settings' key paths begin with."""
     lines = [f"## {title}", ""]
     if about:
         lines += [" ".join(about.split()), ""]
     lines += ["| Setting | Default | Elsewhere | |", "|---|---|---|---|"]
     for name, field in kind.model_fields.items():
-        lines.append(f"| `{name}` | {_default(name, field)} | {_peers(field)} | {_about(field)} |")
+        lines.append(f"| `{name}` | {_default(name, field)} | {_peers(field)} | {_about(field, f'{at}{name}')} |")
     return "\n".join([*lines, ""])
 
 
@@ -88,12 +100,12 @@ def _default(name: str, field: FieldInfo) -> str:
     return _cell(f"`{shown}`")
 
 
-def _about(field: FieldInfo) -> str:
+def _about(field: FieldInfo, pattern: str) -> str:
     description, allowed = (
         (field.description or "").replace("<", "&lt;"),
         _extra(field, "allowed").replace("*", "\\*"),
     )
-    return _cell(f"{description}<br>Allowed: {allowed}.")
+    return _cell(f"{description}<br>Allowed: {allowed}.{EFFECTS[WHEN.get(pattern, AT_ONCE)]}")
 
 
 def _peers(field: FieldInfo) -> str:

@@ -25,6 +25,7 @@ from middleware.control import (
     SetFreshness,
     SetReasons,
     SetSecret,
+    SetSettings,
     SetTls,
     SetTopology,
 )
@@ -33,13 +34,14 @@ PASSED_MAX: Final = 1000
 
 
 class Outbox:
-    """The messages for one worker. Configure goes first, then who may come in and what is cached, then the topology, by
-    which the worker begins to listen."""
+    """The messages for one worker. Configure goes first, then newer settings, then who may come in and what is cached,
+    then the topology, by which the worker begins to listen: what it says of a node needs no more than these."""
 
     def __init__(self) -> None:
         self._snapshots: dict[
             str,
             Configure
+            | SetSettings
             | SetAccess
             | SetCache
             | ClearCache
@@ -75,5 +77,16 @@ class Outbox:
 
 _ORDER: Final = tuple(
     kind.__name__
-    for kind in (Configure, SetAccess, SetTls, SetCache, ClearCache, SetTopology, SetFreshness, SetReasons, Drain)
+    for kind in (
+        Configure,
+        SetSettings,
+        SetAccess,
+        SetTls,
+        SetCache,
+        ClearCache,
+        SetTopology,
+        SetFreshness,
+        SetReasons,
+        Drain,
+    )
 )

@@ -18,11 +18,13 @@ from healthcheck.handover import Switched
 from healthcheck.line import Credentials
 from healthcheck.promote import Hand
 from healthcheck.topology import Topology
+from middleware import sqlstate
 from middleware.auth import Access, FileMistake
 from middleware.cache.versions import Versions, slot_of
 from middleware.config import Settings
 from middleware.config.access import access_of, seed_of
 from middleware.config.contradictions import access_mistakes
+from middleware.config.shown import ConfigValue, config_values
 from middleware.config.tls import TlsError
 from middleware.control import (
     CacheCounters,
@@ -53,6 +55,7 @@ from middleware.control import (
     WatchWanted,
     worker_of,
 )
+from middleware.errors import PointsmanError
 from middleware.pool.dial import set_options
 from middleware.relay.shared import shared_bytes, versions_offset
 from middleware.supervisor.asking import Asking
@@ -70,6 +73,7 @@ from middleware.supervisor.guarding import guard_of, handover_of, monitor_of
 from middleware.supervisor.journal import Journal
 from middleware.supervisor.leading import Leading
 from middleware.supervisor.listeners import ListenError, Listeners, StartError, open_listeners
+from middleware.supervisor.reloading import Reloaded
 from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.status import Status, status_of
 from middleware.supervisor.traffic import DrainingTraffic
@@ -290,8 +294,13 @@ class Supervisor:
         direct = self.settings.server_tls_negotiation == "direct"
         return Credentials(user, self._access.secrets.get(user), database, lambda: self._tls.own, direct)
 
-    def reload(self) -> None:
-        """Read again the files that the settings name. One that cannot be used changes nothing."""
+    def config(self) -> list[ConfigValue]:
+        """The settings in force, for SHOW CONFIG."""
+        return config_values(self.settings)
+
+    async def reload(self, who: str) -> Reloaded:
+        """Read again the files that the settings name, as `who` has said. Raises PointsmanError, with nothing changed
+        and a line for each mistake in its detail."""
         settings = self.settings
         tls, access, wrong = self._tls, self._access, []
         try:
@@ -307,12 +316,16 @@ class Supervisor:
             # As it is while somebody writes it.
             wrong.append(f"{settings.auth_file}: contains no users, and there were some")
         for line in wrong:
-            log.error("not reloaded", why=line)
-        if not wrong:
-            self._tls = tls
-            self._tell_all(tls.told)
-            self._derivations.use(access)
-            log.info("certificates and keys, users and rules were read again", users=len(access.secrets))
+            log.error("not reloaded", why=line, by=who)
+        if wrong:
+            raise PointsmanError(
+                "the settings cannot be used", detail="\n".join(wrong), sqlstate=sqlstate.CONFIG_FILE_ERROR
+            )
+        self._tls = tls
+        self._tell_all(tls.told)
+        self._derivations.use(access)
+        log.info("certificates and keys, users and rules were read again", users=len(access.secrets), by=who)
+        return Reloaded()
 
     def _use_access(self, access: Access) -> None:
         self._access = access

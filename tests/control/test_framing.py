@@ -45,6 +45,7 @@ from middleware.control import (
     SetFreshness,
     SetReasons,
     SetSecret,
+    SetSettings,
     SetTls,
     SetTopology,
     Told,
@@ -96,6 +97,7 @@ NODES = (Node("db1", "::1", 5432, Role.PRIMARY, True), Node("db2", "h", 1, Role.
 CATALOG = Catalog("d", 2, {"ÄÖ": (Overload("s", 0, 1, "is volatile"),)}, {"t": (Thing("s", ""),)})
 EVERY_MESSAGE: list[Down | Up] = [
     Configure(1, 2, SETTINGS, (5, 6), 7),
+    SetSettings(SETTINGS),
     SetTopology(Topology(3, NODES, 2**62, 4)),
     SetCatalog(CATALOG, 1.5, 2.5),
     SetFreshness((("db2", 1.5, None), ("db3", float("-inf"), 7))),
