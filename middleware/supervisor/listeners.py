@@ -83,10 +83,11 @@ class Listeners:
             self._unix.remove()
             self._unix = None
 
-    def open_tcp(self, names: Sequence[str], port: int) -> None:
-        """Bind each of `names` ("*" is every address); port 0 takes a free one, the same for all."""
+    def open_tcp(self, names: Sequence[str], port: int, setting: str = "listen_addr") -> None:
+        """Bind each of `names` ("*" is every address), which are of `setting`; port 0 takes a free one, the same for
+        all."""
         for name in names:
-            for family, address in _resolve(name):
+            for family, address in _resolve(name, setting):
                 bound = _bind_tcp(family, address, port, optional=name == "*" and family == socket.AF_INET6)
                 if bound is None:
                     continue
@@ -114,13 +115,24 @@ def open_listeners(names: Sequence[str], port: int, unix_directory: Path | None,
     return listeners
 
 
-def _resolve(name: str) -> list[tuple[socket.AddressFamily, str]]:
+def open_http(names: Sequence[str], port: int) -> Listeners:
+    """All those of HTTP, or none of them and ListenError."""
+    listeners = Listeners()
+    try:
+        listeners.open_tcp(names, port, "http_listen_addr")
+    except ListenError as error:
+        listeners.close()
+        raise ListenError(f"http_port: {error}") from None
+    return listeners
+
+
+def _resolve(name: str, setting: str) -> list[tuple[socket.AddressFamily, str]]:
     if name == "*":
         return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]  # noqa: S104 - asked for with "*"
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise ListenError(f'could not resolve listen_addr "{name}": {_text(error)}') from None
+        raise ListenError(f'could not resolve {setting} "{name}": {_text(error)}') from None
     # dict: a name may resolve to one address more than once.
     return list(dict.fromkeys((family, str(sockaddr[0])) for family, _, _, _, sockaddr in found))
 

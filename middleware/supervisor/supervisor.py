@@ -7,7 +7,7 @@ import socket
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import anyio
 import msgspec
@@ -72,12 +72,12 @@ from middleware.supervisor.derivations import Derivations
 from middleware.supervisor.guarding import guard_of, handover_of, monitor_of
 from middleware.supervisor.journal import Journal
 from middleware.supervisor.leading import Leading
-from middleware.supervisor.listeners import ListenError, Listeners, StartError, open_listeners
+from middleware.supervisor.listeners import ListenError, Listeners, StartError, open_http, open_listeners
 from middleware.supervisor.reloading import Reloaded
 from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.status import Status, status_of
 from middleware.supervisor.traffic import DrainingTraffic
-from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker
+from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker, WorkerLife
 from routing.catalog import Catalog
 
 REPORT_S: Final = 1.5
@@ -85,6 +85,8 @@ REPORT_S: Final = 1.5
 
 DRAIN_GRACE_S: Final = 2 * EXIT_GRACE_S
 """Beyond shutdown_timeout, for a worker to close what is left, say Drained and exit."""
+
+Phase = Literal["starting", "serving", "draining"]
 
 log = structlog.get_logger()
 
@@ -205,6 +207,10 @@ class Supervisor:
         """The process of each worker, None while it has none."""
         return tuple(worker.pid for worker in self._workers)
 
+    def lives(self) -> tuple[WorkerLife, ...]:
+        """How each worker's process is."""
+        return tuple(worker.life() for worker in self._workers)
+
     @property
     def happenings(self) -> list[Happening]:
         """What has become of the nodes, the oldest first."""
@@ -216,8 +222,16 @@ class Supervisor:
         return self._control.path
 
     @property
+    def phase(self) -> Phase:
+        """What it is about: "starting" until every worker has accepted clients, "draining" once it was told to stop."""
+        if self._stopping.is_set():
+            return "draining"
+        return "serving" if self.ready.is_set() else "starting"
+
+    @property
     def web_sockets(self) -> list[socket.socket]:
-        """Those on which HTTP is to be served."""
+        """Those on which HTTP is to be served, to its end: who asks while it drains is told so. They are closed by
+        who serves."""
         return self._web_listeners.sockets
 
     def cache_counters(self) -> CacheCounters:
@@ -265,7 +279,7 @@ class Supervisor:
         path = settings.control_socket_path()
         try:
             if settings.http_port:
-                self._web_listeners = open_listeners(settings.http_addresses(), settings.http_port, None, 0)
+                self._web_listeners = open_http(settings.http_addresses(), settings.http_port)
             if path is not None:
                 self._control.open(path)
         except ListenError:
@@ -368,7 +382,6 @@ class Supervisor:
                 tasks.cancel_scope.cancel()
         finally:
             self._listeners.close()
-            self._web_listeners.close()
             self._control.close()
             self._shared.close()
         log.info("stopped")
@@ -385,7 +398,6 @@ class Supervisor:
         log.info("shutting down", shutdown_timeout=timeout_s)
         # A successor may have their places.
         self._listeners.close()
-        self._web_listeners.close()
         self._control.close()
         for worker in self._workers:
             worker.drain(Drain(timeout_s))

@@ -16,6 +16,7 @@ from typing import Final
 
 import anyio
 import anyio.abc
+import msgspec
 import structlog
 
 from middleware.control import ControlError, Down, Drained, FrameReader, Ready, Up, encode
@@ -33,6 +34,20 @@ EXIT_GRACE_S: Final = 2.0
 _CHUNK: Final = 65536
 
 log = structlog.get_logger()
+
+
+class WorkerLife(msgspec.Struct, frozen=True):
+    """How a worker's process is."""
+
+    worker: int
+    pid: int | None
+    """None while it is being started again."""
+    ready: bool
+    """It accepts clients."""
+    restarts: int
+    """Processes that followed one that had died."""
+    heard_at: float
+    """When it last said something (time.monotonic()), which it does once a second; 0 for never."""
 
 
 class RestartDelay:
@@ -76,6 +91,12 @@ class Worker:
         self._outbox = Outbox()
         self._something_to_send = anyio.Event()
         self._draining = anyio.Event()
+        self._processes = 0
+        self._heard_at = 0.0
+
+    def life(self) -> WorkerLife:
+        """How it is."""
+        return WorkerLife(self.index, self.pid, self.ready.is_set(), max(0, self._processes - 1), self._heard_at)
 
     def send(self, message: Down) -> None:
         """Have `message` sent when the worker next reads. Dropped while there is no process: the greeting has all."""
@@ -138,6 +159,8 @@ class Worker:
     async def _attend(self, process: anyio.abc.Process, channel: anyio.abc.UNIXSocketStream) -> None:
         """Exchange messages until the process has ended, and see that it ends when it has no more to say."""
         self.pid = process.pid
+        self._processes += 1
+        self._heard_at = 0.0
         self._outbox = Outbox()
         for message in self._greeting(self.index):
             self.send(message)
@@ -173,7 +196,9 @@ class Worker:
         reader = FrameReader()
         try:
             while True:
-                for message in reader.feed(await channel.receive(_CHUNK)):
+                messages = reader.feed(await channel.receive(_CHUNK))
+                self._heard_at = time.monotonic()
+                for message in messages:
                     if isinstance(message, Drained):
                         return
                     if isinstance(message, Ready):

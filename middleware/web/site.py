@@ -1,6 +1,8 @@
 """What is shown over HTTP, and through whom things are done: the supervisor, as the web sees it."""
 
-from typing import Protocol
+from typing import Final, Protocol
+
+from aiohttp import web
 
 from healthcheck.topology import Topology
 from middleware.config import Settings
@@ -11,6 +13,8 @@ from middleware.supervisor.console import Console
 from middleware.supervisor.counters import CountersSnapshot
 from middleware.supervisor.journal import Journal
 from middleware.supervisor.status import Status
+from middleware.supervisor.supervisor import Phase
+from middleware.supervisor.workers import WorkerLife
 
 
 class Site(Protocol):
@@ -31,3 +35,10 @@ class Site(Protocol):
     def counters(self) -> CountersSnapshot: ...
     def cache_counters(self) -> CacheCounters: ...
     def cache_state(self) -> CacheState: ...
+    @property
+    def phase(self) -> Phase: ...
+    def lives(self) -> tuple[WorkerLife, ...]: ...
+
+
+SITE: Final = web.AppKey("site", Site)
+"""Where an application keeps the one that it shows."""
