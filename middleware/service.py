@@ -15,7 +15,7 @@ from middleware.supervisor.supervisor import Supervisor
 from middleware.supervisor.workers import WORKER_COMMAND
 from middleware.web import WebServer
 
-log = structlog.get_logger()
+log = structlog.get_logger("service")
 
 
 @contextlib.asynccontextmanager

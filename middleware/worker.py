@@ -49,7 +49,7 @@ from middleware.control import (
     SetTopology,
     WatchWanted,
 )
-from middleware.logs import set_up_logs
+from middleware.logs import set_up_logs, tell_left_out
 from middleware.pool.ledger import Ledger
 from middleware.relay.arrival import Arrival
 from middleware.relay.freshness import Commits
@@ -203,7 +203,7 @@ class Worker(asyncio.Protocol):
 
     def _configure(self, message: Configure) -> None:
         settings = message.settings
-        set_up_logs(settings.log_level, settings.log_format)
+        set_up_logs(settings.log, worker=message.worker)
         commits = Commits(message.shared, message.workers, message.worker)
         ledger = Ledger(message.shared, LEDGER_OFFSET, message.workers, message.worker)
         versions = Versions(message.shared, versions_offset(message.workers), message.workers, message.worker)
@@ -265,6 +265,7 @@ class Worker(asyncio.Protocol):
         self._ticks += 1
         if self._ticks % TICKS_PER_REPORT == 0:
             self._tell(relay.counters())
+            tell_left_out()
         if self._draining_until is None:
             return
         if now >= self._draining_until:
@@ -295,6 +296,7 @@ def main() -> None:
     # A message makes a few objects and leaves no cycles: look for those less often than after every 700.
     gc.set_threshold(20_000, 20, 50)
     uvloop.run(work(int(sys.argv[1])))
+    tell_left_out(at_once=True)
     # Straight out: what is left belongs to clients that are gone.
     os._exit(0)
 

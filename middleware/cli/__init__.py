@@ -13,6 +13,7 @@ from middleware.cli.drill import drill
 from middleware.cli.events import events
 from middleware.cli.explain import explain_statement
 from middleware.cli.import_settings import import_settings
+from middleware.cli.log_events import log_events
 from middleware.cli.serve import serve
 from middleware.cli.settings import show_settings
 from middleware.cli.status import status
@@ -50,6 +51,7 @@ app.command("switchover")(switchover)
 app.add_typer(cache)
 app.command("check-config")(check_config)
 app.command("settings")(show_settings)
+app.command("log-events")(log_events)
 app.command("import")(import_settings)
 app.command("explain")(explain_statement)
 app.command("doctor")(doctor)

@@ -13,7 +13,7 @@ from middleware import supervisor
 from middleware.cli.common import EXIT_CONFIG, EXIT_FAILED
 from middleware.config import ConfigError
 from middleware.demo import live, stage, tour
-from middleware.logs import set_up_logs
+from middleware.logs import LogOptions, set_up_logs
 from middleware.sandbox import Sandbox, SandboxError
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -43,7 +43,7 @@ def demo(
             console.print(f"PostgreSQL {sandbox.version}, {time.monotonic() - began:.1f} s")
             settings = stage.proxy_settings(sandbox, port=stage.port_or_free(port), workers=workers)
             if walk:
-                set_up_logs("warning", "text")
+                set_up_logs(LogOptions(level="warning"))
                 anyio.run(tour.walk, sandbox, settings, console)
                 console.print("\nall as it should be; `make demo` keeps it running for your own psql")
             else:

@@ -4,7 +4,7 @@ import anyio
 import typer
 
 from middleware.cli.common import CONFIG_DEFAULT, EXIT_FAILED, ConfigOption, settings_or_exit
-from middleware.logs import set_up_logs
+from middleware.logs import set_up_logs, tell_left_out
 from middleware.service import serve as run
 from middleware.supervisor import StartError
 
@@ -15,9 +15,11 @@ def serve(config: ConfigOption = CONFIG_DEFAULT) -> None:
     Then no new clients are taken, and open transactions have shutdown_timeout to end; a second signal ends at once.
     """
     settings = settings_or_exit(config)
-    set_up_logs(settings.log.level, settings.log.format)
+    set_up_logs(settings.log.options())
     try:
         anyio.run(run, settings)
     except StartError as error:
         typer.echo(f"pointsman: {error}", err=True)
         raise typer.Exit(EXIT_FAILED) from None
+    finally:
+        tell_left_out(at_once=True)

@@ -14,6 +14,7 @@ from middleware.config.settings import GROUPS
 from middleware.config.tables import (
     POLICIES,
     HealthCheckSettings,
+    LogLevels,
     LogSettings,
     NodeSettings,
     RouteSettings,
@@ -32,7 +33,8 @@ TABLES: Final = (
     ),
     ("[session_state]", "What is done about each class of session state.", SessionStateSettings),
     ("[drill]", "What a drill is judged by, see [drills.md](drills.md).", DrillSettings),
-    ("[log]", "What is logged, and how.", LogSettings),
+    ("[log]", "What is logged, and how, see [logs.md](logs.md).", LogSettings),
+    ("[log.levels]", "The levels of subjects that have one of their own.", LogLevels),
 )
 EFFECTS: Final = {
     AT_ONCE: "",

@@ -201,8 +201,7 @@ class Settings(
             nodes={name: NodeShare(node.weight, node.zone) for name, node in self.nodes.items()},
             policies=self.policies(),
             cache=self.cache(),
-            log_level=self.log.level,
-            log_format=self.log.format,
+            log=self.log.options(),
         )
 
     def cache(self) -> CacheSettings:

@@ -6,6 +6,8 @@ from typing import Final, Literal
 from pydantic import SecretStr
 
 from middleware.config.fields import Switch, Table, one_of, seconds, setting, whole
+from middleware.logs.events import SUBJECTS
+from middleware.logs.options import LogOptions
 from parser.session_state import (
     CURSORS,
     LIBRARIES,
@@ -26,6 +28,8 @@ Consistency = Literal["session", "eventual", "global", "primary"]
 Balance = Literal["least_outstanding", "round_robin", "random"]
 ReadFromPrimary = Literal["never", "fallback", "always"]
 TransactionReads = Literal["primary", "until_write"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 StateWarnings = Literal["client", "log", "off"]
 QueryCacheMode = Literal["off", "on", "hint"]
 # What may be done about a piece of session state; only what can be replayed can be tracked.
@@ -44,13 +48,46 @@ OF_POOLS: Final = (
 """What a rule may say of pools: it then has pools of its own."""
 
 
+class LogLevels(Table):
+    """[log.levels]: by subject; None as the level of all."""
+
+    client: LogLevel | None = one_of(None, LogLevel, SUBJECTS["client"])
+    statement: LogLevel | None = one_of(None, LogLevel, SUBJECTS["statement"])
+    session_state: LogLevel | None = one_of(None, LogLevel, SUBJECTS["session_state"])
+    pool: LogLevel | None = one_of(None, LogLevel, SUBJECTS["pool"])
+    node: LogLevel | None = one_of(None, LogLevel, SUBJECTS["node"])
+    catalog: LogLevel | None = one_of(None, LogLevel, SUBJECTS["catalog"])
+    cache: LogLevel | None = one_of(None, LogLevel, SUBJECTS["cache"])
+    auth: LogLevel | None = one_of(None, LogLevel, SUBJECTS["auth"])
+    service: LogLevel | None = one_of(None, LogLevel, SUBJECTS["service"])
+    worker: LogLevel | None = one_of(None, LogLevel, SUBJECTS["worker"])
+    control: LogLevel | None = one_of(None, LogLevel, SUBJECTS["control"])
+    stats: LogLevel | None = one_of(None, LogLevel, SUBJECTS["stats"])
+    library: LogLevel | None = one_of(None, LogLevel, SUBJECTS["library"])
+    log: LogLevel | None = one_of(None, LogLevel, SUBJECTS["log"])
+
+
 class LogSettings(Table):
     """[log]"""
 
-    level: Literal["debug", "info", "warning", "error"] = setting(
-        "info", '"debug", "info", "warning" or "error"', "What is logged.", peers="pgbouncer: verbose"
+    level: LogLevel = one_of("info", LogLevel, "What is logged: this, and what is worse.", peers="pgbouncer: verbose")
+    levels: LogLevels = setting(
+        LogLevels(),
+        "a table of subjects",
+        'What is logged of a subject alone: `{ client = "warning", pool = "debug" }`.',
     )
-    format: Literal["text", "json"] = setting("text", '"text" or "json"', "For people, or for machines.")
+    format: LogFormat = one_of("text", LogFormat, "For people, or for machines.")
+    event_rate_max: int = whole(
+        100,
+        0,
+        1_000_000,
+        "Lines of one event a second that one process writes, on average over ten seconds; 0 for no bound. What is "
+        "left out is counted, and the log says so.",
+    )
+
+    def options(self) -> LogOptions:
+        """What each process is told of it."""
+        return LogOptions(self.level, self.levels.model_dump(exclude_none=True), self.format, self.event_rate_max)
 
 
 class HealthCheckSettings(Table):

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from middleware.logs.options import LogOptions
+
 
 class NodeShare(msgspec.Struct, frozen=True):
     """Which part of the reads a node takes."""
@@ -183,5 +185,4 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     policies: tuple[RoutePolicy, ...]
     """The first that matches a client holds for it; the last one matches all."""
     cache: CacheSettings
-    log_level: str
-    log_format: str
+    log: LogOptions

@@ -363,7 +363,7 @@ class Pool:
         self.plan.opening_succeeded()
         if self.state.failures.succeeded(self.database, self.user):
             log.info(
-                "connections to the node can be opened again", name=self.node, database=self.database, user=self.user
+                "connections to the node can be opened again", node=self.node, database=self.database, user=self.user
             )
         self._arrived(server)
 
@@ -553,7 +553,7 @@ class Pool:
             error = ConnectionLost(f'could not connect to node "{self.node}"', detail=f"{reason}.")
         except Exception as bug:
             # Its place, and its turn to log in, would be lost for ever.
-            log.exception("a bug has ended the opening of a connection", name=self.node, user=self.user)
+            log.exception("a bug has ended the opening of a connection", node=self.node, user=self.user)
             error = ConnectionLost(f'could not connect to node "{self.node}"', detail=f"{type(bug).__name__}.")
         if any(server in self._on_the_way or server.state != LOGGING_IN for server in connected):
             return  # gone() has been told, or will be
@@ -586,10 +586,10 @@ class Pool:
         if self.state.failures.failed(self.database, self.user, told):
             log.warning(
                 "no connection to the node could be opened",
-                name=self.node,
+                node=self.node,
                 database=self.database,
                 user=self.user,
-                error=told,
+                why=told,
             )
         self.state.logins.end(now)
         self._all_limits.give(self, self.limits, now)

@@ -108,7 +108,7 @@ class Losing(Caching):
             # Its servers are lost one by one, as those of a node that is being shut down are.
             self._aim = Target.PRIMARY
         self.session.unsettled.clear()
-        log.debug("read again", user=self.user, database=self.database, lost=server.pool.node)
+        log.debug("read again", user=self.user, database=self.database, node=server.pool.node)
         self.hold_up()
         self.put_back(raw)
         # Once all have heard that were lost with it: the next server of the same node is none.

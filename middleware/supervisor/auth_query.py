@@ -21,7 +21,7 @@ from healthcheck.topology import Node, Topology
 from middleware.auth.made_up import ASKED_NONE, Look, Nobody, derived, look_of, nobody_of
 from middleware.control import SetSecret
 
-log: Final = structlog.get_logger("auth_query")
+log: Final = structlog.get_logger("auth")
 
 LINES: Final = 4
 """Questions that are asked at once."""

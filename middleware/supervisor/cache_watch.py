@@ -87,12 +87,15 @@ class _Watched:
         """See Told."""
         if (mode, why) != (self.mode, self.why):
             self.mode, self.why = mode, why
-            log.info("writes of others are watched", database=self.database, mode=mode, **({"why": why} if why else {}))
+            log.info("writes of others are watched", database=self.database, mode=mode, why=why or None)
 
     def lost(self, why: str, *, failed: bool) -> None:
         """It is not watched."""
         if (self.mode, self.why) != ("", why):
-            (log.error if failed else log.warning)("writes of others are not seen", database=self.database, why=why)
+            if failed:
+                log.error("writes of others are not seen", database=self.database, why=why)
+            else:
+                log.warning("writes of others are not seen", database=self.database, why=why)
         self.mode, self.why = "", why
 
     def changed(self, oids: Iterable[int], lsn: int = 0) -> None:

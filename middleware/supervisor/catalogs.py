@@ -44,7 +44,7 @@ CONNECT_TIMEOUT_S: Final = 60.0
 RETRY_DELAY_FIRST_S: Final = 1.0
 RETRY_DELAY_MAX_S: Final = 60.0
 
-log = structlog.get_logger()
+log = structlog.get_logger("catalog")
 
 
 class _Entry(msgspec.Struct):
@@ -155,7 +155,7 @@ class Catalogs:
             entry.failures += 1
             delay_s = min(RETRY_DELAY_FIRST_S * 2 ** min(entry.failures - 1, 16), RETRY_DELAY_MAX_S)
             if entry.failures == 1:
-                log.warning("catalog not loaded, trying again", database=database, error=failure)
+                log.warning("catalog not loaded, trying again", database=database, why=failure)
         else:
             if entry.failures:
                 log.info("catalog loaded", database=database)

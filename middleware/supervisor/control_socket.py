@@ -37,7 +37,7 @@ _UCRED: Final = struct.Struct("3i")
 AGAIN_S: Final = 1.0
 """Before a connection that could not be accepted is tried again."""
 
-log = structlog.get_logger()
+log = structlog.get_logger("control")
 
 _request: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
 
@@ -84,7 +84,7 @@ class ControlSocket:
                         stream = await listener.accept()
                     except OSError as error:
                         # No descriptor is left, for one: not a reason to end all else.
-                        log.warning("control socket: a connection could not be accepted", error=str(error))
+                        log.warning("control socket: a connection could not be accepted", why=str(error))
                         await anyio.sleep(AGAIN_S)
                         continue
                     tasks.start_soon(self._attend, stream)

@@ -16,7 +16,7 @@ ENOUGH: Final = 1 << 20
 BESIDE: Final = 100
 """Descriptors of a worker that are neither clients' nor servers': the interpreter's, listeners', the log's."""
 
-log = structlog.get_logger()
+log = structlog.get_logger("service")
 
 
 def needed(settings: Settings) -> int:

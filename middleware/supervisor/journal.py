@@ -16,7 +16,7 @@ from healthcheck.topology import Condition, Topology
 
 HAPPENINGS_MAX: Final = 1000
 
-log = structlog.get_logger()
+log = structlog.get_logger("node")
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -45,8 +45,11 @@ class Journal:
     def happened(self, happening: Happening) -> None:
         """Keep it, and say it in the log."""
         self._add(happening)
-        say = log.warning if happening.bad else log.info
-        say(happening.text, event_kind=happening.what, node=happening.node or None)
+        kind, node, text = happening.what, happening.node or None, happening.text
+        if happening.bad:
+            log.warning("happened", event_kind=kind, node=node, what=text)
+        else:
+            log.info("happened", event_kind=kind, node=node, what=text)
 
     def topology_changed(self, before: Topology | None, after: Topology) -> None:
         """Keep what that means for each node, and say it in the log."""
@@ -59,13 +62,13 @@ class Journal:
             if was is None or (was.role, was.up) != (node.role, node.up):
                 self._since[node.name] = now
             if node.up:
-                log.info("node up", name=node.name, role=node.role.value)
+                log.info("node up", node=node.name, role=node.role.value)
                 what, text = "node_up", f"it is a {node.role.value}"
             elif node.condition is Condition.DRAINING:
-                log.info("node draining", name=node.name, role=node.role.value)
+                log.info("node draining", node=node.name, role=node.role.value)
                 what, text = "node_draining", "it is given nothing new, and what it has may end"
             else:
-                log.warning("node not used", name=node.name, role=node.role.value, why=node.why)
+                log.warning("node not used", node=node.name, role=node.role.value, why=node.why)
                 what, text = "node_down", f"not used: {node.why}"
             self._add(Happening(now, what, text, node.name, what == "node_down"))
         if after.writer() is None and (before is None or before.writer() is not None):

@@ -18,7 +18,7 @@ BACKLOG: Final = 4096
 UNIX_PATH_BYTES_MAX: Final = 107
 """What fits into sockaddr_un, less its closing zero."""
 
-log = structlog.get_logger()
+log = structlog.get_logger("service")
 
 
 class StartError(Exception):

@@ -56,6 +56,7 @@ from middleware.control import (
     worker_of,
 )
 from middleware.errors import PointsmanError
+from middleware.logs import tell_left_out
 from middleware.pool.dial import set_options
 from middleware.relay.shared import shared_bytes, versions_offset
 from middleware.supervisor.asking import Asking
@@ -88,7 +89,9 @@ DRAIN_GRACE_S: Final = 2 * EXIT_GRACE_S
 
 Phase = Literal["starting", "serving", "draining"]
 
-log = structlog.get_logger()
+log = structlog.get_logger("service")
+nodes_log = structlog.get_logger("node")
+workers_log = structlog.get_logger("worker")
 
 
 class Supervisor:
@@ -474,11 +477,12 @@ class Supervisor:
         """What worker `index` says."""
         match message:
             case Ready():
-                log.info("worker ready", worker=index, pid=self._workers[index].pid)
+                workers_log.info("worker ready", worker=index, pid=self._workers[index].pid)
             case Counters():
                 for node in self._totals.reported(message):
                     self._monitor.heard(node, since_s=REPORT_S)
                 self._share_reasons()
+                tell_left_out()
             case CacheTracking(serial=serial):
                 self.cache.answered(index, serial)
             case Leases():
@@ -501,7 +505,7 @@ class Supervisor:
             case WatchWanted():
                 self._watcher.wanted()
             case NodeTrouble(node=node, message=text):
-                log.debug("node trouble", name=node, error=text, worker=index)
+                nodes_log.debug("node trouble", node=node, why=text, worker=index)
                 self._monitor.probe_now(node)
             case ForwardCancel(process_id=process_id):
                 # A made-up key may name no worker; PostgreSQL does not answer those either.
@@ -512,7 +516,8 @@ class Supervisor:
                     if worker.index != index:
                         worker.send(message)
             case _:
-                log.error("worker said what only the supervisor says", worker=index, message=type(message).__name__)
+                said = type(message).__name__
+                workers_log.error("worker said what only the supervisor says", worker=index, message=said)
 
     def _share_reasons(self) -> None:
         """Let each worker's clients ask why reads stay on the primary, all workers'."""

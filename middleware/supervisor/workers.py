@@ -33,7 +33,7 @@ EXIT_GRACE_S: Final = 2.0
 """How long a process may take to exit once nothing is left for it to do."""
 _CHUNK: Final = 65536
 
-log = structlog.get_logger()
+log = structlog.get_logger("worker")
 
 
 class WorkerLife(msgspec.Struct, frozen=True):
@@ -207,7 +207,7 @@ class Worker:
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             return
         except ControlError as error:
-            log.error("worker sent nonsense", worker=self.index, error=str(error))
+            log.error("worker sent nonsense", worker=self.index, why=str(error))
 
 
 def _status(returncode: int) -> str:

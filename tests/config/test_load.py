@@ -116,7 +116,7 @@ MISTAKES: list[tuple[str, dict[str, str], list[str]]] = [
         {},
         ["p.toml: users.app.pasword: unknown, did you mean password?"],
     ),
-    ("[log]\nzzz = 1", {}, ["p.toml: log.zzz: unknown: known are level, format"]),
+    ("[log]\nzzz = 1", {}, ["p.toml: log.zzz: unknown: known are level, levels, format, event_rate_max"]),
     # Balance, and the rules.
     (
         '[nodes.db1]\nhost = "a"\nweight = 1001\nzone = 1',

@@ -55,6 +55,7 @@ from middleware.control import (
     process_id_of,
     worker_of,
 )
+from middleware.logs import LogOptions
 from middleware.reports import DigestReport, HealthReport, Histogram, PreparedReport, TimingsReport, TrafficReport
 from routing.catalog import Catalog
 from routing.overload import Overload, Thing
@@ -90,8 +91,7 @@ SETTINGS = WorkerSettings(
         RoutePolicy(None, None, None, "global", 1.0, 1.0, "round_robin", "fallback", False, "primary", ()),
     ),
     cache=CacheSettings(1, 2, 3.0, "redis://a", 4.0, "poll"),
-    log_level="info",
-    log_format="text",
+    log=LogOptions(levels={"client": "debug"}),
 )
 NODES = (Node("db1", "::1", 5432, Role.PRIMARY, True), Node("db2", "h", 1, Role.STANDBY, False, 7, "why"))
 CATALOG = Catalog("d", 2, {"ÄÖ": (Overload("s", 0, 1, "is volatile"),)}, {"t": (Thing("s", ""),)})

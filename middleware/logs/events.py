@@ -1,0 +1,382 @@
+"""Every event that may be logged, and every field that it may have: the one table that code is held to (a test reads
+all calls), and that docs/logs.md is made of.
+
+An event is known by its text, as the code says it, and to machines by its name, which stays when the text is mended. To
+declare one is a line of EVENTS; a field that is new is a line of FIELDS. Any event may come with `exception`.
+"""
+
+from typing import Final, NamedTuple
+
+DEBUG: Final = "debug"
+INFO: Final = "info"
+WARNING: Final = "warning"
+ERROR: Final = "error"
+
+SUBJECTS: Final = {
+    "client": "Clients' connections: logins, ends, what one of them takes too long for.",
+    "statement": "Statements: slow ones, and samples.",
+    "session_state": "What clients leave behind on their sessions, see [session-state.md](session-state.md).",
+    "pool": "Connections to the nodes.",
+    "node": "The nodes: their roles, failover, switchover, Patroni, who leads.",
+    "catalog": "What is known of the databases' functions and relations.",
+    "cache": "The query cache.",
+    "auth": "auth_query.",
+    "service": "Start, reload, end; sockets that are listened on.",
+    "worker": "The workers' processes.",
+    "control": "The control socket.",
+    "stats": "The line of figures that log_stats asks for.",
+    "library": "What a library has to say.",
+    "log": "The log itself.",
+}
+"""What a level can be set for apart, by [log] levels."""
+
+
+class Event(NamedTuple):
+    """One event."""
+
+    name: str
+    """For machines; it stays."""
+    levels: tuple[str, ...]
+    text: str
+    """As the code says it."""
+    fields: tuple[str, ...]
+    about: str
+    subject: str
+
+
+def _of(subject: str, *events: tuple[str, str, str, str, str]) -> list[Event]:
+    """Events of one subject: name, levels, text, fields, and what it means where the text does not say all."""
+    return [
+        Event(name, tuple(levels.split()), text, tuple(fields.split()), about, subject)
+        for name, levels, text, fields, about in events
+    ]
+
+
+_CLIENT: Final = _of(
+    "client",
+    ("login_refused", INFO, "login refused", "address user database why sqlstate", "By its own doing: who, what for."),
+    ("tls_failed", INFO, "a TLS handshake has failed", "address why", "With a client."),
+    (
+        "login_bug",
+        ERROR,
+        "a bug has ended a login",
+        "user database",
+        "Please report it, with its traceback. Others are not touched.",
+    ),
+    (
+        "client_bug",
+        ERROR,
+        "a bug has ended a client's connection",
+        "user database",
+        "Please report it, with its traceback. Others are not touched.",
+    ),
+    (
+        "newcomers_closed",
+        WARNING,
+        "too many connections that have not logged in: those that were silent for longest were closed",
+        "max_client_logins closed",
+        "Somebody connects and does not log in; or many do at once, and max_client_logins is too low.",
+    ),
+    (
+        "replication_begun",
+        INFO,
+        "replication has begun",
+        "user database node process_id",
+        "A replication connection has its server. `database` is that of logical replication.",
+    ),
+    (
+        "query_timeout",
+        INFO,
+        "query_timeout",
+        "user database statement",
+        "A statement has run for longer than query_timeout, and is canceled.",
+    ),
+    (
+        "leak",
+        WARNING,
+        "a client has held a server for longer than leak_warning",
+        "user database process_id node held_s in_transaction statement",
+        "It may have forgotten to end its transaction.",
+    ),
+    (
+        "read_again",
+        DEBUG,
+        "read again",
+        "user database node",
+        "A server was lost; what was read there is read elsewhere, and the client hears nothing of it.",
+    ),
+    (
+        "state_unknown",
+        WARNING,
+        "the state of a session could not be asked for",
+        "user database",
+        "Its server is reset when it gives it back.",
+    ),
+)
+
+_STATE: Final = _of(
+    "session_state",
+    (
+        "session_state",
+        WARNING,
+        "session state",
+        "state action statement application_name user database",
+        "A session uses a class of session state for the first time.",
+    ),
+)
+
+_POOL: Final = _of(
+    "pool",
+    (
+        "server_unreachable",
+        WARNING,
+        "no connection to the node could be opened",
+        "node database user why",
+        "Told once for all the clients who hear of it, until one can be opened again or the reason changes.",
+    ),
+    (
+        "server_reachable",
+        INFO,
+        "connections to the node can be opened again",
+        "node database user",
+        "",
+    ),
+    ("server_bug", ERROR, "a bug has ended the opening of a connection", "node user", "Please report it."),
+)
+
+_NODE: Final = _of(
+    "node",
+    ("node_up", INFO, "node up", "node role", "It is used, in this role."),
+    ("node_draining", INFO, "node draining", "node role", "It is given nothing new, and what it has may end."),
+    ("node_down", WARNING, "node not used", "node role why", ""),
+    ("no_primary", WARNING, "no primary", "", "Writes wait, for query_wait_timeout each."),
+    (
+        "happened",
+        "info warning",
+        "happened",
+        "event_kind node what",
+        "What `pointsman events` shows: failover, switchover, who leads, Patroni, the query cache. `event_kind` is one "
+        "of its kinds, `what` says it in words; a warning where it is bad.",
+    ),
+    ("node_trouble", DEBUG, "node trouble", "node why worker", "A connection has failed, and the node is looked at."),
+)
+
+_CATALOG: Final = _of(
+    "catalog",
+    (
+        "catalog_failed",
+        WARNING,
+        "catalog not loaded, trying again",
+        "database why",
+        "Reads of this database stay on the primary, or are decided by what was read before.",
+    ),
+    ("catalog_loaded", INFO, "catalog loaded", "database", "After it had failed."),
+    (
+        "catalogs_too_many",
+        WARNING,
+        "too many databases: the reads of some stay on the primary",
+        "most",
+        "",
+    ),
+    ("catalog_forgotten", INFO, "catalog forgotten, too many databases", "database most", ""),
+)
+
+_CACHE: Final = _of(
+    "cache",
+    (
+        "writes_watched",
+        INFO,
+        "writes of others are watched",
+        "database mode why",
+        "`why` says why not in the way that was asked for.",
+    ),
+    (
+        "writes_unwatched",
+        "warning error",
+        "writes of others are not seen",
+        "database why",
+        "Answers from the query cache may miss what did not pass through Pointsman. An error where it was asked for.",
+    ),
+    (
+        "second_level_lost",
+        WARNING,
+        "the second level of the query cache is not there: nodes are asked instead",
+        "why",
+        "",
+    ),
+    ("second_level_back", INFO, "the second level of the query cache is there again", "", ""),
+    (
+        "second_level_full",
+        WARNING,
+        "the second level of the query cache takes no answers",
+        "why",
+        "Redis has refused one.",
+    ),
+    (
+        "second_level_bug",
+        ERROR,
+        "a bug, or a stranger, at the second level of the query cache",
+        "",
+        "What came from there was not Redis's, or not understood.",
+    ),
+    (
+        "second_level_not_closed",
+        DEBUG,
+        "a connection to the second level was not closed",
+        "why",
+        "",
+    ),
+)
+
+_AUTH: Final = _of(
+    "auth",
+    ("auth_query_failed", WARNING, "auth_query failed", "user why", "Nobody knows whether this user may log in."),
+)
+
+_SERVICE: Final = _of(
+    "service",
+    ("listening", INFO, "listening", "host port path", "For clients: an address, or the path of a unix socket."),
+    ("listening_http", INFO, "listening for HTTP", "host port", ""),
+    ("no_ipv6", INFO, "not listening on IPv6: this machine has no IPv6 address", "", ""),
+    (
+        "descriptors_few",
+        WARNING,
+        "the limit on open files may be too low: clients would not be accepted, or servers not be opened",
+        "limit needed",
+        "Raise LimitNOFILE, or the limits of clients and pools are too high.",
+    ),
+    ("signal", INFO, "received signal", "signal", ""),
+    ("ready", INFO, "ready", "workers", "All workers accept clients."),
+    ("shutting_down", INFO, "shutting down", "shutdown_timeout", ""),
+    ("workers_killed", WARNING, "workers killed before they had drained", "", "Their clients were cut off."),
+    ("stopped", INFO, "stopped", "", ""),
+    ("reload_refused", ERROR, "not reloaded", "why", "Nothing has changed. A line for each mistake."),
+    ("reloaded", INFO, "certificates and keys, users and rules were read again", "users", ""),
+)
+
+_WORKER: Final = _of(
+    "worker",
+    ("worker_ready", INFO, "worker ready", "worker pid", ""),
+    ("worker_stopped", INFO, "worker stopped", "worker status", "It has drained."),
+    (
+        "worker_died",
+        ERROR,
+        "worker died",
+        "worker status lived_s restart_in_s",
+        "Its clients were cut off; another takes its place.",
+    ),
+    ("worker_killed", ERROR, "worker does not exit, killing it", "worker", ""),
+    ("worker_nonsense", ERROR, "worker sent nonsense", "worker why", "A bug; it is started again."),
+    (
+        "worker_out_of_turn",
+        ERROR,
+        "worker said what only the supervisor says",
+        "worker message",
+        "A bug; please report it.",
+    ),
+    (
+        "worker_tls_refused",
+        ERROR,
+        "the new certificates and keys cannot be used here: the old ones stay",
+        "why",
+        "",
+    ),
+)
+
+_CONTROL: Final = _of(
+    "control",
+    (
+        "control_not_accepted",
+        WARNING,
+        "control socket: a connection could not be accepted",
+        "why",
+        "",
+    ),
+    ("control_bug", ERROR, "a bug has ended a request to the control socket", "", "Please report it."),
+)
+
+LIBRARY: Final = Event(
+    "library",
+    (DEBUG, INFO, WARNING, ERROR),
+    "from a library",
+    ("logger", "said"),
+    "What Python's own modules and others log: warnings and errors.",
+    "library",
+)
+LINES_LEFT_OUT: Final = Event(
+    "lines_left_out",
+    (WARNING,),
+    "lines left out: there were more of one event than event_rate_max",
+    ("event_id", "lines"),
+    "As many lines of that event were not written by this process since it was last said.",
+    "log",
+)
+LINES_LOST: Final = Event(
+    "lines_lost",
+    (WARNING,),
+    "lines lost: standard error could not be written to",
+    ("lines",),
+    "A full disk, or a reader that is slow or gone. Nothing else waits for it.",
+    "log",
+)
+
+EVENTS: Final[tuple[Event, ...]] = (
+    *_CLIENT,
+    *_STATE,
+    *_POOL,
+    *_NODE,
+    *_CATALOG,
+    *_CACHE,
+    *_AUTH,
+    *_SERVICE,
+    *_WORKER,
+    *_CONTROL,
+    LIBRARY,
+    LINES_LEFT_OUT,
+    LINES_LOST,
+)
+BY_TEXT: Final = {event.text: event for event in EVENTS}
+
+FIELDS: Final = {
+    "action": "What is done about it: track, pin, reject or allow.",
+    "address": 'The client\'s, without its port; "unix" for a unix socket.',
+    "application_name": "As the client gave it at its login.",
+    "closed": "How many connections were closed.",
+    "database": "Its name.",
+    "event_id": "The `id` of another event.",
+    "event_kind": "A kind of happening.",
+    "held_s": "For how long, in seconds.",
+    "host": "An address of this machine.",
+    "in_transaction": "Whether a transaction is open.",
+    "limit": "How many there may be.",
+    "lines": "How many.",
+    "lived_s": "How long the process has lived, in seconds.",
+    "logger": "The library's own name of what speaks.",
+    "max_client_logins": "The setting.",
+    "message": "The kind of a message between our processes.",
+    "mode": "How: logical or poll.",
+    "most": "How many there may be.",
+    "needed": "How many there should be able to be, by the settings.",
+    "node": "A node's name.",
+    "path": "A file's.",
+    "pid": "A process's, as the system has it.",
+    "port": "A port of this machine.",
+    "process_id": "A client's, as in its BackendKeyData, in SHOW CLIENTS and in cancel keys.",
+    "restart_in_s": "In so many seconds another is started.",
+    "role": "A node's: primary, standby or unknown.",
+    "said": "Its words.",
+    "shutdown_timeout": "The setting.",
+    "signal": "Its name.",
+    "sqlstate": "What the client was told, see PostgreSQL's appendix A.",
+    "state": "A class of session state.",
+    "statement": "A statement's shape: its text with ? for each constant, without comments.",
+    "status": "How the process ended.",
+    "user": "As the client calls it.",
+    "users": "How many there are, in [users] and auth_file.",
+    "what": "In words.",
+    "why": "The reason, in words.",
+    "worker": "A worker's number, from 0: the one that the line is about, or that has written it.",
+    "workers": "How many there are.",
+    "exception": "The traceback of an error in Pointsman, or in what it uses. Without the values of variables.",
+}
+"""What a field says, in whichever event."""
