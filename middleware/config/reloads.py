@@ -173,6 +173,7 @@ _AT_ONCE: Final = (
     "dashboard_password",
     "log.level",
     "log.format",
+    "log.levels.*",
     # Read by each drill.
     "drill.*",
     # Nodes

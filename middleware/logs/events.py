@@ -24,6 +24,7 @@ SUBJECTS: Final = {
     "service": "Start, reload, end; sockets that are listened on.",
     "worker": "The workers' processes.",
     "control": "The control socket.",
+    "web": "What is served over HTTP.",
     "stats": "The line of figures that log_stats asks for.",
     "library": "What a library has to say.",
     "log": "The log itself.",
@@ -250,8 +251,8 @@ _SERVICE: Final = _of(
     ("shutting_down", INFO, "shutting down", "shutdown_timeout", ""),
     ("workers_killed", WARNING, "workers killed before they had drained", "", "Their clients were cut off."),
     ("stopped", INFO, "stopped", "", ""),
-    ("reload_refused", ERROR, "not reloaded", "why", "Nothing has changed. A line for each mistake."),
-    ("reloaded", INFO, "certificates and keys, users and rules were read again", "users", ""),
+    ("reload_refused", ERROR, "not reloaded", "why by", "Nothing has changed. A line for each mistake."),
+    ("reloaded", INFO, "certificates and keys, users and rules were read again", "users by", ""),
 )
 
 _WORKER: Final = _of(
@@ -295,6 +296,11 @@ _CONTROL: Final = _of(
     ("control_bug", ERROR, "a bug has ended a request to the control socket", "", "Please report it."),
 )
 
+_WEB: Final = _of(
+    "web",
+    ("request_bug", ERROR, "request failed", "method path", "A bug has ended a request. Please report it."),
+)
+
 LIBRARY: Final = Event(
     "library",
     (DEBUG, INFO, WARNING, ERROR),
@@ -331,6 +337,7 @@ EVENTS: Final[tuple[Event, ...]] = (
     *_SERVICE,
     *_WORKER,
     *_CONTROL,
+    *_WEB,
     LIBRARY,
     LINES_LEFT_OUT,
     LINES_LOST,
@@ -338,6 +345,9 @@ EVENTS: Final[tuple[Event, ...]] = (
 BY_TEXT: Final = {event.text: event for event in EVENTS}
 
 FIELDS: Final = {
+    "by": "Who has asked for it.",
+    "method": "Of HTTP.",
+    "path": "A file's, or what was asked for over HTTP.",
     "action": "What is done about it: track, pin, reject or allow.",
     "address": 'The client\'s, without its port; "unix" for a unix socket.',
     "application_name": "As the client gave it at its login.",
@@ -358,7 +368,6 @@ FIELDS: Final = {
     "most": "How many there may be.",
     "needed": "How many there should be able to be, by the settings.",
     "node": "A node's name.",
-    "path": "A file's.",
     "pid": "A process's, as the system has it.",
     "port": "A port of this machine.",
     "process_id": "A client's, as in its BackendKeyData, in SHOW CLIENTS and in cancel keys.",

@@ -43,7 +43,7 @@ _DEFAULT_HEADERS: Final = {
 }
 """Where the answer has none of its own."""
 
-log = structlog.get_logger()
+log = structlog.get_logger("web")
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
