@@ -174,6 +174,7 @@ _AT_ONCE: Final = (
     "log.level",
     "log.format",
     "log.levels.*",
+    "log.event_rate_max",
     # Read by each drill.
     "drill.*",
     # Nodes
