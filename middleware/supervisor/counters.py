@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from middleware.control import CacheCounters, Counters, NodeCounters, StateUse
+from middleware.reports import HealthReport, Histogram, TimingsReport, TrafficReport
 from middleware.supervisor.cache_totals import added, outlived
 
 
@@ -24,6 +25,10 @@ class CountersSnapshot(msgspec.Struct, frozen=True):
     """Who uses session state, the most first."""
     reads_again: int = 0
     """Reads that were sent again, because the server was lost that had them first."""
+    traffic: tuple[TrafficReport, ...] = ()
+    timings: tuple[TimingsReport, ...] = ()
+    health: dict[int, HealthReport] = {}
+    """Of each worker that has reported, of its process alone."""
 
 
 class Totals:
@@ -37,6 +42,8 @@ class Totals:
         self._states_of_the_dead: tuple[StateUse, ...] = ()
         self._reads_again_of_the_dead = 0
         self._cache_of_the_dead = CacheCounters()
+        self._traffic_of_the_dead: tuple[TrafficReport, ...] = ()
+        self._timings_of_the_dead: tuple[TimingsReport, ...] = ()
 
     def reported(self, counters: Counters) -> list[str]:
         """A worker's counts since it started; returns the nodes that have answered it since its last report."""
@@ -55,6 +62,8 @@ class Totals:
         self._reads_again_of_the_dead += counters.reads_again
         self._states_of_the_dead = _added(self._states_of_the_dead, counters.states)
         self._cache_of_the_dead = outlived(added((self._cache_of_the_dead, counters.cache)))
+        self._traffic_of_the_dead = _traffic(self._traffic_of_the_dead, counters.traffic)
+        self._timings_of_the_dead = _timings(self._timings_of_the_dead, counters.timings)
         for node in counters.nodes:
             _add(self._of_the_dead, msgspec.structs.replace(node, leases=0, servers=0))
 
@@ -78,6 +87,9 @@ class Totals:
             on_standbys=self._on_standbys_of_the_dead + sum(one.on_standbys for one in self._latest.values()),
             states=_added(self._states_of_the_dead, *(counters.states for counters in self._latest.values())),
             reads_again=self._reads_again_of_the_dead + sum(one.reads_again for one in self._latest.values()),
+            traffic=_traffic(self._traffic_of_the_dead, *(one.traffic for one in self._latest.values())),
+            timings=_timings(self._timings_of_the_dead, *(one.timings for one in self._latest.values())),
+            health={worker: counters.health for worker, counters in self._latest.items()},
         )
 
 
@@ -108,3 +120,30 @@ def _add(nodes: dict[str, NodeCounters], more: NodeCounters) -> None:
         servers=have.servers + more.servers,
         answers=have.answers + more.answers,
     )
+
+
+def _traffic(*reports: Iterable[TrafficReport]) -> tuple[TrafficReport, ...]:
+    totals: dict[tuple[str, str, str], list[float]] = {}
+    for one in itertools.chain(*reports):
+        database, route, node, *numbers = msgspec.structs.astuple(one)
+        have = totals.get((database, route, node))
+        totals[database, route, node] = numbers if have is None else [a + b for a, b in zip(have, numbers, strict=True)]
+    return tuple(TrafficReport(*key, *numbers) for key, numbers in totals.items())  # type: ignore[arg-type]
+
+
+def _timings(*reports: Iterable[TimingsReport]) -> tuple[TimingsReport, ...]:
+    totals: dict[tuple[str, str], TimingsReport] = {}
+    for one in itertools.chain(*reports):
+        have = totals.get((one.route, one.node), TimingsReport(one.route, one.node))
+        totals[one.route, one.node] = TimingsReport(
+            one.route,
+            one.node,
+            _both(have.query, one.query),
+            _both(have.wait, one.wait),
+            _both(have.checkout, one.checkout),
+        )
+    return tuple(totals.values())
+
+
+def _both(one: Histogram, other: Histogram) -> Histogram:
+    return Histogram(tuple(a + b for a, b in zip(one.counts, other.counts, strict=True)), one.sum_s + other.sum_s)
