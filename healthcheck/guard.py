@@ -131,6 +131,11 @@ class Guard:
     def _well(self) -> bool:
         return self._policy.promotes and self._verdict.kind is Kind.WELL
 
+    @property
+    def verdict(self) -> Verdict:
+        """What was decided last."""
+        return self._verdict
+
     def hindered(self) -> str:
         """Why this one may not change roles, for people; "" if it may."""
         return self._leader.hindered()

@@ -158,7 +158,8 @@ class ConsoleAsked(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class ConsoleTold(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Down, to the worker of that client: a part of the answer. Rows may be in all parts, the rest is in the last."""
+    """Down, to the worker of that client: a part of the answer. Rows and notices may be in all parts, the rest is in
+    the last. Behind each part but the last nothing follows until ConsoleMore."""
 
     client: int
     serial: int
@@ -168,6 +169,13 @@ class ConsoleTold(msgspec.Struct, frozen=True, tag=True, array_like=True):
     notices: tuple[str, ...] = ()
     error: tuple[str, str, str, str] | None = None
     """Message, detail, hint and SQLSTATE."""
+
+
+class ConsoleMore(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up: that client has taken what it was told; the next part may come."""
+
+    client: int
+    serial: int
 
 
 class ConsoleGone(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -395,6 +403,7 @@ Up = (
     | Leases
     | Told
     | ConsoleAsked
+    | ConsoleMore
     | ConsoleGone
     | Drained
     | Passed

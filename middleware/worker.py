@@ -26,6 +26,10 @@ from middleware.control import (
     CatalogWanted,
     ClearCache,
     Configure,
+    ConsoleAsked,
+    ConsoleGone,
+    ConsoleMore,
+    ConsoleTold,
     Drain,
     Drained,
     ForwardCancel,
@@ -52,6 +56,7 @@ from middleware.control import (
 from middleware.logs import set_up_logs, tell_left_out
 from middleware.pool.ledger import Ledger
 from middleware.relay.arrival import Arrival
+from middleware.relay.console import ConsoleClient
 from middleware.relay.freshness import Commits
 from middleware.relay.inventory import Telling
 from middleware.relay.reasons import SharedReasons
@@ -146,6 +151,11 @@ class Worker(asyncio.Protocol):
             relay.server_limits.give_way(message.key)
         elif isinstance(message, ServerFreed):
             relay.server_limits.freed_elsewhere(relay.clock.now)
+        elif isinstance(message, ConsoleTold):
+            client = relay.clients.get(message.client)
+            # It may have gone meanwhile, and another come.
+            if isinstance(client, ConsoleClient):
+                client.told(message)
         elif isinstance(message, Drain):
             self._drain(relay, message.timeout_s)
         else:
@@ -198,6 +208,9 @@ class Worker(asyncio.Protocol):
 
     def server_freed(self) -> None:
         self._tell(ServerFreed())
+
+    def console(self, said: ConsoleAsked | ConsoleMore | ConsoleGone) -> None:
+        self._tell(said)
 
     # Orders
 

@@ -23,6 +23,7 @@ SELDOM = {
     "middleware/relay/inquiries.py": "once for some logins",
     "middleware/relay/primary_queue.py": "while there is no primary",
     "middleware/relay/cancel.py": "a CancelRequest",
+    "middleware/relay/console.py": "for an operator",
     "middleware/relay/replication.py": "what comes is passed on as it is",
     "middleware/session/replication.py": "once for some 100 kB",
 }

@@ -4,8 +4,8 @@ from typing import Final, Literal
 
 import msgspec
 
-ColumnType = Literal["text", "bool", "int4", "int8", "float8", "numeric", "timestamptz"]
-"""PostgreSQL's names; a value of each is a str, bool, int, int, float, int or float, and seconds since 1970."""
+ColumnType = Literal["text", "bool", "int4", "int8", "float8", "numeric", "timestamptz", "bytea"]
+"""PostgreSQL's names; a value of each is a str, bool, int, int, float, int or float, seconds since 1970, and None."""
 
 OIDS: Final[dict[ColumnType, int]] = {
     "text": 25,
@@ -15,6 +15,7 @@ OIDS: Final[dict[ColumnType, int]] = {
     "float8": 701,
     "numeric": 1700,
     "timestamptz": 1184,
+    "bytea": 17,
 }
 
 Value = str | bool | int | float | None

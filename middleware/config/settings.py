@@ -177,6 +177,7 @@ class Settings(
             max_client_conn=self.max_client_conn,
             admin_reserved_conn=self.admin_reserved_conn,
             admin_users=self.admin_users,
+            stats_users=self.stats_users,
             max_client_logins=self.max_client_logins,
             max_server_logins=self.max_server_logins,
             max_wal_senders=self.max_wal_senders,

@@ -148,6 +148,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     admin_reserved_conn: int
     """Beyond each limit of clients and of servers, for `admin_users`."""
     admin_users: tuple[str, ...]
+    stats_users: tuple[str, ...]
+    """Who may look, in the admin console."""
     max_client_logins: int
     """Connections that have not proved who they are, in one worker."""
     max_server_logins: int

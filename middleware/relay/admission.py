@@ -46,6 +46,17 @@ class Admission:
             self._known[database, user, policy] = known
         return known
 
+    def may_look(self, user: bytes) -> bool:
+        """Whether a user may use the admin console, if only to look."""
+        return self.is_admin(user) or user.decode(errors="replace") in self._settings.stats_users
+
+    def console_limits(self, user: bytes) -> list[Limit]:
+        """The limits that a client of the console counts for: that of all clients, which admins may pass by
+        admin_reserved_conn."""
+        settings = self._settings
+        more = settings.admin_reserved_conn if self.is_admin(user) else 0
+        return [(EVERYBODY, settings.max_client_conn + more)]
+
     def enter(self, limits: list[Limit], database: bytes, user: bytes) -> PointsmanError | None:
         """Count a client; or why it may not come in."""
         in_the_way = self._ledger.take(limits)

@@ -27,6 +27,7 @@ from middleware.pool.pool import Pool
 from middleware.pool.server_connection import Borrower, ServerConnection
 from middleware.relay.balance import Route
 from middleware.relay.client_connection import ClientConnection
+from middleware.relay.console import CONSOLES, ConsoleClient, refused
 from middleware.relay.freshness import Marks
 from middleware.relay.own_settings import OwnSettings
 from middleware.relay.primary_queue import passes
@@ -323,6 +324,9 @@ class Arrival(Borrower):
             self._parameters = relay.parameters.of(gucs_of(login.startup))
         except ValueError as error:
             raise LoginRefused(str(error), sqlstate=SYNTAX_ERROR) from error
+        if self.database in CONSOLES and not login.replication:
+            self._open_console(login)
+            return
         name_given = dict(self._parameters.values).get(b"application_name", b"")
         policy = relay.policies.of(self.database, user, name_given, self._address())
         self.account = relay.accounts.of(self.database, user, policy)
@@ -393,6 +397,36 @@ class Arrival(Borrower):
     def found_none(self, error: PointsmanError) -> None:
         """It has waited for a primary for too long."""
         self.refuse(error)
+
+    def _open_console(self, login: ClientLogin) -> None:
+        """Hand over to the admin console, whose clients need no server and have no rule."""
+        relay = self._relay
+        if not relay.admission.may_look(self.user):
+            raise refused(self.user)
+        counted = relay.admission.console_limits(self.user)
+        one_too_many = relay.admission.enter(counted, self.database, self.user)
+        if one_too_many is not None:
+            raise one_too_many
+        self.counted = counted
+        relay.admit(self)
+        key = relay.secret(long=login.protocol >= PROTOCOL_3_2)
+        client = ConsoleClient(
+            relay,
+            self.transport,
+            self.process_id,
+            key,
+            counted,
+            self.user,
+            self.database,
+            self.admin,
+            self._parameters.values,
+        )
+        self.state = CLOSED
+        relay.newcomers.leave(self)
+        relay.clients[self.process_id] = client
+        self.transport.set_protocol(client)
+        due, self._due = self._due, b""
+        client.welcome(due, login.rest)
 
     def _replicate(self, login: ClientLogin) -> None:
         """Hand over to a replication connection."""

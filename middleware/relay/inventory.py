@@ -16,6 +16,7 @@ from middleware.pool.pool import Pool
 from middleware.pool.server_connection import CHECKING, CLOSING, HELD_BACK, IDLE, LENT, ServerConnection
 from middleware.relay.arrival import WELCOME, Arrival
 from middleware.relay.client_connection import ClientConnection
+from middleware.relay.console import ConsoleClient
 from middleware.relay.relay import Client, Relay
 from middleware.relay.replication import ReplicationClient
 from middleware.reports import ClientReport, PoolReport, PreparedReport, Report, ServerReport
@@ -144,6 +145,8 @@ def client_report(client: Client, relay: Relay) -> ClientReport | None:
             return _arrival(client, _Clock(relay)) if client.state == WELCOME else None
         case ReplicationClient():
             return _replication_client(client, _Clock(relay))
+        case ConsoleClient():
+            return _console(client, _Clock(relay))
         case _:
             return None
 
@@ -232,6 +235,33 @@ def _replication_client(client: ReplicationClient, clock: _Clock) -> ClientRepor
         prepared_statements=0,
         pinned="",
         replication="logical" if wish.kind == LOGICAL else "physical",
+    )
+
+
+def _console(client: ConsoleClient, clock: _Clock) -> ClientReport:
+    addr, port = address_of(client.transport, "peername")
+    local_addr, local_port = address_of(client.transport, "sockname")
+    return ClientReport(
+        process_id=client.process_id,
+        database=client.database,
+        user=client.user,
+        application_name=client.courtesies.application_name,
+        state=client.state,
+        addr=addr,
+        port=port,
+        local_addr=local_addr,
+        local_port=local_port,
+        connected_at=clock.wall(client.connected_at),
+        requested_at=clock.wall(client.requested_at),
+        waited_s=0.0,
+        route="",
+        mode="statement",
+        link=0,
+        node="",
+        tls=tls_of(client.transport),
+        prepared_statements=client.prepared_statements,
+        pinned="",
+        replication="",
     )
 
 

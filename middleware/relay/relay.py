@@ -20,7 +20,18 @@ from middleware.cache.sharing import Level, Sharing
 from middleware.cache.versions import Versions
 from middleware.config import CacheSettings, TlsMaterial, WorkerSettings
 from middleware.config.tls import ClientTls, client_tls_of, server_context
-from middleware.control import Counters, NodeCounters, SetCache, SetSecret, StateUse, process_id_of, worker_of
+from middleware.control import (
+    ConsoleAsked,
+    ConsoleGone,
+    ConsoleMore,
+    Counters,
+    NodeCounters,
+    SetCache,
+    SetSecret,
+    StateUse,
+    process_id_of,
+    worker_of,
+)
 from middleware.errors import NoNode
 from middleware.pool.dial import Dialer
 from middleware.pool.ledger import Ledger, Limit
@@ -73,6 +84,7 @@ class ControlPlane(Protocol):
     def server_wanted(self, key: bytes) -> None: ...
     def server_freed(self) -> None: ...
     def forward_cancel(self, process_id: int, secret: bytes) -> None: ...
+    def console(self, said: ConsoleAsked | ConsoleMore | ConsoleGone) -> None: ...
 
 
 class Client(Protocol):

@@ -6,12 +6,41 @@ buttons.
 
 from typing import Final, Literal, Protocol
 
+import anyio
 import msgspec
+import structlog
 
+from healthcheck.handover import Switched
+from healthcheck.switchover import Reason, Refused
 from middleware import sqlstate
-from middleware.admin.table import Column, Done, Table
-from middleware.errors import PointsmanError
-from middleware.supervisor.status import Status
+from middleware.admin.grammar import (
+    CacheClear,
+    CacheOrder,
+    Command,
+    Promote,
+    Reload,
+    Show,
+    Shutdown,
+    command_of,
+)
+from middleware.admin.table import Done, Table
+from middleware.admin.words import statements_of
+from middleware.errors import NotSupported, PointsmanError
+from middleware.supervisor.cache_control import CacheControl
+from middleware.supervisor.pausing import Tell, unheard
+from middleware.supervisor.reloading import Reloaded
+from middleware.supervisor.showing import Known, Showing
+
+log = structlog.get_logger("console")
+
+REFUSALS: Final = {
+    Reason.NOT_READY: sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE,
+    Reason.UNKNOWN: sqlstate.UNDEFINED_OBJECT,
+    Reason.BUSY: sqlstate.OBJECT_IN_USE,
+    Reason.TIMED_OUT: sqlstate.QUERY_CANCELED,
+    Reason.FAILED: sqlstate.EXTERNAL_ROUTINE_EXCEPTION,
+}
+"""What a switchover that is refused is told with."""
 
 
 class Who(msgspec.Struct, frozen=True):
@@ -23,10 +52,14 @@ class Who(msgspec.Struct, frozen=True):
     via: Literal["console", "socket", "http"]
 
 
-class Operated(Protocol):
+class Operated(Known, Protocol):
     """What the console needs of the Pointsman whose it is."""
 
-    def status(self) -> Status: ...
+    @property
+    def cache(self) -> CacheControl: ...
+    async def switch(self, node: str = "") -> Switched: ...
+    async def reload(self, who: str) -> Reloaded: ...
+    def stop(self) -> None: ...
 
 
 class Console:
@@ -34,11 +67,68 @@ class Console:
 
     def __init__(self, operated: Operated) -> None:
         self._operated: Final = operated
+        self._showing: Final = Showing(operated)
 
-    async def run(self, text: str, who: Who) -> Table | Done:
-        """Do as `who` has said. Raises PointsmanError: 42601 for what is no command, 42501 where it may not."""
-        match text.rstrip().rstrip(";").upper().split():
-            case ["SHOW", "VERSION"]:
-                return Table((Column("version"),), ((f"Pointsman {self._operated.status().version}",),))
+    async def run(self, text: str, who: Who, tell: Tell = unheard) -> Table | Done:
+        """Do as `who` has said; `tell` hears what it waits for meanwhile. Cancelled, it takes back what can be.
+
+        Raises PointsmanError: 42601 for what is no command, 42501 where it may not."""
+        statements = statements_of(text)
+        if len(statements) != 1:
+            raise PointsmanError("one command is expected", hint="Try SHOW HELP.", sqlstate=sqlstate.SYNTAX_ERROR)
+        command = command_of(statements[0])
+        if isinstance(command, Show) and (who.admin or command.subject != "fds"):
+            return await self._showing.show(command)
+        if not who.admin:
+            raise PointsmanError(
+                "admin access needed",
+                detail=f'User "{who.name}" is one of stats_users, who may SHOW.',
+                sqlstate=sqlstate.INSUFFICIENT_PRIVILEGE,
+            )
+        log.info("command", command=statements[0].text[:200], user=who.name, via=who.via)
+        return await self._carry_out(command, who.name, tell)
+
+    async def _carry_out(self, command: Command, who: str, tell: Tell) -> Done:
+        operated = self._operated
+        match command:
+            case Reload():
+                return Done("RELOAD", tuple((await operated.reload(who)).words()))
+            case Shutdown(mode=""):
+                operated.stop()
+                return Done("SHUTDOWN")
+            case CacheOrder(mode=mode, route=route):
+                await operated.cache.switch(mode, route, who)
+                return Done("CACHE")
+            case CacheClear():
+                operated.cache.clear(who)
+                return Done("CACHE")
+            case Promote(verb=verb, node=node):
+                return await self._switch(verb, node, tell)
             case _:
-                raise PointsmanError("invalid command", hint="Try SHOW HELP.", sqlstate=sqlstate.SYNTAX_ERROR)
+                raise NotSupported("this command is not supported")
+
+    async def _switch(self, verb: str, node: str, tell: Tell) -> Done:
+        """What the journal is told meanwhile is passed on."""
+        journal = self._operated.journal
+        switched: Switched | None = None
+        refused: PointsmanError | None = None
+
+        async def pass_on() -> None:
+            last = journal.last
+            while True:
+                await journal.wait_beyond(last)
+                for event in journal.beyond(last):
+                    last = event.seq
+                    tell(f"{event.node}: {event.text}" if event.node else event.text)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pass_on)
+            try:
+                switched = await self._operated.switch(node)
+            except Refused as why:
+                refused = PointsmanError(str(why), detail=why.detail, hint=why.hint, sqlstate=REFUSALS[why.reason])
+            tasks.cancel_scope.cancel()
+        if refused is not None:
+            raise refused
+        assert switched is not None
+        return Done(verb, (f"{switched.primary} is the primary; writes were held for {switched.held_s:.2f} s",))

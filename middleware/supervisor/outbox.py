@@ -1,5 +1,5 @@
 """What waits to be sent to a worker: the newest of each snapshot, and a bounded number of what other workers
-say.
+say. And, all of them, the answers to console clients: each waits to be taken before it goes on.
 
 A worker that does not read (stopped, or deep in work) must not make the supervisor wait nor grow: a snapshot replaces
 the older one of its kind, and of the rest the oldest is dropped beyond the bound: PostgreSQL promises nothing for
@@ -53,12 +53,16 @@ class Outbox:
             | Drain,
         ] = {}
         self._catalogs: dict[str, SetCatalog] = {}
-        self._passed: deque[Passed | SetSecret | NodeAnswers | Ask | ConsoleTold] = deque(maxlen=PASSED_MAX)
+        self._passed: deque[Passed | SetSecret | NodeAnswers | Ask] = deque(maxlen=PASSED_MAX)
+        self._answers: list[ConsoleTold] = []
+        """Of each command at most a part and what has become of it: see console_clients.py."""
 
     def put(self, message: Down) -> None:
         """Have `message` sent, in place of what it makes obsolete."""
-        if isinstance(message, Passed | SetSecret | NodeAnswers | Ask | ConsoleTold):
+        if isinstance(message, Passed | SetSecret | NodeAnswers | Ask):
             self._passed.append(message)
+        elif isinstance(message, ConsoleTold):
+            self._answers.append(message)
         elif isinstance(message, SetCatalog):
             self._catalogs[message.catalog.database] = message
         else:
@@ -69,9 +73,10 @@ class Outbox:
         first = [self._snapshots.pop(kind) for kind in _ORDER if kind in self._snapshots]
         # Changes of catalogs are told of when the catalogs themselves were.
         last = [self._snapshots.pop(kind) for kind in (SetChanges.__name__,) if kind in self._snapshots]
-        taken: list[Down] = [*first, *self._catalogs.values(), *last, *self._passed]
+        taken: list[Down] = [*first, *self._catalogs.values(), *last, *self._passed, *self._answers]
         self._catalogs.clear()
         self._passed.clear()
+        self._answers.clear()
         return taken
 
 

@@ -31,6 +31,9 @@ from middleware.control import (
     CacheTracking,
     CatalogWanted,
     Configure,
+    ConsoleAsked,
+    ConsoleGone,
+    ConsoleMore,
     Counters,
     Down,
     Drain,
@@ -67,6 +70,7 @@ from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.certificates import read_certificates
 from middleware.supervisor.commands import Commands
 from middleware.supervisor.console import Console
+from middleware.supervisor.console_clients import ConsoleClients
 from middleware.supervisor.control_socket import ControlSocket
 from middleware.supervisor.counters import CountersSnapshot, Totals
 from middleware.supervisor.derivations import Derivations
@@ -76,6 +80,7 @@ from middleware.supervisor.leading import Leading
 from middleware.supervisor.listeners import ListenError, Listeners, StartError, open_http, open_listeners
 from middleware.supervisor.reloading import Reloaded
 from middleware.supervisor.sampler import Sampler
+from middleware.supervisor.shown import Outlook
 from middleware.supervisor.status import Status, status_of
 from middleware.supervisor.traffic import DrainingTraffic
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker, WorkerLife
@@ -171,6 +176,9 @@ class Supervisor:
             settings.policies(), self._versions, workers, self._tell_cache, self.journal.happened
         )
         self.console: Final = Console(self)
+        self._console_clients: Final = ConsoleClients(
+            self.console, lambda worker, told: self._workers[worker].send(told)
+        )
         self._control = ControlSocket(
             Commands(self.status, self.journal, self.switch, self.cache, self._totals.cache, self.watch_status)
         )
@@ -259,6 +267,20 @@ class Supervisor:
             self.worker_pids,
             self.counters(),
         )
+
+    def known_users(self) -> Sequence[str]:
+        """Whose passwords are in the settings or in their files."""
+        return sorted({*self.settings.users, *self._access.secrets})
+
+    def outlook(self) -> Outlook:
+        """How it stands with a failover."""
+        verdict = self._guard.verdict
+        return Outlook(verdict.kind.value, verdict.why, self._guard.hindered())
+
+    def listening(self) -> dict[int, tuple[str, int]]:
+        """The address and port of each listening socket, by its descriptor."""
+        sockets = [*self._listeners.sockets, *self._web_listeners.sockets]
+        return {one.fileno(): _address_of(one) for one in sockets}
 
     async def switch(self, node: str = "") -> Switched:
         """Make another node the primary, by default the standby that has the most. Raises Refused."""
@@ -373,6 +395,7 @@ class Supervisor:
                 tasks.start_soon(self._auth_query.run)
                 tasks.start_soon(self._derivations.run)
                 tasks.start_soon(self._control.run)
+                tasks.start_soon(self._console_clients.run)
                 await self._derivations.begun.wait()
                 tasks.start_soon(self._tell_ready)
                 tasks.start_soon(self._drain_when_stopped)
@@ -471,6 +494,7 @@ class Supervisor:
         self._totals.ended(index)
         self._traffic.ended(index)
         self.asking.ended(index)
+        self._console_clients.ended(index)
         self.cache.ended(index)
 
     def _heard(self, index: int, message: Down | Up) -> None:
@@ -489,6 +513,8 @@ class Supervisor:
                 self._traffic.reported(index, message)
             case Told():
                 self.asking.told(index, message)
+            case ConsoleAsked() | ConsoleMore() | ConsoleGone():
+                self._console_clients.heard(index, message)
             case CatalogWanted(database=database, suspected=True):
                 self._catalogs.suspected(database)
             case CatalogWanted(database=database, changed_at=changed_at):
@@ -526,3 +552,11 @@ class Supervisor:
         if reasons != self._reasons:
             self._reasons = reasons
             self._tell_all(reasons)
+
+
+def _address_of(one: socket.socket) -> tuple[str, int]:
+    """Where it is bound; "unix" and the port in its file's name."""
+    address = one.getsockname()
+    if one.family == socket.AF_UNIX:
+        return "unix", int(str(address).rpartition(".")[2])
+    return str(address[0]), int(address[1])

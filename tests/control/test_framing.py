@@ -21,6 +21,7 @@ from middleware.control import (
     Configure,
     ConsoleAsked,
     ConsoleGone,
+    ConsoleMore,
     ConsoleTold,
     ControlError,
     Counters,
@@ -64,6 +65,7 @@ SETTINGS = WorkerSettings(
     max_client_conn=2,
     admin_reserved_conn=1,
     admin_users=("root",),
+    stats_users=("monitor",),
     max_client_logins=3,
     max_server_logins=4,
     max_wal_senders=5,
@@ -151,6 +153,7 @@ EVERY_MESSAGE: list[Down | Up] = [
     ConsoleAsked(5, 1, "root", True, "SHOW POOLS"),
     ConsoleTold(5, 1, (("a", True, 1, 1.5, None),), False),
     ConsoleTold(5, 1, tag="SHOW", notices=("worker 1 does not answer",), error=("a", "b", "c", "42601")),
+    ConsoleMore(5, 1),
     ConsoleGone(5, 1),
     Counters(
         *(0, 1, 2, ()),

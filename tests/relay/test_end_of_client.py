@@ -14,6 +14,7 @@ import uvloop
 from middleware.auth import Access, HbaRule
 from middleware.cache.versions import Versions
 from middleware.config import build_settings
+from middleware.control import ConsoleAsked, ConsoleGone, ConsoleMore
 from middleware.pool.ledger import Ledger
 from middleware.relay.arrival import Arrival
 from middleware.relay.client_connection import ClientConnection
@@ -39,6 +40,7 @@ class Nobody:
     def server_wanted(self, key: bytes) -> None: ...
     def server_freed(self) -> None: ...
     def forward_cancel(self, process_id: int, secret: bytes) -> None: ...
+    def console(self, said: ConsoleAsked | ConsoleMore | ConsoleGone) -> None: ...
 
 
 def relay(loop: asyncio.AbstractEventLoop) -> Relay:

@@ -3,6 +3,7 @@
 import time
 from typing import Final
 
+from middleware.control import ConsoleAsked, ConsoleGone, ConsoleMore
 from middleware.relay.relay import Relay
 from routing.catalog import Catalog
 from tests.wirefuzz.memory import MemoryLoop
@@ -48,6 +49,9 @@ class Control:
 
     def server_freed(self) -> None:
         """Nor one that waits."""
+
+    def console(self, _said: ConsoleAsked | ConsoleMore | ConsoleGone) -> None:
+        """Nobody comes to the console."""
 
     def forward_cancel(self, _process_id: int, _secret: bytes) -> None:
         if self.raises is not None:
