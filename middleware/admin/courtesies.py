@@ -11,6 +11,7 @@ import msgspec
 
 from middleware import sqlstate
 from middleware.admin.columns import COLUMNS
+from middleware.admin.driver_queries import Session, answer
 from middleware.admin.table import Column, Value
 from middleware.admin.words import Statement, Word
 from middleware.errors import PointsmanError
@@ -115,14 +116,16 @@ class Courtesy(msgspec.Struct, frozen=True):
 class Courtesies:
     """One client's."""
 
-    def __init__(self, user: str, database: str, given: Mapping[str, str]) -> None:
-        """`given`: parameters, as its startup message has them."""
+    def __init__(self, user: str, database: str, process_id: int, version: str, given: Mapping[str, str]) -> None:
+        """`version`: Pointsman's own. `given`: parameters, as its startup message has them."""
         first = {**CONSTANTS, **CHANGEABLE, "session_authorization": user}
         first.update(
             {name: value[:VALUE_CHARS_MAX] for name, value in given.items() if _may_be_set(name, at_login=True)}
         )
         self.user: Final = user
         self.database: Final = database
+        self.process_id: Final = process_id
+        self._version: Final = f"PostgreSQL {SERVER_VERSION} (the admin console of Pointsman {version})"
         self._first: Final = first
         self._values: Final = dict(first)
 
@@ -175,8 +178,17 @@ class Courtesies:
                 return self._set(words[1:])
             case ["SHOW", *_]:
                 return self._show(words[1:])
+            case ["SELECT", _] if said[1].lower() in COLUMNS:
+                # As PgBouncer has it: the same as SHOW.
+                return None
+            case ["SELECT" | "WITH", *_]:
+                found = answer(statement, self._session())
+                return None if found is None else Courtesy("SELECT", found.columns, found.rows)
             case _:
                 return None
+
+    def _session(self) -> Session:
+        return Session(self.user, self.database, self._version, self.process_id, self._values)
 
     # Parameters
 

@@ -24,8 +24,8 @@ class Word(msgspec.Struct, frozen=True):
     """Without quotes."""
 
     def upper(self) -> str:
-        """To be compared with a keyword; "" where it cannot be one."""
-        return self.text.upper() if self.kind == "word" else ""
+        """To be compared with a keyword or a sign; "" where it cannot be one."""
+        return self.text.upper() if self.kind in ("word", "sign") else ""
 
 
 class Statement(msgspec.Struct, frozen=True):

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from middleware.cli import orders
 from middleware.cli.cache import cache
 from middleware.cli.check_config import check_config
+from middleware.cli.console import console, show
 from middleware.cli.demo import demo
 from middleware.cli.doctor import doctor
 from middleware.cli.drill import drill
@@ -49,6 +51,10 @@ app.command("status")(status)
 app.command("events")(events)
 app.command("switchover")(switchover)
 app.add_typer(cache)
+app.command("show")(show)
+app.command("console")(console)
+for name, order in orders.ALL.items():
+    app.command(name)(order)
 app.command("check-config")(check_config)
 app.command("settings")(show_settings)
 app.command("log-events")(log_events)

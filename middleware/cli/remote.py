@@ -30,8 +30,15 @@ class Answer(msgspec.Struct, frozen=True):
     """One line: one of these."""
 
     event: Event | None = None
+    notice: str | None = None
+    rows: list[list[str | bool | float | None]] | None = None
     done: msgspec.Raw = msgspec.Raw()
     error: Failure | None = None
+
+    @property
+    def last(self) -> bool:
+        """Nothing follows."""
+        return self.event is None and self.notice is None and self.rows is None
 
 
 def ask(config: Path, request: Request) -> Iterator[Answer]:
@@ -50,7 +57,7 @@ def ask(config: Path, request: Request) -> Iterator[Answer]:
                     if answer.error is not None:
                         _fail(answer.error)
                     yield answer
-                    if answer.event is None:
+                    if answer.last:
                         return
         except OSError as error:
             why = (error.strerror or str(error)).lower()

@@ -6,6 +6,7 @@ everybody else is made to wait.
 
 import asyncio
 from collections.abc import Iterable
+from importlib.metadata import version
 from typing import Final
 
 import structlog
@@ -23,6 +24,7 @@ log: Final = structlog.get_logger("console")
 
 CONSOLES: Final = (b"pointsman", b"pgbouncer")
 """The databases that are the console."""
+VERSION: Final = version("pointsman")
 LINGER_S: Final = 10.0
 """How long what was written last has to reach its reader, once its connection is to end."""
 STALLED_S: Final = 60.0
@@ -56,7 +58,7 @@ class ConsoleClient(asyncio.Protocol):
         self.database: Final = database.decode(errors="replace")
         self.admin: Final = admin
         given = {name.decode(errors="replace").lower(): text.decode(errors="replace") for name, text in parameters}
-        self.courtesies: Final = Courtesies(self.user, self.database, given)
+        self.courtesies: Final = Courtesies(self.user, self.database, process_id, VERSION, given)
         self.connected_at: Final = relay.clock.now
         self.requested_at = self.connected_at
         self._conversation: Final = Conversation(self.courtesies)

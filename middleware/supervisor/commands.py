@@ -10,12 +10,14 @@ import anyio
 import msgspec
 
 from healthcheck.handover import Switched
-from healthcheck.switchover import Reason, Refused
-from middleware import sqlstate
+from healthcheck.switchover import Refused
+from middleware.admin.table import Column, Done, Value
 from middleware.control import CacheCounters
 from middleware.errors import PointsmanError
 from middleware.supervisor.cache_control import CacheControl, CacheState
 from middleware.supervisor.cache_watch import WatchStatus
+from middleware.supervisor.console import REFUSALS, Console, Who
+from middleware.supervisor.console_clients import parts_of
 from middleware.supervisor.journal import Event, Journal
 from middleware.supervisor.status import Status
 
@@ -56,7 +58,36 @@ class CacheStatsWanted(msgspec.Struct, frozen=True, tag_field="do", tag="cache_s
     """What the query cache is and has done. Ends with CacheStats."""
 
 
-Request = StatusWanted | EventsWanted | SwitchoverWanted | CacheWanted | CacheClearWanted | CacheStatsWanted
+class ConsoleWanted(msgspec.Struct, frozen=True, tag_field="do", tag="console", forbid_unknown_fields=True):
+    """Carry out a command of the admin console. Says Notices and Rows; ends with Answered."""
+
+    command: str
+
+
+Request = (
+    StatusWanted | EventsWanted | SwitchoverWanted | CacheWanted | CacheClearWanted | CacheStatsWanted | ConsoleWanted
+)
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """What a command of the console waits for."""
+
+    text: str
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """Some of a table's rows: an answer is one line, and those have a bound."""
+
+    rows: tuple[tuple[Value, ...], ...]
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What a command of the console has come to; its rows were said before."""
+
+    tag: str
+    columns: tuple[Column, ...] = ()
+    """None for a command that has no rows."""
+    notices: tuple[str, ...] = ()
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -74,19 +105,11 @@ class CacheStats(msgspec.Struct, frozen=True):
     """How writes that do not pass through this Pointsman are noticed, by database."""
 
 
-Say = Callable[[Event], Awaitable[None]]
-Last = Status | Told | Switched | CacheState | CacheStats
+Say = Callable[[Event | Notice | Rows], Awaitable[None]]
+Last = Status | Told | Switched | CacheState | CacheStats | Answered
 
 DIGEST_BYTES_MAX: Final = 500_000
 """Of digests, as they are told: an answer is one line."""
-
-SQLSTATES: Final = {
-    Reason.NOT_READY: sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE,
-    Reason.UNKNOWN: sqlstate.UNDEFINED_OBJECT,
-    Reason.BUSY: sqlstate.OBJECT_IN_USE,
-    Reason.TIMED_OUT: sqlstate.QUERY_CANCELED,
-    Reason.FAILED: sqlstate.EXTERNAL_ROUTINE_EXCEPTION,
-}
 
 
 class Gone(Exception):
@@ -104,6 +127,7 @@ class Commands:
         cache: CacheControl,
         cache_counters: Callable[[], CacheCounters],
         watch_status: Callable[[], Sequence[WatchStatus]],
+        console: Console,
     ) -> None:
         self._status: Final = status
         self._journal: Final = journal
@@ -111,6 +135,7 @@ class Commands:
         self._cache: Final = cache
         self._cache_counters: Final = cache_counters
         self._watch_status: Final = watch_status
+        self._console: Final = console
 
     async def carry_out(self, request: Request, say: Say, who: str) -> Last:
         """Do as `who` has asked. Raises PointsmanError, and what `say` raises: Gone, and nothing else."""
@@ -128,6 +153,20 @@ class Commands:
                 return self._cache.state()
             case CacheStatsWanted():
                 return CacheStats(self._cache.state(), _bounded(self._cache_counters()), tuple(self._watch_status()))
+            case ConsoleWanted(command=command):
+                return await self._ask_console(command, say, who)
+
+    async def _ask_console(self, command: str, say: Say, who: str) -> Answered:
+        """As long as somebody listens."""
+        outcome = await self._console.run_aloud(
+            command, Who(who, admin=True, via="socket"), lambda text: say(Notice(text))
+        )
+        if isinstance(outcome, Done):
+            return Answered(outcome.tag, notices=outcome.notices)
+        for rows in parts_of(outcome.rows):
+            if rows:
+                await say(Rows(rows))
+        return Answered(outcome.tag, outcome.columns, outcome.notices)
 
     async def _tell_events(self, after: int, follow: bool, say: Say) -> Told:
         journal = self._journal
@@ -164,7 +203,7 @@ class Commands:
             try:
                 switched = await self._switch(node)
             except Refused as why:
-                refused = PointsmanError(str(why), detail=why.detail, hint=why.hint, sqlstate=SQLSTATES[why.reason])
+                refused = PointsmanError(str(why), detail=why.detail, hint=why.hint, sqlstate=REFUSALS[why.reason])
             tasks.cancel_scope.cancel()
         for event in self._journal.beyond(told):
             await say(event)

@@ -4,6 +4,7 @@ One for all who ask: a client of the database `pointsman` (through its worker), 
 buttons.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal, Protocol
 
 import anyio
@@ -62,6 +63,25 @@ class Operated(Known, Protocol):
     def stop(self) -> None: ...
 
 
+class _Latest:
+    """The latest word of several."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._changed = anyio.Event()
+
+    def tell(self, text: str) -> None:
+        self._text = text
+        self._changed.set()
+
+    async def pass_on(self, say: Callable[[str], Awaitable[None]]) -> None:
+        """Until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed = anyio.Event()
+            await say(self._text)
+
+
 class Console:
     """Carries commands out."""
 
@@ -87,6 +107,34 @@ class Console:
             )
         log.info("command", command=statements[0].text[:200], user=who.name, via=who.via)
         return await self._carry_out(command, who.name, tell)
+
+    async def run_aloud(self, text: str, who: Who, say: Callable[[str], Awaitable[None]]) -> Table | Done:
+        """The same, with what is waited for told as fast as `say` takes it: what is not news any more is left out.
+        Raises what `say` raises, too."""
+        latest = _Latest()
+        outcome: Table | Done | None = None
+        failure: Exception | None = None
+
+        async def pass_on() -> None:
+            nonlocal failure
+            try:
+                await latest.pass_on(say)
+            except Exception as error:
+                failure = error
+                tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pass_on)
+            try:
+                outcome = await self.run(text, who, latest.tell)
+            except Exception as error:
+                # Not out of the block, which would wrap it.
+                failure = error
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        assert outcome is not None
+        return outcome
 
     async def _carry_out(self, command: Command, who: str, tell: Tell) -> Done:
         operated = self._operated

@@ -12,7 +12,7 @@ import anyio
 import anyio.abc
 import structlog
 
-from middleware.admin.table import Done, Table, Value
+from middleware.admin.table import Table, Value
 from middleware.control import ConsoleAsked, ConsoleGone, ConsoleMore, ConsoleTold
 from middleware.errors import Canceled, PointsmanError, ShuttingDown
 from middleware.supervisor.console import Console, Who
@@ -36,25 +36,15 @@ class _Command:
         self._send: Final = send
         self._may_send = anyio.Event()
         self._may_send.set()
-        self._notice = ""
-        self._noticed = anyio.Event()
 
     def more(self) -> None:
         """What was sent has been taken."""
         self._may_send.set()
 
-    def tell(self, text: str) -> None:
-        """Notice something; what was not sent yet is not news any more."""
-        self._notice = text
-        self._noticed.set()
-
-    async def tell_notices(self) -> None:
-        """Send them, until cancelled."""
-        while True:
-            await self._noticed.wait()
-            await self._may_send.wait()
-            self._noticed = anyio.Event()
-            self.send((), self._notice)
+    async def send_notice(self, text: str) -> None:
+        """Beside the rows."""
+        await self._may_send.wait()
+        self.send((), text)
 
     def send(self, rows: tuple[Row, ...], *notices: str) -> None:
         self._may_send = anyio.Event()
@@ -132,21 +122,18 @@ class ConsoleClients:
 
     async def _answer(self, command: _Command) -> None:
         asked = command.asked
-        outcome: Table | Done | PointsmanError = PointsmanError("internal error")
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(command.tell_notices)
-            try:
-                outcome = await self._console.run(asked.text, Who(asked.user, asked.admin, "console"), command.tell)
-            except PointsmanError as error:
-                outcome = error
-            except Exception:
-                log.exception("a bug has ended a command of the console", command=asked.text[:100])
-            tasks.cancel_scope.cancel()
-        if isinstance(outcome, PointsmanError):
-            command.fail(outcome)
-        else:
-            rows = await command.send_rows(outcome.rows if isinstance(outcome, Table) else ())
-            command.finish(rows, outcome.tag, outcome.notices)
+        who = Who(asked.user, asked.admin, "console")
+        try:
+            outcome = await self._console.run_aloud(asked.text, who, command.send_notice)
+        except PointsmanError as error:
+            command.fail(error)
+            return
+        except Exception:
+            log.exception("a bug has ended a command of the console", command=asked.text[:100])
+            command.fail(PointsmanError("internal error"))
+            return
+        rows = await command.send_rows(outcome.rows if isinstance(outcome, Table) else ())
+        command.finish(rows, outcome.tag, outcome.notices)
 
 
 def parts_of(rows: tuple[Row, ...]) -> Iterator[tuple[Row, ...]]:

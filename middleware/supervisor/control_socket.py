@@ -1,8 +1,9 @@
 """The control socket: commands.py over a unix socket that only our own user may open.
 
-One request a connection, one line of JSON: {"do": "status"}. The answers are lines of JSON: {"event": ..} any number of
-times, and {"done": ..} or {"error": {"message", "detail", "hint", "sqlstate"}} last. A connection without a last line
-was cut. Whoever closes it has asked for nothing more: what it waits for is given up, and what can be taken back is.
+One request a connection, one line of JSON: {"do": "status"}. The answers are lines of JSON: {"event": ..},
+{"notice": ..} and {"rows": ..} any number of times, and {"done": ..} or {"error": {"message", "detail", "hint",
+"sqlstate"}} last. A connection without a last line was cut. Whoever closes it has asked for nothing more: what it waits
+for is given up, and what can be taken back is.
 """
 
 import pwd
@@ -18,7 +19,7 @@ import msgspec
 import structlog
 
 from middleware.errors import PointsmanError, ProtocolViolation, TooManyConnections
-from middleware.supervisor.commands import Commands, Gone, Request
+from middleware.supervisor.commands import Commands, Gone, Notice, Request, Rows
 from middleware.supervisor.journal import Event
 from middleware.supervisor.listeners import ListenError, UnixSocket
 
@@ -128,9 +129,9 @@ class ControlSocket:
     async def _last_word(self, stream: anyio.abc.SocketStream, request: Request) -> dict[str, Any] | None:
         """Carry it out; None where nobody listens any more."""
 
-        async def say(event: Event) -> None:
+        async def say(said: Event | Notice | Rows) -> None:
             try:
-                await _send(stream, {"event": event})
+                await _send(stream, _line_of(said))
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 raise Gone from None
 
@@ -191,6 +192,16 @@ def _peer(stream: anyio.abc.SocketStream) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
+
+
+def _line_of(said: Event | Notice | Rows) -> dict[str, Any]:
+    match said:
+        case Event():
+            return {"event": said}
+        case Notice(text=text):
+            return {"notice": text}
+        case Rows(rows=rows):
+            return {"rows": rows}
 
 
 def _failure(error: PointsmanError) -> dict[str, Any]:

@@ -180,7 +180,9 @@ class Supervisor:
             self.console, lambda worker, told: self._workers[worker].send(told)
         )
         self._control = ControlSocket(
-            Commands(self.status, self.journal, self.switch, self.cache, self._totals.cache, self.watch_status)
+            Commands(
+                self.status, self.journal, self.switch, self.cache, self._totals.cache, self.watch_status, self.console
+            )
         )
         self._watcher = Watcher(
             credentials,
