@@ -109,8 +109,8 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
     "prepared_statements": _columns("shape clients:i servers:i bytes:q workers:i"),
     "reasons": _columns("reason reads:q percent:f"),
     "routes": _columns(
-        "position:i name database user application_name client_address read_routing consistency pool_mode pool_size:i "
-        "server_database server_user query_cache"
+        "position:i name database user application_name client_addr refuse:b pool_mode pool_size:i consistency balance "
+        "read_from_primary prefer query_cache server_database server_user"
     ),
     "session_state": _columns("application_name user database state action statements:q"),
     "workers": _columns(

@@ -116,7 +116,7 @@ def _decimal(value: str | bool | float) -> Decimal:
 
 def _binary_numeric(value: Decimal) -> bytes:
     """Digits of base 10000: their number, the weight of the first, the sign, and the decimals that are shown."""
-    whole, _, decimals = format(abs(value), "f").partition(".")
+    whole, _, decimals = format(value.copy_abs(), "f").partition(".")
     digits = whole.lstrip("0")
     digits = digits.rjust(-(-len(digits) // NUMERIC_BASE_DIGITS) * NUMERIC_BASE_DIGITS, "0")
     weight = len(digits) // NUMERIC_BASE_DIGITS - 1

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, SecretStr
 
-from middleware.config.fields import setting, whole
+from middleware.config.fields import seconds, setting, whole
 
 
 class Operating(BaseModel):
@@ -15,6 +15,9 @@ class Operating(BaseModel):
         "a list of names of users",
         "Users who may look, by SHOW, in the admin console; admin_users may do anything there.",
         peers="pgbouncer: stats_users",
+    )
+    stats_period: float = seconds(
+        60.0, "How long what SHOW STATS tells averages of is: up to twice as long.", peers="pgbouncer: stats_period"
     )
     http_listen_addr: str = setting(
         "127.0.0.1",

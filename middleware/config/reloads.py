@@ -99,6 +99,7 @@ _NEW_CONNECTIONS: Final = (
 )
 
 _AT_ONCE: Final = (
+    "stats_period",
     "shutdown_timeout",
     # Pools
     "pool_mode",

@@ -67,6 +67,10 @@ class Totals:
         for node in counters.nodes:
             _add(self._of_the_dead, msgspec.structs.replace(node, leases=0, servers=0))
 
+    def workers(self) -> dict[int, Counters]:
+        """What each has reported last, of its process alone."""
+        return dict(self._latest)
+
     def cache(self) -> CacheCounters:
         """The query caches' totals."""
         return added((self._cache_of_the_dead, *(counters.cache for counters in self._latest.values())))

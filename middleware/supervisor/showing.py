@@ -12,13 +12,14 @@ import anyio
 import msgspec
 
 from healthcheck.topology import Topology
-from middleware.admin import show_settings, show_traffic
+from middleware.admin import show_settings, show_stats, show_traffic
 from middleware.admin.columns import COLUMNS
 from middleware.admin.grammar import Show
+from middleware.admin.show_stats import Period
 from middleware.admin.table import Table
 from middleware.config import Settings
-from middleware.control import CacheCounters
-from middleware.reports import ClientReport, PoolReport, PreparedReport, Report, ServerReport, Subject
+from middleware.control import CacheCounters, Counters
+from middleware.reports import ClientReport, DigestReport, PoolReport, PreparedReport, Report, ServerReport, Subject
 from middleware.supervisor import shown
 from middleware.supervisor.asking import Asking
 from middleware.supervisor.cache_control import CacheState
@@ -49,6 +50,8 @@ class Known(Protocol):
     def counters(self) -> CountersSnapshot: ...
     def cache_counters(self) -> CacheCounters: ...
     def cache_state(self) -> CacheState: ...
+    def worker_counters(self) -> Mapping[int, Counters]: ...
+    def period(self) -> Period: ...
     def watch_status(self) -> Sequence[WatchStatus]: ...
     def known_users(self) -> Sequence[str]: ...
     def outlook(self) -> Outlook: ...
@@ -81,6 +84,18 @@ class Showing:
                 return shown.cache(known.cache_state(), known.cache_counters(), known.watch_status())
             case "failover":
                 return shown.failover(known.status(), known.settings, known.outlook(), known.journal.beyond(0))
+            case "stats":
+                return show_stats.stats(known.period())
+            case "stats_totals":
+                return show_stats.stats_totals(known.period())
+            case "stats_averages":
+                return show_stats.stats_averages(known.period())
+            case "totals":
+                return show_stats.totals(known.period())
+            case "workers":
+                return shown.workers(known.status(), known.worker_counters())
+            case "mem":
+                return shown.memory(known.worker_counters())
             case "config":
                 return show_settings.config(known.settings)
             case "routes":
@@ -118,6 +133,9 @@ class Showing:
                 table = show_traffic.node_pools(await answers.of("pools", PoolReport))
             case "prepared_statements":
                 table = show_traffic.prepared_statements(await answers.by_worker("prepared", PreparedReport))
+            case "digests":
+                reports = await answers.of("digests", DigestReport)
+                table = show_stats.digests(reports, command.order, command.limit)
             case "databases":
                 table = await self._databases(answers)
             case "users":
@@ -151,7 +169,7 @@ class Showing:
         return show_traffic.lists(
             pools,
             len(clients),
-            0,
+            sum(one.health.logins_in_flight for one in known.worker_counters().values()),
             len((await self._databases(answers)).rows),
             len(show_settings.users(known.settings, known.known_users(), pools, clients).rows),
             len(_names_of_hosts(known.topology)),

@@ -12,7 +12,7 @@ from middleware.admin.columns import COLUMNS
 from middleware.admin.grammar import HELP
 from middleware.admin.table import Table, Value
 from middleware.config import Settings
-from middleware.control import CacheCounters
+from middleware.control import CacheCounters, Counters
 from middleware.supervisor.cache_control import CacheState
 from middleware.supervisor.cache_watch import WatchStatus
 from middleware.supervisor.counters import CountersSnapshot
@@ -65,6 +65,36 @@ def nodes(status: Status, counters: CountersSnapshot, settings: Settings) -> Tab
             )
         )
     return Table(COLUMNS["nodes"], tuple(rows))
+
+
+def workers(status: Status, counters: Mapping[int, Counters]) -> Table:
+    """The processes that serve clients, as they last reported."""
+    rows: list[Row] = []
+    for worker in status.workers:
+        one = counters.get(worker.worker)
+        state = "starting" if worker.pid is None or one is None else "running"
+        if one is None:
+            rows.append((worker.worker, worker.pid, state, *(None,) * 7))
+            continue
+        servers, health = sum(node.servers for node in one.nodes), one.health
+        lag_ms, cpu_s = round(health.loop_lag_s * 1000, 3), round(health.cpu_s, 3)
+        rows.append(
+            (
+                *(worker.worker, worker.pid, state, one.clients, one.waiting, health.logins_in_flight, servers),
+                *(lag_ms, cpu_s, health.rss_bytes),
+            )
+        )
+    return Table(COLUMNS["workers"], tuple(rows))
+
+
+def memory(counters: Mapping[int, Counters]) -> Table:
+    """What the workers' processes have, and of that their query caches' answers; bytes."""
+    rows: list[Row] = []
+    for worker, one in sorted(counters.items()):
+        rows.append((f"worker_{worker}", one.health.rss_bytes, 1, 0, one.health.rss_bytes))
+        entries, size = one.cache.entries, one.cache.bytes
+        rows.append((f"worker_{worker}_query_cache", size // entries if entries else 0, entries, 0, size))
+    return Table(COLUMNS["mem"], tuple(rows))
 
 
 def events(those: Sequence[Event], limit: int) -> Table:

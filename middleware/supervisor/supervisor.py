@@ -19,6 +19,7 @@ from healthcheck.line import Credentials
 from healthcheck.promote import Hand
 from healthcheck.topology import Topology
 from middleware import sqlstate
+from middleware.admin.show_stats import Period
 from middleware.auth import Access, FileMistake
 from middleware.cache.versions import Versions, slot_of
 from middleware.config import Settings
@@ -64,6 +65,7 @@ from middleware.pool.dial import set_options
 from middleware.relay.shared import shared_bytes, versions_offset
 from middleware.supervisor.asking import Asking
 from middleware.supervisor.auth_query import AuthQuery
+from middleware.supervisor.averages import Averages
 from middleware.supervisor.cache_control import CacheControl, CacheState
 from middleware.supervisor.cache_watch import Watcher, WatchStatus
 from middleware.supervisor.catalogs import Catalogs
@@ -175,6 +177,7 @@ class Supervisor:
         self.cache: Final = CacheControl(
             settings.policies(), self._versions, workers, self._tell_cache, self.journal.happened
         )
+        self._averages: Final = Averages(lambda: self.counters().traffic, lambda: self.settings.stats_period)
         self.console: Final = Console(self)
         self._console_clients: Final = ConsoleClients(
             self.console, lambda worker, told: self._workers[worker].send(told)
@@ -269,6 +272,14 @@ class Supervisor:
             self.worker_pids,
             self.counters(),
         )
+
+    def worker_counters(self) -> dict[int, Counters]:
+        """What each worker has reported last, of its process alone."""
+        return self._totals.workers()
+
+    def period(self) -> Period:
+        """What there is to make averages of."""
+        return self._averages.period()
 
     def known_users(self) -> Sequence[str]:
         """Whose passwords are in the settings or in their files."""
@@ -398,6 +409,7 @@ class Supervisor:
                 tasks.start_soon(self._derivations.run)
                 tasks.start_soon(self._control.run)
                 tasks.start_soon(self._console_clients.run)
+                tasks.start_soon(self._averages.run)
                 await self._derivations.begun.wait()
                 tasks.start_soon(self._tell_ready)
                 tasks.start_soon(self._drain_when_stopped)
