@@ -80,7 +80,10 @@ class Guard:
         *,
         promote_timeout_s: float = 60.0,
         leader: Leader | None = None,
+        stayed: Callable[[], str] = lambda: "",
     ) -> None:
+        """`stayed`: why nobody is to be promoted at the moment, by an operator's word; "" for no reason."""
+        self._stayed: Final = stayed
         self._monitor: Final = monitor
         self._policy: Final = policy
         self._hand: Final = hand
@@ -159,6 +162,10 @@ class Guard:
             down_s = self._absence.look(observations[self._last.name], now)
         verdict = decide_failover(topology, observations, self._last, self._policy, down_s)
         verdict = permitted(verdict, topology, self._last, self._leader.hindered(), self._leader.begun())
+        if verdict.kind in (Kind.COUNTING, Kind.PROMOTE) and (stayed := self._stayed()):
+            # When that is over, the time that a primary must have been down is counted anew.
+            self._absence.over()
+            verdict = Verdict(Kind.HELD, stayed, failed=verdict.failed)
         before, self._verdict = self._verdict, verdict
         if verdict.kind is Kind.HELD and (before.kind, before.why) != (verdict.kind, verdict.why):
             self.say("failover_held", f"no failover: {verdict.why}", verdict.failed, bad=True)

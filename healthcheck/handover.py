@@ -48,11 +48,11 @@ BACK_S: Final = 30.0
 class Traffic(Protocol):
     """What clients have under way at a node that is given no new work."""
 
-    async def at_rest(self, version: int) -> int:
-        """Until all know topology `version` and nothing is under way; returns how many clients will lose their
+    async def at_rest(self, version: int, node: str) -> int:
+        """Until all know topology `version` and nothing is under way there; returns how many clients will lose their
         connection, since their session's state is there."""
 
-    def under_way(self) -> str:
+    def under_way(self, version: int, node: str) -> str:
         """What is, in words."""
 
 
@@ -125,6 +125,11 @@ class Handover:
         self._timeout_s: Final = timeout_s
         self._catch_up_s: Final = catch_up_s
         self._going_on = False
+
+    @property
+    def going_on(self) -> bool:
+        """A switchover is."""
+        return self._going_on
 
     async def switch(self, wanted: str = "") -> Switched:
         """Make `wanted`, or the standby that has the most, the primary. Raises Refused."""
@@ -263,12 +268,13 @@ class Handover:
         run.held_at = time.monotonic()
         self._monitor.drain(run.old.name)
         self._guard.say("switchover_holds", "new work for a primary waits", run.old.name)
+        version = self._monitor.topology.version
         try:
             with anyio.fail_after(self._timeout_s):
-                pinned = await self._traffic.at_rest(self._monitor.topology.version)
+                pinned = await self._traffic.at_rest(version, run.old.name)
         except TimeoutError:
             run.reason = Reason.TIMED_OUT
-            raise ProbeError(f"{self._traffic.under_way()} after {self._timeout_s:g} s") from None
+            raise ProbeError(f"{self._traffic.under_way(version, run.old.name)} after {self._timeout_s:g} s") from None
         if pinned:
             text = f"clients whose session's state is there, and who will lose their connection: {pinned}"
             self._guard.say("switchover_pinned", text, run.old.name, bad=True)

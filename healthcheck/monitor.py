@@ -56,6 +56,8 @@ class _Watched:
         """When that was."""
         self.order = Condition.UP
         """What an operator, or a switchover, has said: UP, DRAINING or DETACHED."""
+        self.by = ""
+        """Who."""
         self._draw = draw
 
     async def run(self, outcome: Callable[[], None], well_again: Callable[[str], None]) -> None:
@@ -92,7 +94,7 @@ class _Watched:
         seen = self.state.observation
         if self.order is Condition.UP or not seen.up:
             return seen
-        return msgspec.structs.replace(seen, up=False, why=f"{self.order.value} by order", condition=self.order)
+        return msgspec.structs.replace(seen, up=False, why=f"{self.order.value} by {self.by}", condition=self.order)
 
 
 class Monitor:
@@ -159,13 +161,13 @@ class Monitor:
 
     # Orders. Each takes effect at once; a name that is not watched raises KeyError.
 
-    def drain(self, name: str) -> None:
+    def drain(self, name: str, by: str = "order") -> None:
         """Give a node no new work; what it has may end."""
-        self._order(name, Condition.DRAINING)
+        self._order(name, Condition.DRAINING, by)
 
-    def detach(self, name: str) -> None:
+    def detach(self, name: str, by: str = "order") -> None:
         """Do not use a node, whatever it says."""
-        self._order(name, Condition.DETACHED)
+        self._order(name, Condition.DETACHED, by)
 
     def attach(self, name: str) -> None:
         """Use a node again as it deserves."""
@@ -186,8 +188,9 @@ class Monitor:
             self.topology = msgspec.structs.replace(self.topology, fenced=fenced)
             self._decide(force=True)
 
-    def _order(self, name: str, order: Condition) -> None:
-        self._watched[name].order = order
+    def _order(self, name: str, order: Condition, by: str = "") -> None:
+        watched = self._watched[name]
+        watched.order, watched.by = order, by
         self._outcome()
 
     def _outcome(self) -> None:

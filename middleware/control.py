@@ -4,7 +4,7 @@ A local socket pair per worker carries frames: a length (4 bytes, big-endian), t
 message's type. Snapshots and orders go down, counters and reports go up. Nothing on the hot path waits for it.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -185,10 +185,84 @@ class ConsoleGone(msgspec.Struct, frozen=True, tag=True, array_like=True):
     serial: int
 
 
+WaitFor = Literal["", "servers", "clients"]
+
+
 class Drain(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Down: take no new clients, let open transactions end within `timeout_s`, then close the rest with 57P01."""
+    """Down: take no new clients, let open transactions end within `timeout_s`, then close the rest with 57P01.
+
+    Before that, for as long as it takes, `wait_for` all clients to go, or all servers to come back: who waits for a
+    server is sent away. A second one takes the place of the first.
+    """
 
     timeout_s: float
+    wait_for: WaitFor = ""
+
+
+class SetPauses(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down, before the first SetTopology and when it has changed: which databases are paused, by what clients call
+    them. Answered with PauseProgress, now and whenever that has changed, until nothing is left to wait for."""
+
+    serial: int
+    everything: Literal["active", "paused", "suspended"] = "active"
+    paused: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
+    closing: tuple[str | None, ...] = ()
+    """Those of which somebody waits until no server is left that is to be closed; None for all."""
+
+
+class Left(msgspec.Struct, frozen=True, array_like=True):
+    """What there is in a worker of a database, or (`database` being None) of all."""
+
+    database: str | None
+    busy: int = 0
+    """Servers lent on which something is under way, or a transaction open."""
+    resting: int = 0
+    """Those that are lent because their client's session is there, and nothing else."""
+    replicating: int = 0
+    """Replication connections."""
+    servers: int = 0
+    """That are not closed yet, the lent ones among them."""
+    to_close: int = 0
+    """Of these, those that are closed when they come back."""
+    unsent: int = 0
+    """Connections on which something was read that has not been passed on."""
+
+
+class PauseProgress(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up: the worker goes by SetPauses number `serial`; what is left of what was paused, suspended or waited for."""
+
+    serial: int
+    left: tuple[Left, ...] = ()
+
+
+class Reconnect(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down: close the servers of a database, or all, when they come back. Answered with Obeyed."""
+
+    serial: int
+    database: str | None
+
+
+class Kill(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down, after the SetPauses that keeps them from coming back: close all clients and servers of a database, or all.
+    Answered with Obeyed."""
+
+    serial: int
+    database: str | None
+
+
+class KillClient(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down: close a client. Answered with Obeyed."""
+
+    serial: int
+    process_id: int
+
+
+class Obeyed(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up: an order was carried out, and that many were concerned."""
+
+    serial: int
+    count: int
 
 
 class ForwardCancel(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -274,10 +348,20 @@ class Leases(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
     version: int
     """Of the topology it goes by."""
+    nodes: tuple["NodeLeases", ...]
+    """Of each that is draining."""
+
+
+class NodeLeases(msgspec.Struct, frozen=True, array_like=True):
+    """What clients have at a node."""
+
+    node: str
     busy: int
     """Servers lent on which something is under way, or a transaction open."""
     resting: int
     """Those that are lent because their client's session state is there, and nothing else."""
+    servers: int
+    """Connections that are not closed yet, those that are lent among them."""
 
 
 class StateUse(msgspec.Struct, frozen=True, array_like=True):
@@ -389,6 +473,10 @@ Down = (
     | Ask
     | ConsoleTold
     | Drain
+    | SetPauses
+    | Reconnect
+    | Kill
+    | KillClient
     | Passed
 )
 Up = (
@@ -405,6 +493,8 @@ Up = (
     | ConsoleAsked
     | ConsoleMore
     | ConsoleGone
+    | PauseProgress
+    | Obeyed
     | Drained
     | Passed
 )

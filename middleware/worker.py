@@ -35,10 +35,15 @@ from middleware.control import (
     ForwardCancel,
     FrameReader,
     FreshnessWanted,
+    Kill,
+    KillClient,
     Leases,
     NodeAnswers,
     NodeTrouble,
+    Obeyed,
+    PauseProgress,
     Ready,
+    Reconnect,
     SecretWanted,
     ServerFreed,
     ServerWanted,
@@ -47,6 +52,7 @@ from middleware.control import (
     SetCatalog,
     SetChanges,
     SetFreshness,
+    SetPauses,
     SetReasons,
     SetSecret,
     SetTls,
@@ -75,6 +81,8 @@ LEASES_LOOK_S: Final = 0.01
 CHANNEL_BYTES_MAX: Final = 1024 * 1024
 """No more of an answer of many parts is put into the channel while it holds as much."""
 CHANNEL_LOOK_S: Final = 0.01
+PAUSES_LOOK_S: Final = 0.02
+"""Between two looks at what is left of what is paused."""
 BACKLOG: Final = 4096
 
 
@@ -94,6 +102,10 @@ class Worker(asyncio.Protocol):
         self._leases: Leases | None = None
         """What was told of them last."""
         self._lease_look: asyncio.TimerHandle | None = None
+        self._pauses: PauseProgress | None = None
+        """What was told last of what is left of what is paused."""
+        self._pause_look: asyncio.TimerHandle | None = None
+        self._wait_for: control.WaitFor = ""
         self._channel: asyncio.Transport
         self.done: Final[asyncio.Event] = asyncio.Event()
 
@@ -156,8 +168,18 @@ class Worker(asyncio.Protocol):
             # It may have gone meanwhile, and another come.
             if isinstance(client, ConsoleClient):
                 client.told(message)
+        elif isinstance(message, SetPauses):
+            relay.pauses.use(message)
+            self._pauses = None
+            self._report_pauses(relay)
+        elif isinstance(message, Reconnect):
+            self._tell(Obeyed(message.serial, relay.pauses.reconnect(message.database)))
+        elif isinstance(message, Kill):
+            self._tell(Obeyed(message.serial, relay.pauses.kill(message.database)))
+        elif isinstance(message, KillClient):
+            self._tell(Obeyed(message.serial, relay.pauses.kill_client(message.process_id)))
         elif isinstance(message, Drain):
-            self._drain(relay, message.timeout_s)
+            self._drain(relay, message)
         else:
             raise AssertionError(f"unexpected message {type(message).__name__}")
 
@@ -233,14 +255,27 @@ class Worker(asyncio.Protocol):
             self._lease_look.cancel()
             self._lease_look = None
         found = relay.pools.draining()
-        if found is None:
+        if not found:
             return
-        leases = Leases(relay.pools.topology.version, *found)
+        leases = Leases(relay.pools.topology.version, found)
         if leases != self._leases:
             self._leases = leases
             self._tell(leases)
         # Nothing new begins, but what those do who rest there.
-        self._lease_look = self._loop.call_later(LEASES_LOOK_S if leases.busy else TICK_S, self._report_leases, relay)
+        busy = any(one.busy for one in found)
+        self._lease_look = self._loop.call_later(LEASES_LOOK_S if busy else TICK_S, self._report_leases, relay)
+
+    def _report_pauses(self, relay: Relay) -> None:
+        """While something is paused, or waited for, tell what is left of it whenever that has changed."""
+        if self._pause_look is not None:
+            self._pause_look.cancel()
+            self._pause_look = None
+        progress = relay.pauses.left()
+        if progress != self._pauses:
+            self._pauses = progress
+            self._tell(progress)
+        if not relay.pauses.settled(progress):
+            self._pause_look = self._loop.call_later(PAUSES_LOOK_S, self._report_pauses, relay)
 
     def _set_tls(self, relay: Relay, message: SetTls) -> None:
         try:
@@ -264,11 +299,29 @@ class Worker(asyncio.Protocol):
             self._servers.append(server)
         self._tell(Ready(relay.worker))
 
-    def _drain(self, relay: Relay, timeout_s: float) -> None:
+    def _drain(self, relay: Relay, message: Drain) -> None:
         for server in self._servers:
             server.close()
-        self._draining_until = self._loop.time() + timeout_s
-        relay.drain()
+        self._wait_for = message.wait_for
+        relay.parting = True
+        if message.wait_for == "servers":
+            relay.pauses.send_waiting_away()
+        elif not message.wait_for:
+            self._draining_until = self._loop.time() + message.timeout_s
+            relay.drain()
+
+    def _waited(self, relay: Relay) -> None:
+        """Go on where it has been waited for what was to be waited for."""
+        if self._wait_for == "servers":
+            # Those who have come to wait since.
+            relay.pauses.send_waiting_away()
+            done = relay.pauses.all_closed()
+        else:
+            done = not relay.clients
+        if done:
+            self._wait_for = ""
+            self._draining_until = self._loop.time()
+            relay.drain()
 
     def _tick(self, relay: Relay) -> None:
         now = self._loop.time()
@@ -279,6 +332,8 @@ class Worker(asyncio.Protocol):
         if self._ticks % TICKS_PER_REPORT == 0:
             self._tell(relay.counters())
             tell_left_out()
+        if self._wait_for:
+            self._waited(relay)
         if self._draining_until is None:
             return
         if now >= self._draining_until:

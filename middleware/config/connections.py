@@ -335,6 +335,13 @@ class ClientTimeouts(BaseModel):
     cancel_wait_timeout: float = seconds(
         10.0, "For passing a cancel request on.", peers="pgbouncer: cancel_wait_timeout"
     )
+    suspend_timeout: float = seconds(
+        10.0,
+        "How long SUSPEND waits for what was read to be passed on; then connections that do not take it are closed. "
+        "0 for ever.",
+        zero=True,
+        peers="pgbouncer: suspend_timeout",
+    )
 
 
 class ServerTimeouts(BaseModel):

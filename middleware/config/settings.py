@@ -186,6 +186,7 @@ class Settings(
             statement_size_max=self.statement_size_max,
             client_login_timeout_s=self.client_login_timeout,
             cancel_wait_timeout_s=self.cancel_wait_timeout,
+            suspend_timeout_s=self.suspend_timeout,
             server_connect_timeout_s=self.server_connect_timeout,
             server_login_retry_s=self.server_login_retry,
             server_check_delay_s=self.server_check_delay,

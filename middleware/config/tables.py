@@ -62,6 +62,7 @@ class LogLevels(Table):
     service: LogLevel | None = one_of(None, LogLevel, SUBJECTS["service"])
     worker: LogLevel | None = one_of(None, LogLevel, SUBJECTS["worker"])
     control: LogLevel | None = one_of(None, LogLevel, SUBJECTS["control"])
+    console: LogLevel | None = one_of(None, LogLevel, SUBJECTS["console"])
     web: LogLevel | None = one_of(None, LogLevel, SUBJECTS["web"])
     stats: LogLevel | None = one_of(None, LogLevel, SUBJECTS["stats"])
     library: LogLevel | None = one_of(None, LogLevel, SUBJECTS["library"])

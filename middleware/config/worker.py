@@ -164,6 +164,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Bytes of SQL looked at; a longer simple query goes to the primary unread, a longer named one is refused."""
     client_login_timeout_s: float
     cancel_wait_timeout_s: float
+    suspend_timeout_s: float
+    """0 for ever."""
     server_connect_timeout_s: float
     server_login_retry_s: float
     server_check_delay_s: float

@@ -24,6 +24,7 @@ SUBJECTS: Final = {
     "service": "Start, reload, end; sockets that are listened on.",
     "worker": "The workers' processes.",
     "control": "The control socket.",
+    "console": "The admin console.",
     "web": "What is served over HTTP.",
     "stats": "The line of figures that log_stats asks for.",
     "library": "What a library has to say.",
@@ -248,7 +249,7 @@ _SERVICE: Final = _of(
     ),
     ("signal", INFO, "received signal", "signal", ""),
     ("ready", INFO, "ready", "workers", "All workers accept clients."),
-    ("shutting_down", INFO, "shutting down", "shutdown_timeout", ""),
+    ("shutting_down", INFO, "shutting down", "mode by shutdown_timeout", "`mode` is now, wait_for_servers or wait_for_clients."),
     ("workers_killed", WARNING, "workers killed before they had drained", "", "Their clients were cut off."),
     ("stopped", INFO, "stopped", "", ""),
     ("reload_refused", ERROR, "not reloaded", "why by", "Nothing has changed. A line for each mistake."),
@@ -258,6 +259,13 @@ _SERVICE: Final = _of(
 _WORKER: Final = _of(
     "worker",
     ("worker_ready", INFO, "worker ready", "worker pid", ""),
+    (
+        "suspend_timeout",
+        WARNING,
+        "suspend_timeout: what does not take what it is sent is closed",
+        "connections",
+        "SUSPEND waits for no longer.",
+    ),
     ("worker_stopped", INFO, "worker stopped", "worker status", "It has drained."),
     (
         "worker_died",
@@ -294,6 +302,21 @@ _CONTROL: Final = _of(
         "",
     ),
     ("control_bug", ERROR, "a bug has ended a request to the control socket", "", "Please report it."),
+)
+
+_CONSOLE: Final = _of(
+    "console",
+    ("console_opened", INFO, "console opened", "user admin", "Somebody looks, or does something."),
+    ("command", INFO, "command", "command user via", "By the console, the control socket or HTTP."),
+    (
+        "console_stalled",
+        WARNING,
+        "a client of the console does not read its answer",
+        "user",
+        "It was closed.",
+    ),
+    ("console_bug", ERROR, "a bug has ended a session of the console", "user", "Please report it."),
+    ("command_bug", ERROR, "a bug has ended a command of the console", "command", "Please report it."),
 )
 
 _WEB: Final = _of(
@@ -337,6 +360,7 @@ EVENTS: Final[tuple[Event, ...]] = (
     *_SERVICE,
     *_WORKER,
     *_CONTROL,
+    *_CONSOLE,
     *_WEB,
     LIBRARY,
     LINES_LEFT_OUT,
@@ -345,6 +369,10 @@ EVENTS: Final[tuple[Event, ...]] = (
 BY_TEXT: Final = {event.text: event for event in EVENTS}
 
 FIELDS: Final = {
+    "admin": "Whether it may change something.",
+    "command": "As it was read, without what may be a secret.",
+    "connections": "How many.",
+    "via": "How it was said: console, socket or http.",
     "by": "Who has asked for it.",
     "method": "Of HTTP.",
     "path": "A file's, or what was asked for over HTTP.",
@@ -364,7 +392,7 @@ FIELDS: Final = {
     "logger": "The library's own name of what speaks.",
     "max_client_logins": "The setting.",
     "message": "The kind of a message between our processes.",
-    "mode": "How: logical or poll.",
+    "mode": "How it is done, in one word.",
     "most": "How many there may be.",
     "needed": "How many there should be able to be, by the settings.",
     "node": "A node's name.",

@@ -57,6 +57,7 @@ class Plan(Generic[S, C]):
         "on_the_way",
         "over",
         "owed",
+        "paused",
         "reserve_size",
         "reserve_timeout_s",
         "size_max",
@@ -82,6 +83,8 @@ class Plan(Generic[S, C]):
         self.failing_until = 0.0
         """No opening before this time: the last one failed."""
         self.closed = False
+        self.paused = False
+        """None is opened, and none kept that comes back; who waits goes on waiting."""
         self.owed = 0
         """Servers that other workers are to have instead, as soon as they are given back."""
         self.over = False
@@ -105,7 +108,7 @@ class Plan(Generic[S, C]):
 
     def openings(self, now: float) -> int:
         """How many servers to begin opening now."""
-        if self.closed or now < self.failing_until:
+        if self.closed or self.paused or now < self.failing_until:
             return 0
         size = self.size()
         count = min(len(self.waiting) - self.on_the_way, self.limit(now) - size)
@@ -147,6 +150,10 @@ class Plan(Generic[S, C]):
     def may_open(self) -> None:
         """What kept the last opening from succeeding may be over."""
         self.failing_until = 0.0
+
+    def keeps(self) -> bool:
+        """Whether a server that comes back may stay."""
+        return not (self.closed or self.paused or self.owed)
 
     def next_client(self) -> C | None:
         """The client that has waited longest, no longer waiting."""

@@ -197,7 +197,7 @@ class Pool:
         server.take_back()
         self.plan.lent.discard(server)
         session = server.session
-        if session.uncertain or self.plan.closed or self.plan.owed or self._outlived(server, self.clock.now):
+        if session.uncertain or not self.plan.keeps() or self._outlived(server, self.clock.now):
             if self.plan.owed:
                 self.plan.owed -= 1
                 server.yields = True
@@ -280,7 +280,7 @@ class Pool:
         for server in [one for one in (*self._on_the_way, *self._closing) if one.deadline <= now]:
             server.fail(ConnectionLost(f'node "{self.node}" does not answer'))
         self.open_what_is_needed(now)
-        if self.policy.min_size and not plan.closed and now >= plan.failing_until:
+        if self.policy.min_size and not (plan.closed or plan.paused) and now >= plan.failing_until:
             for _ in range(self.policy.min_size - self._all_limits.total(self)):
                 if not self._begin_opening(now):
                     break
@@ -323,6 +323,10 @@ class Pool:
         self._last_error = error
         while (client := self.plan.next_client()) is not None:
             client.not_lent(error)
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Have no server that nobody has."""
         idle, self.plan.idle = self.plan.idle, []
         for server, _ in idle:
             server.close()
@@ -426,7 +430,7 @@ class Pool:
     def _arrived(self, server: ServerConnection) -> None:
         self._on_the_way.discard(server)
         self.plan.on_the_way -= 1
-        if self.plan.closed or server.session.uncertain:
+        if self.plan.closed or self.plan.paused or server.session.uncertain:
             server.close()
         elif server.cancels:
             self._hold_back(server)
@@ -485,7 +489,7 @@ class Pool:
         self.plan.on_the_way += 1
 
     def _outlived(self, server: ServerConnection, now: float) -> bool:
-        return 0.0 < server.expires_at <= now
+        return server.close_needed or 0.0 < server.expires_at <= now
 
     # Opening
 
@@ -573,7 +577,7 @@ class Pool:
         if host == self.host:
             for server in self.servers():
                 if server.address not in addresses:
-                    server.expires_at = self.clock.now
+                    server.close_needed = True
 
     def _opening_failed(self, error: PointsmanError) -> None:
         """Try again later; who waits hears of it now, unless other servers of the pool may still serve them."""

@@ -50,8 +50,10 @@ SERVER_FULL: Final = 1
 class Borrower(ABC):
     """What a server and a pool need of the client that a server is lent to."""
 
-    __slots__ = ("admin", "again", "fill", "limits", "transport", "waiting_since", "wrote")
+    __slots__ = ("admin", "again", "called", "fill", "limits", "transport", "waiting_since", "wrote")
 
+    called: bytes | None
+    """The database that it has asked for; None where that is none of a node's: it is never paused."""
     admin: bool
     """Its user, as it has logged in, is one of admin_users."""
     transport: asyncio.Transport
@@ -110,6 +112,7 @@ class ServerConnection:
         "_login",
         "_parameters_before",
         "_reading_paused",
+        "_suspended",
         "address",
         "answered_at",
         "asked",
@@ -117,6 +120,7 @@ class ServerConnection:
         "canceled_at",
         "cancels",
         "client",
+        "close_needed",
         "connected_at",
         "deadline",
         "expires_at",
@@ -163,6 +167,8 @@ class ServerConnection:
         self.session: ServerSession = NO_SESSION
         self.cancels = 0
         """CancelRequests under way for it: until they have arrived it must not serve another client."""
+        self.close_needed = False
+        """It is not to be lent again."""
         self.yields = False
         """It was closed for others to have its place."""
         self.asked: bool | None = None
@@ -172,6 +178,7 @@ class ServerConnection:
         self.transport: asyncio.Transport
         self._parameters_before: StartupParameters = NONE
         self._reading_paused = False
+        self._suspended = False
 
     @property
     def cancel_key(self) -> tuple[int, bytes]:
@@ -313,6 +320,17 @@ class ServerConnection:
     def resume_reading(self) -> None:
         if self._reading_paused:
             self._reading_paused = False
+            if not self._suspended:
+                self.transport.resume_reading()
+
+    def suspend(self, suspended: bool) -> None:
+        """Read nothing from it, whoever has it; or read again."""
+        if suspended == self._suspended or self.state >= CLOSING:
+            return
+        self._suspended = suspended
+        if suspended:
+            self.transport.pause_reading()
+        elif not self._reading_paused:
             self.transport.resume_reading()
 
     def lend(self, client: Borrower, statements: ClientStatements | None) -> None:
@@ -372,6 +390,7 @@ class ServerConnection:
         """Tell it to go, whatever it is doing; it is nobody's."""
         if self.state >= CLOSING:
             return
+        self.suspend(False)
         self.state = CLOSING
         self.client = None
         self.pool.closing(self)

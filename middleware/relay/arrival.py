@@ -9,12 +9,9 @@ client of its kind waits for one, the others are told what that one was. See wel
 """
 
 import asyncio
-import pwd
-import socket
-import struct
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import structlog
 
@@ -30,13 +27,20 @@ from middleware.relay.client_connection import ClientConnection
 from middleware.relay.console import CONSOLES, ConsoleClient, refused
 from middleware.relay.freshness import Marks
 from middleware.relay.own_settings import OwnSettings
+from middleware.relay.peers import feed, peer_of
 from middleware.relay.primary_queue import passes
 from middleware.relay.relay import NO_PRIMARY, Relay
 from middleware.relay.replication import ReplicationClient, Wish, node_for
 from middleware.session.login import ClientLogin
 from middleware.session.parameters import NONE, StartupParameters, gucs_of
+from middleware.session.replication import PHYSICAL
 from middleware.session.server import SETUP_FAILED
-from middleware.sqlstate import INVALID_CATALOG_NAME, QUERY_CANCELED, SYNTAX_ERROR
+from middleware.sqlstate import (
+    INVALID_CATALOG_NAME,
+    OBJECT_NOT_IN_PREREQUISITE_STATE,
+    QUERY_CANCELED,
+    SYNTAX_ERROR,
+)
 from middleware.wire.build import READY_IDLE, error_response, message, notice
 from middleware.wire.codes import BACKEND_KEY_DATA, PROTOCOL_3_2
 
@@ -49,37 +53,8 @@ CLOSED: Final = 2
 TLS_HANDSHAKE: Final = 0x16
 """The first byte of a TLS handshake; no startup packet begins with it, being too long."""
 
-_UCRED: Final = struct.Struct("iII")
-"""Linux's: process, user, group."""
-
 UNKNOWN: Final = ClientLogin(Authority(Access()), "unix")
 """Stands in for the login of a connection that has not been made."""
-
-
-def _feed(transport: asyncio.Transport, data: bytes) -> None:
-    """Give a transport's protocol what was read before it was there."""
-    protocol = transport.get_protocol()
-    if transport.is_closing() or isinstance(protocol, Arrival):
-        # Its client is gone, or the handshake has not begun.
-        return
-    # uvloop's, an asyncio.BufferedProtocol in all but name; compiled code would check the name.
-    buffered: Any = protocol
-    while data:
-        buffer = memoryview(buffered.get_buffer(len(data)))
-        count = min(len(buffer), len(data))
-        buffer[:count] = data[:count]
-        buffered.buffer_updated(count)
-        data = data[count:]
-
-
-def _peer_of(transport: asyncio.BaseTransport) -> str:
-    """Which user of the system is at the other end of a unix socket; "" where the system does not say."""
-    one = transport.get_extra_info("socket")
-    try:
-        _, uid, _ = _UCRED.unpack(one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        return pwd.getpwuid(uid).pw_name
-    except (OSError, KeyError):
-        return ""
 
 
 def _nobody_asked() -> bytes:
@@ -121,6 +96,7 @@ class Arrival(Borrower):
         self._login: ClientLogin = UNKNOWN
         self.state = LOGIN
         self.user = self.database = b""
+        self.called = b""
         self.connected_at = relay.loop.time()
         self.deadline = self.connected_at + relay.settings.client_login_timeout_s
         self.process_id = 0
@@ -159,7 +135,7 @@ class Arrival(Borrower):
         # Whoever may use the socket's file needs no secrecy from it.
         address = self._address()
         sslmode = "disable" if relay.client_tls is None or address == "unix" else relay.client_tls.sslmode
-        self._login = ClientLogin(relay.authority, address, sslmode, partial(_peer_of, transport))
+        self._login = ClientLogin(relay.authority, address, sslmode, partial(peer_of, transport))
         if relay.draining:
             self.close()
         else:
@@ -287,7 +263,7 @@ class Arrival(Borrower):
         if hello:
             # start_tls() puts a protocol of its own in our place, and has it told of its connection; then it is fed.
             loop = self._relay.loop
-            loop.call_soon(loop.call_soon, _feed, self.transport, hello)
+            loop.call_soon(loop.call_soon, feed, self.transport, hello)
 
     async def _shake_hands(self, tls: ClientTls, direct: bool) -> None:
         relay = self._relay
@@ -333,6 +309,13 @@ class Arrival(Borrower):
         if policy.refuse:
             name = self.database.decode(errors="replace")
             raise LoginRefused(f'database "{name}" does not exist', sqlstate=INVALID_CATALOG_NAME)
+        # A physical replication connection has none.
+        self.called = b"" if login.replication == PHYSICAL else self.database
+        if relay.pauses.disabled(self.called):
+            name = self.database.decode(errors="replace")
+            raise LoginRefused(f'database "{name}" is disabled', sqlstate=OBJECT_NOT_IN_PREREQUISITE_STATE)
+        if relay.parting:
+            raise ShuttingDown
         self.server_database = policy.server_database.encode() or self.database
         self.server_user = policy.server_user.encode() or user
         self.limits = policy.client
@@ -350,7 +333,8 @@ class Arrival(Borrower):
         relay.newcomers.prove(self)
         self._key = relay.secret(long=login.protocol >= PROTOCOL_3_2)
         if login.replication:
-            self._replicate(login)
+            self.state = WELCOME
+            self.seek()
             return
         # Asks for the database's catalog where it is new: it is loaded while the client is welcomed.
         database, role = self.server_database, self.server_user
@@ -361,17 +345,31 @@ class Arrival(Borrower):
         self.seek()
 
     def _route(self) -> Route:
-        return self._relay.pools.route(self.server_database, self.server_user, self.account.policy)
+        return self._relay.pools.route(self.server_database, self.server_user, self.account.policy, self.called)
 
     def seek(self) -> None:
         """Have a server tell what it must be told, or one that has told it another client of its kind."""
+        login = self._login
+        if self._relay.pauses.keeps_out(self.called, bool(login.replication)):
+            self._wait_for_resume()
+            return
+        if login.replication:
+            self._replicate(login)
+            return
         known = self._relay.welcomes.known(self.server_database, self.server_user, self._parameters)
         if known is not None:
             self._welcome(known)
             return
         self._write(b"")
         route = self._route()
-        self._lease(route.primary or route.standby(Marks()))
+        if route.paused:
+            self._wait_for_resume()
+        else:
+            self._lease(route.primary or route.standby(Marks()))
+
+    def _wait_for_resume(self) -> None:
+        self._write(b"")
+        self._relay.without_primary.pause(self)
 
     def _wait_for_primary(self, error: PointsmanError | None) -> None:
         """`error`: why the nodes that there are had no server for it."""
@@ -391,6 +389,9 @@ class Arrival(Borrower):
 
     def may_find(self) -> bool:
         """Whether there is a node again that takes connections."""
+        replicates = bool(self._login.replication)
+        if replicates or self._relay.pauses.suspended:
+            return not self._relay.pauses.keeps_out(self.called, replicates)
         route = self._route()
         return (route.primary is not None and not route.primary.failing()) or route.standby(Marks()) is not None
 
@@ -430,6 +431,12 @@ class Arrival(Borrower):
 
     def _replicate(self, login: ClientLogin) -> None:
         """Hand over to a replication connection."""
+        try:
+            self._begin_replication(login)
+        except PointsmanError as error:
+            self._refused(error)
+
+    def _begin_replication(self, login: ClientLogin) -> None:
         relay = self._relay
         account, database, user = self.account, self.server_database, self.server_user
         wish = Wish(login.replication, database, user, self._parameters, self.admin, account, self.connected_at)
@@ -437,6 +444,7 @@ class Arrival(Borrower):
         client = ReplicationClient(
             relay, self.transport, self.process_id, self._key, self.counted, wish, node, login.rest
         )
+        client.called = self.called
         client.open()
         self._write(b"")
         self.state = CLOSED
@@ -491,6 +499,7 @@ class Arrival(Borrower):
         )
         client.connected_at = self.connected_at
         client.process_id, client.secret, client.admin = self.process_id, self._key, self.admin
+        client.called = client.routing.called = self.called
         relay.clients[self.process_id] = client
         self.transport.set_protocol(cast(asyncio.Protocol, client))
         key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self._key)
@@ -524,6 +533,9 @@ class Arrival(Borrower):
             return
         try:
             route = self._route()
+            if route.paused:
+                self._wait_for_resume()
+                return
             standby = route.standby(Marks()) if pool is route.primary else None
             if standby is None:
                 self._wait_for_primary(error)
@@ -557,6 +569,17 @@ class Arrival(Borrower):
 
     def idle_too_long(self, now: float) -> None:
         """It is not idle."""
+
+    def suspend(self, suspended: bool) -> None:
+        """It waits where it would have a server: see seek()."""
+
+    def unsent(self) -> bool:
+        """Whether it asks a server, or is about to."""
+        return self._pool is not None or self.server is not None
+
+    def pool_key(self) -> tuple[bytes, bytes, str]:
+        """Whose pools it uses."""
+        return self.server_database, self.server_user, self.account.policy.pool.name
 
     def track_writes(self, begin: bool) -> None:
         """It has sent none yet."""

@@ -128,7 +128,17 @@ class Tier:
 class Route:
     """Where the clients of one database, user and policy go, under one topology."""
 
-    __slots__ = ("_affinity", "_all", "_readers", "_standby_tiers", "_tiers", "primary", "standbys", "version")
+    __slots__ = (
+        "_affinity",
+        "_all",
+        "_readers",
+        "_standby_tiers",
+        "_tiers",
+        "paused",
+        "primary",
+        "standbys",
+        "version",
+    )
 
     def __init__(
         self,
@@ -141,6 +151,8 @@ class Route:
     ) -> None:
         """`draw()` gives a random number from 0 to 1, 1 excluded."""
         self.version = version
+        self.paused = False
+        """It leads nowhere as long as its clients' database is paused."""
         self.primary: Final = primary
         self._all: Final = standbys if primary is None else (primary, *standbys)
         self.standbys: Final = _reading(standbys, settings)

@@ -101,6 +101,7 @@ class Borrowing(Intake):
         self.connected_at = relay.clock.now
         self.user: Final = user
         self.database: Final = database
+        self.called = database
         self.session: Final = ClientSession(
             relay.facts, relay.statements, relay.settings.statement_size_max, relay.settings.max_packet_size
         )
@@ -218,6 +219,9 @@ class Borrowing(Intake):
                 self._board(batch, data)
                 return False
         route = routing.nodes()
+        if route.paused:
+            self._wait_for_resume(batch, data)
+            return False
         pool = route.primary
         if not self.adrift and (self._aim or routing.target(batch)) is STANDBY:
             level = routing.level(batch)
@@ -277,6 +281,12 @@ class Borrowing(Intake):
         self._held, self._held_data = batch, data
         return False
 
+    def _wait_for_resume(self, batch: Batch, data: bytes) -> None:
+        """Hold a batch until its database is not paused any more, or its time is over."""
+        self._wait.end()
+        self.relay.without_primary.pause(self)
+        self._held, self._held_data = batch, data
+
     def may_find(self) -> bool:
         """Whether what it holds for a primary may go on now."""
         route = self.routing.nodes()
@@ -297,6 +307,18 @@ class Borrowing(Intake):
     def seek(self) -> None:
         """There may be a primary."""
         self.choose_again()
+
+    def waits(self) -> bool:
+        """Whether it waits for a server."""
+        return self._held is not None and self.server is None
+
+    def unsent(self) -> bool:
+        """Whether something was read, from it or for it, that has not been passed on."""
+        return self._held is not None or self.transport.get_write_buffer_size() > 0
+
+    def pool_key(self) -> tuple[bytes, bytes, str]:
+        """Whose pools it uses."""
+        return self.database, self.user, self.routing.policy.pool.name
 
     def found_none(self, error: PointsmanError) -> None:
         """It has waited for a primary for too long."""
@@ -350,6 +372,9 @@ class Borrowing(Intake):
             return
         self._held, self._held_data = None, b""
         route = self.routing.nodes()
+        if route.paused:
+            self._wait_for_resume(batch, data)
+            return
         primary = route.primary
         asked = self.routing.own.route == STANDBY_ONLY
         away = passes(error)

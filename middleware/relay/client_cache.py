@@ -93,6 +93,9 @@ class ClientCache:
         hint = facts.cache_hint
         if mode <= OFF or hint == "off" or (mode == HINT and not hint):
             return False
+        if self._routing.nodes().paused:
+            # Whoever has paused a database may be about to change it, unseen.
+            return False
         # "primary" is for who would have that asked.
         return own.route == AUTO and own.level != PRIMARY and not facts.hint and not facts.pattern
 

@@ -44,6 +44,7 @@ class ClientRouting:
         "_route",
         "_user",
         "blind",
+        "called",
         "confined",
         "last_facts",
         "last_node",
@@ -70,6 +71,8 @@ class ClientRouting:
         self._relay: Final = relay
         self._user: Final = user
         self._database: Final = database
+        self.called: bytes | None = database
+        """What its client calls it."""
         self._parameters = parameters
         self._route: Route | None = None
         self.saw = False
@@ -120,7 +123,7 @@ class ClientRouting:
         """Where it may go under the present topology."""
         route = self._route
         if route is None or route.version != self._relay.pools.version:
-            route = self._route = self._relay.pools.route(self._database, self._user, self.policy)
+            route = self._route = self._relay.pools.route(self._database, self._user, self.policy, self.called)
         return route
 
     # Before a batch is sent

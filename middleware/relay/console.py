@@ -51,6 +51,7 @@ class ConsoleClient(asyncio.Protocol):
         self.relay: Final = relay
         self.transport: Final = transport
         self.process_id = process_id
+        self.called: bytes | None = None
         self.secret = secret
         self.counted = counted
         self.deadline = 0.0
@@ -173,6 +174,21 @@ class ConsoleClient(asyncio.Protocol):
 
     def idle_too_long(self, now: float) -> None:
         """It may be: somebody may look at it."""
+
+    def suspend(self, suspended: bool) -> None:
+        """It is by the console that what is suspended is resumed."""
+
+    def waits(self) -> bool:
+        """Never for a server."""
+        return False
+
+    def unsent(self) -> bool:
+        """It sends nothing on to a server."""
+        return False
+
+    def pool_key(self) -> tuple[bytes, bytes, str] | None:
+        """None."""
+        return None
 
     def track_writes(self, begin: bool) -> None:
         """It notes none."""

@@ -15,7 +15,8 @@ from middleware.pool.server_connection import Borrower
 
 BLOCKED: Final = 2
 """Why a client is not read from (with SERVER_FULL): its messages wait for a server or for an answer."""
-
+SUSPENDED: Final = 4
+"""The same: by an operator's SUSPEND."""
 
 KEPT_BYTES_MAX: Final = 16 * 1024
 
@@ -110,6 +111,13 @@ class Intake(Borrower):
     def pause_reading(self, reason: int) -> None:
         self._pauses |= reason
         self.transport.pause_reading()
+
+    def suspend(self, suspended: bool) -> None:
+        """Read nothing from it, whatever it waits for; or read again."""
+        if suspended:
+            self.pause_reading(SUSPENDED)
+        else:
+            self.resume_reading(SUSPENDED)
 
     def resume_reading(self, reason: int) -> None:
         if self._pauses & reason:

@@ -28,6 +28,10 @@ class Rule:
         self._unix_sockets: Final = UNIX in policy.client_addr
         self._networks: Final = [ipaddress.ip_network(one) for one in policy.client_addr if one != UNIX]
 
+    def names(self, database: str) -> bool:
+        """Whether it may hold for clients of a database."""
+        return not self.policy.refuse and _matches(self._database, database)
+
     def matches(self, database: str, user: str, application_name: str, address: str) -> bool:
         return (
             self._matches_address(address)
@@ -67,6 +71,10 @@ class Policies:
             database_name, user_name, name = [part.decode(errors="replace") for part in key[:3]]
             known = self._known[key] = self._first(database_name, user_name, name, address)
         return known
+
+    def leading(self, database: str) -> list[RoutePolicy]:
+        """All that may hold for clients who ask for this database."""
+        return [rule.policy for rule in self._rules if rule.names(database)]
 
     def _first(self, database: str, user: str, application_name: str, address: str) -> RoutePolicy:
         for rule in self._rules:

@@ -11,8 +11,10 @@ from typing import Final
 
 from healthcheck.topology import Condition, Node, Topology
 from middleware.config import PoolPolicy, RoutePolicy
+from middleware.control import NodeLeases
 from middleware.errors import ConnectionLost
 from middleware.pool.pool import NodeState, Pool, Surroundings
+from middleware.pool.recall import go_on, under_way
 from middleware.relay.balance import Route
 
 UNUSED_S: Final = 600.0
@@ -24,7 +26,19 @@ RETIRED: Final = -1
 class Pools:
     """Those of one worker."""
 
-    __slots__ = ("_around", "_draw", "_nodes", "_pools", "_resting", "_routes", "topology", "version")
+    __slots__ = (
+        "_all_paused",
+        "_around",
+        "_draw",
+        "_nodes",
+        "_paused",
+        "_paused_routes",
+        "_pools",
+        "_resting",
+        "_routes",
+        "topology",
+        "version",
+    )
 
     def __init__(self, around: Surroundings, draw: Callable[[], float]) -> None:
         self._around: Final = around
@@ -37,14 +51,18 @@ class Pools:
         self.topology = Topology()
         self.version = 0
         """Grows with each topology: a Route of an earlier one is to be asked for again."""
+        self._all_paused = False
+        self._paused: frozenset[bytes] = frozenset()
+        """What clients call the databases that are."""
+        self._paused_routes: dict[RoutePolicy, Route] = {}
+
+    def all(self) -> list[Pool]:
+        """Those of the present topology, and those of others that still have servers."""
+        return list(dict.fromkeys([*self._pools.values(), *self._around.awake]))
 
     def awake(self) -> list[Pool]:
         """Those that have servers, or clients that wait for one."""
         return list(self._around.awake)
-
-    def all(self) -> list[Pool]:
-        """Those at rest, too."""
-        return list(self._pools.values())
 
     def nodes(self) -> dict[str, NodeState]:
         """What is known of each node."""
@@ -57,11 +75,25 @@ class Pools:
             state = self._nodes[name] = NodeState(self._around.settings.max_server_logins)
         return state
 
+    def paused(self, called: bytes | None) -> bool:
+        """Whether a database is, by what clients call it; None is never."""
+        return called is not None and (self._all_paused or called in self._paused)
+
+    def set_paused(self, everything: bool, names: frozenset[bytes]) -> None:
+        """Lead clients of these databases nowhere; the pools are the caller's."""
+        self._all_paused = everything
+        self._paused = names
+        self._forget_routes()
+
+    def _forget_routes(self) -> None:
+        self._routes = {}
+        self._paused_routes = {}
+        self.version += 1
+
     def set_topology(self, topology: Topology) -> None:
         """Use a new topology: pools of nodes that are gone, moved, down or draining are closed."""
         self.topology = topology
-        self._routes = {}
-        self.version += 1
+        self._forget_routes()
         nodes = {(node.name, node.host, node.port): node for node in topology.nodes}
         for key, pool in list(self._pools.items()):
             node = nodes.get((pool.node, pool.host, pool.port))
@@ -85,17 +117,18 @@ class Pools:
             if not pool.awake:
                 self._rest(pool)
 
-    def draining(self) -> tuple[int, int] | None:
-        """What is under way on nodes that are draining, and how many clients only rest there; None without such."""
-        names = {node.name for node in self.topology.nodes if node.condition is Condition.DRAINING}
-        if not names:
-            return None
-        busy = resting = 0
+    def draining(self) -> tuple[NodeLeases, ...]:
+        """What is under way on each node that is draining, and how many clients only rest there."""
+        names = [node.name for node in self.topology.nodes if node.condition is Condition.DRAINING]
+        return tuple([self._leases(name) for name in names])
+
+    def _leases(self, node: str) -> NodeLeases:
+        busy = resting = servers = 0
         for pool in self._around.awake:
-            if pool.node in names:
-                more = pool.under_way()
-                busy, resting = busy + more[0], resting + more[1]
-        return busy, resting
+            if pool.node == node:
+                more = under_way(pool)
+                busy, resting, servers = busy + more[0], resting + more[1], servers + pool.plan.size()
+        return NodeLeases(node, busy, resting, servers)
 
     def node_answers(self, name: str) -> None:
         """A node takes connections again, it seems."""
@@ -104,8 +137,27 @@ class Pools:
                 pool.plan.may_open()
                 pool.open_what_is_needed(self._around.clock.now)
 
-    def route(self, database: bytes, user: bytes, policy: RoutePolicy) -> Route:
-        """The pools for a database, user and policy under the present topology."""
+    def route(self, database: bytes, user: bytes, policy: RoutePolicy, called: bytes | None) -> Route:
+        """The pools for a database, user and policy under the present topology; `called` by its clients."""
+        if self.paused(called):
+            return self._paused_route(policy)
+        route = self._route(database, user, policy)
+        if self._paused:
+            for pool in route.pools():
+                if pool.plan.paused:
+                    # It had none but clients of a name that is paused.
+                    go_on(pool)
+        return route
+
+    def _paused_route(self, policy: RoutePolicy) -> Route:
+        route = self._paused_routes.get(policy)
+        if route is None:
+            settings = self._around.settings
+            route = self._paused_routes[policy] = Route(self.version, None, (), policy, settings, self._draw)
+            route.paused = True
+        return route
+
+    def _route(self, database: bytes, user: bytes, policy: RoutePolicy) -> Route:
         route = self._routes.get((database, user, policy))
         if route is None:
             primary = self.topology.primary()

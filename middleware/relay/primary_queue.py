@@ -5,6 +5,8 @@ loses nothing by waiting: whoever holds some stands here, in the order they came
 called when there are other nodes, and a few times a second where what it saw of one may be over.
 
 As long as no primary was ever seen there is nothing to wait for but an operator: that is said at once.
+
+Clients of a database that is paused stand here, too: for the operator who resumes it.
 """
 
 from typing import Final, Protocol
@@ -47,9 +49,11 @@ class Seeker(Protocol):
 class _Place:
     """A seeker's."""
 
-    __slots__ = ("told", "why")
+    __slots__ = ("paused", "told", "why")
 
     def __init__(self) -> None:
+        self.paused = False
+        """It waits for its database to be resumed."""
         self.told = False
         """It was told that it waits."""
         self.why = ""
@@ -76,13 +80,24 @@ class PrimaryQueue:
         """
         if not self._had_one:
             return False
+        place = self._place(seeker)
+        place.paused = False
+        place.why = "" if error is None else f"{error.message}. {error.detail}".rstrip()
+        return True
+
+    def pause(self, seeker: Seeker) -> None:
+        """It waits for its database to be resumed."""
+        place = self._place(seeker)
+        place.paused = True
+        place.why = ""
+
+    def _place(self, seeker: Seeker) -> _Place:
         if not seeker.waiting_since:
             seeker.waiting_since = self._clock.now
         place = self._seekers.get(seeker)
         if place is None:
             place = self._seekers[seeker] = _Place()
-        place.why = "" if error is None else f"{error.message}. {error.detail}".rstrip()
-        return True
+        return place
 
     def leave(self, seeker: Seeker) -> bool:
         """It waits no more; False if it did not."""
@@ -91,6 +106,10 @@ class PrimaryQueue:
     def topology_changed(self, topology: Topology) -> None:
         """There are other nodes."""
         self._had_one = self._had_one or topology.timeline is not None
+        self.look()
+
+    def look(self) -> None:
+        """Call those who would not be here again at once."""
         for seeker in list(self._seekers):
             if seeker.may_find() and self.leave(seeker):
                 seeker.seek()
@@ -102,13 +121,15 @@ class PrimaryQueue:
             limits = seeker.limits
             if waited_s >= limits.query_wait_s:
                 if self.leave(seeker):
-                    seeker.found_none(too_late(limits.query_wait_s, place.why))
+                    late = paused_too_long if place.paused else too_late
+                    seeker.found_none(late(limits.query_wait_s, place.why))
             elif seeker.may_find():
                 if self.leave(seeker):
                     seeker.seek()
             elif limits.query_wait_notify_s and waited_s >= limits.query_wait_notify_s and not place.told:
                 place.told = True
-                seeker.still_waiting(f"a primary: {place.why}" if place.why else "a primary")
+                what = "the database to be resumed" if place.paused else "a primary"
+                seeker.still_waiting(f"{what}: {place.why}" if place.why else what)
 
 
 def too_late(waited_s: float, why: str) -> NoNode:
@@ -117,4 +138,13 @@ def too_late(waited_s: float, why: str) -> NoNode:
         "no primary is available",
         detail=f"There was none that takes connections within {waited_s:g} s (query_wait_timeout). {why}".rstrip(),
         hint="Pointsman sees no node, or more than one, that takes writes; try again later.",
+    )
+
+
+def paused_too_long(waited_s: float, why: str) -> NoNode:
+    """What a client hears whose database was paused for too long."""
+    return NoNode(
+        "the database is paused",
+        detail=f"It was not resumed within {waited_s:g} s (query_wait_timeout). {why}".rstrip(),
+        hint="An operator has paused it, and will resume it.",
     )

@@ -43,6 +43,7 @@ from middleware.relay.admission import Admission
 from middleware.relay.freshness import NEVER, Commits
 from middleware.relay.inquiries import Inquiries
 from middleware.relay.newcomers import Newcomers
+from middleware.relay.pauses import Pauses
 from middleware.relay.policies import Policies
 from middleware.relay.pools import Pools
 from middleware.relay.primary_queue import PrimaryQueue
@@ -95,6 +96,20 @@ class Client(Protocol):
     deadline: float
     counted: list[Limit]
     """The limits it counts for."""
+    called: bytes | None
+    """The database that it has asked for; b"" for all, None where that is none of a node's: it is never paused."""
+
+    def suspend(self, suspended: bool) -> None:
+        """Read nothing from it; or read again."""
+
+    def waits(self) -> bool:
+        """Whether it waits for a server."""
+
+    def unsent(self) -> bool:
+        """Whether something was read, from it or for it, that has not been passed on."""
+
+    def pool_key(self) -> tuple[bytes, bytes, str] | None:
+        """Whose pools it uses: database and user, as nodes call them, and the name of a rule."""
 
     def cancel(self) -> None:
         """Stop what it is doing or waiting for."""
@@ -127,6 +142,8 @@ class Reader(ABC):
 
 class Replicating(Protocol):
     """What the relay needs of a replication connection, beyond what it needs of every client's."""
+
+    called: bytes | None
 
     @property
     def node(self) -> Node:
@@ -165,6 +182,8 @@ class Relay:
         self.statements: Final = StatementRegistry()
         self.parameters: Final = Interned()
         self.draining = False
+        self.parting = False
+        """Nobody comes in any more, who has not proved yet who it is."""
         self.clients: Final[dict[int, Client]] = {}
         """Clients that are logged in, by process id."""
         self.newcomers: Final = Newcomers(settings.max_client_logins)
@@ -217,6 +236,7 @@ class Relay:
             self.draw,
         )
         self.pools: Final = Pools(around, self.draw)
+        self.pauses: Final = Pauses(self)
         self._serial = 0
         self._someone_may_idle: Final = any(policy.client.idle_s > 0 for policy in settings.policies)
         self._idle_looked_at = 0.0
@@ -249,7 +269,9 @@ class Relay:
         if self.cache.sharing is not None:
             self.cache.sharing.use_cluster(topology.system_identifier, topology.timeline)
         self.pools.set_topology(topology)
-        self.welcomes.clear()
+        if not self.pauses.everything():
+            # Else who comes would have to wait; what has changed is told to who comes after RESUME.
+            self.welcomes.clear()
         for client in list(self.replicating):
             client.topology_changed(topology)
         self.without_primary.topology_changed(topology)

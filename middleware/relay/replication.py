@@ -172,6 +172,7 @@ class ReplicationClient(asyncio.Protocol):
         self.process_id = process_id
         self.secret = secret
         self.counted = counted
+        self.called: bytes | None = b""
         self.deadline = 0.0
         self.node: Final = node
         self.state = OPENING
@@ -182,6 +183,7 @@ class ReplicationClient(asyncio.Protocol):
         self._server: WalSender | None = None
         self._opening: asyncio.Task[None] | None = None
         self._draining = False
+        self._suspended = False
 
     @property
     def server(self) -> WalSender | None:
@@ -269,7 +271,10 @@ class ReplicationClient(asyncio.Protocol):
         if self._sent:
             self.data_received(self._sent)
             self._sent = b""
-        self.transport.resume_reading()
+        if self._suspended:
+            self.suspend(True)
+        else:
+            self.transport.resume_reading()
 
     def server_said(self, server: WalSender, data: bytes) -> None:
         """Pass it on."""
@@ -325,7 +330,7 @@ class ReplicationClient(asyncio.Protocol):
             self._server.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._server is not None:
+        if self._server is not None and not self._suspended:
             self._server.transport.resume_reading()
 
     def pause_reading(self) -> None:
@@ -335,7 +340,7 @@ class ReplicationClient(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """See pause_reading()."""
-        if self.state == PASSING:
+        if self.state == PASSING and not self._suspended:
             self.transport.resume_reading()
 
     # From the relay
@@ -356,6 +361,33 @@ class ReplicationClient(asyncio.Protocol):
 
     def track_writes(self, begin: bool) -> None:
         """It notes none."""
+
+    def suspend(self, suspended: bool) -> None:
+        """Read nothing from either side; or read again."""
+        self._suspended = suspended
+        server = self._server
+        if self.state != PASSING or server is None:
+            return
+        for transport in (self.transport, server.transport):
+            if suspended:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+
+    def waits(self) -> bool:
+        """Whether it waits for a server."""
+        return self.state == OPENING
+
+    def unsent(self) -> bool:
+        """Whether something was read from one side that has not been passed on to the other."""
+        if self.state != PASSING:
+            return self.state == OPENING
+        server = self._server
+        to_server = 0 if server is None else server.transport.get_write_buffer_size()
+        return self.transport.get_write_buffer_size() + to_server > 0
+
+    def pool_key(self) -> None:
+        """It uses no pool."""
 
     def topology_changed(self, topology: Topology) -> None:
         """It ends where its node is no longer what it was."""

@@ -72,9 +72,12 @@ class Catalogs:
         refresh_s: float,
         timeout_s: float,
         overrides: Overrides = NOTHING_SAID,
+        paused: Callable[[str], bool] = lambda database: False,
         found: Callable[[str, int, float], None] = lambda database, version, read_at: None,
     ) -> None:
-        """`found` is told, after each reading on the primary, which version it has found, and when it began."""
+        """What is `paused` is not read meanwhile.
+
+        `found` is told, after each reading on the primary, which version it has found, and when it began."""
         self._credentials = credentials
         self._topology = topology
         self._publish = publish
@@ -89,6 +92,9 @@ class Catalogs:
         self._told_full_at = -math.inf
         self._texts = FactsTable()
         self._overrides = overrides
+        self._paused = paused
+        self._held: set[str] = set()
+        """Those that are paused."""
         self._found = found
 
     def snapshots(self) -> list[SetCatalog]:
@@ -132,17 +138,29 @@ class Catalogs:
                 entry.due = now
         self._changed.set()
 
+    def pauses_changed(self) -> None:
+        """What was paused may have changed in many ways, unseen."""
+        for database in list(self._held):
+            if not self._paused(database):
+                self._held.discard(database)
+                self.suspected(database)
+        self._held.update(database for database in self._entries if self._paused(database))
+        self._changed.set()
+
     async def run(self) -> None:
         """Load what is due until cancelled."""
         limiter = anyio.CapacityLimiter(LOADS_AT_ONCE_MAX)
         async with anyio.create_task_group() as tasks:
             while True:
                 now = time.monotonic()
+                next_due = math.inf
                 for database, entry in list(self._entries.items()):
+                    if self._paused(database):
+                        continue
                     if entry.due <= now:
                         entry.due = math.inf
                         tasks.start_soon(self._load, database, entry, limiter)
-                next_due = min((entry.due for entry in self._entries.values()), default=math.inf)
+                    next_due = min(next_due, entry.due)
                 with anyio.move_on_after(max(0.0, next_due - now)):
                     await self._changed.wait()
                 self._changed = anyio.Event()

@@ -44,8 +44,9 @@ def guard_of(
     hand: Hand,
     tell: Callable[[Happening], None],
     leader: Leader,
+    stayed: Callable[[], str],
 ) -> Guard:
-    """Who changes roles when the primary is dead."""
+    """Who changes roles when the primary is dead, unless `stayed` says why not."""
     return Guard(
         monitor,
         _policy(settings),
@@ -62,6 +63,7 @@ def guard_of(
         },
         tell,
         leader=leader,
+        stayed=stayed,
         promote_timeout_s=settings.promote_timeout,
     )
 

@@ -16,13 +16,17 @@ from middleware.control import (
     ConsoleTold,
     Down,
     Drain,
+    Kill,
+    KillClient,
     NodeAnswers,
     Passed,
+    Reconnect,
     SetAccess,
     SetCache,
     SetCatalog,
     SetChanges,
     SetFreshness,
+    SetPauses,
     SetReasons,
     SetSecret,
     SetSettings,
@@ -31,11 +35,14 @@ from middleware.control import (
 )
 
 PASSED_MAX: Final = 1000
+Said = Passed | SetSecret | NodeAnswers | Ask | Reconnect | Kill | KillClient
+"""What is no snapshot."""
 
 
 class Outbox:
-    """The messages for one worker. Configure goes first, then newer settings, then who may come in and what is cached,
-    then the topology, by which the worker begins to listen: what it says of a node needs no more than these."""
+    """The messages for one worker. Configure goes first, then newer settings, then who may come in, what is cached and
+    what is paused, then the topology, by which the worker begins to listen: what it says of a node needs no more than
+    these."""
 
     def __init__(self) -> None:
         self._snapshots: dict[
@@ -48,18 +55,19 @@ class Outbox:
             | SetTopology
             | SetChanges
             | SetFreshness
+            | SetPauses
             | SetReasons
             | SetTls
             | Drain,
         ] = {}
         self._catalogs: dict[str, SetCatalog] = {}
-        self._passed: deque[Passed | SetSecret | NodeAnswers | Ask] = deque(maxlen=PASSED_MAX)
+        self._passed: deque[Said] = deque(maxlen=PASSED_MAX)
         self._answers: list[ConsoleTold] = []
         """Of each command at most a part and what has become of it: see console_clients.py."""
 
     def put(self, message: Down) -> None:
         """Have `message` sent, in place of what it makes obsolete."""
-        if isinstance(message, Passed | SetSecret | NodeAnswers | Ask):
+        if isinstance(message, Said):
             self._passed.append(message)
         elif isinstance(message, ConsoleTold):
             self._answers.append(message)
@@ -89,6 +97,7 @@ _ORDER: Final = tuple(
         SetTls,
         SetCache,
         ClearCache,
+        SetPauses,
         SetTopology,
         SetFreshness,
         SetReasons,

@@ -37,12 +37,13 @@ from middleware.control import (
     ConsoleMore,
     Counters,
     Down,
-    Drain,
     ForwardCancel,
     FreshnessWanted,
     Leases,
     NodeAnswers,
     NodeTrouble,
+    Obeyed,
+    PauseProgress,
     Ready,
     SecretWanted,
     ServerFreed,
@@ -80,10 +81,13 @@ from middleware.supervisor.guarding import guard_of, handover_of, monitor_of
 from middleware.supervisor.journal import Journal
 from middleware.supervisor.leading import Leading
 from middleware.supervisor.listeners import ListenError, Listeners, StartError, open_http, open_listeners
+from middleware.supervisor.node_orders import NodeOrders
+from middleware.supervisor.pausing import Pausing
 from middleware.supervisor.reloading import Reloaded
 from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.shown import Outlook
 from middleware.supervisor.status import Status, status_of
+from middleware.supervisor.stopping import Stopping
 from middleware.supervisor.traffic import DrainingTraffic
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker, WorkerLife
 from routing.catalog import Catalog
@@ -128,13 +132,23 @@ class Supervisor:
         )
         self._leading.teach(self._monitor)
         hand = Hand(self._acting, checks.timeout)
-        self._guard = guard_of(settings, self._monitor, hand, self.journal.happened, self._leading.leader)
-        self._traffic = DrainingTraffic(lambda: [one.index for one in self._workers if one.pid is not None])
-        self.asking: Final = Asking(
-            lambda worker, question: self._workers[worker].send(question),
-            lambda: [one.index for one in self._workers if one.pid is not None],
+        self.pausing: Final = Pausing(
+            settings.policies(),
+            lambda worker, message: self._workers[worker].send(message),
+            self._running,
+            self.journal.happened,
+            self._pauses_changed,
         )
+        self.stopping: Final = Stopping(settings.shutdown_timeout, self.pausing.end)
+        self._guard = guard_of(
+            settings, self._monitor, hand, self.journal.happened, self._leading.leader, self.pausing.stays
+        )
+        self._traffic = DrainingTraffic(self._running)
+        self.asking: Final = Asking(lambda worker, question: self._workers[worker].send(question), self._running)
         self._handover = handover_of(settings, self._monitor, hand, self._guard, self._traffic)
+        self.node_orders: Final = NodeOrders(
+            self._monitor, self._traffic, lambda: self._handover.going_on, self.journal.happened
+        )
         self._catalogs = Catalogs(
             credentials,
             lambda: self.topology,
@@ -142,6 +156,7 @@ class Supervisor:
             refresh_s=checks.catalog_refresh,
             timeout_s=checks.timeout,
             overrides=settings.overrides(),
+            paused=self.pausing.lets_go,
             found=lambda database, version, at: self._versions.catalog_read(slot_of(database), version, at),
         )
         self._sampler = Sampler(
@@ -199,7 +214,6 @@ class Supervisor:
         self._reported = [0.0] * settings.workers
         """When each worker last reported that a catalog has changed."""
         self._reasons = SetReasons({}, 0)
-        self._stopping = anyio.Event()
         self.failure: StartError | None = None
         """Why run() has ended although nobody called stop()."""
         self.ready = anyio.Event()
@@ -240,7 +254,7 @@ class Supervisor:
     @property
     def phase(self) -> Phase:
         """What it is about: "starting" until every worker has accepted clients, "draining" once it was told to stop."""
-        if self._stopping.is_set():
+        if self.stopping.mode is not None:
             return "draining"
         return "serving" if self.ready.is_set() else "starting"
 
@@ -390,9 +404,10 @@ class Supervisor:
 
     def stop(self) -> None:
         """Take no new clients and let open transactions end within shutdown_timeout. Called again, end at once."""
-        if self._stopping.is_set():
+        if self.stopping.mode == "now":
             self._workers_scope.cancel()
-        self._stopping.set()
+        else:
+            self.stopping.shutdown("now", "signal")
 
     async def run(self) -> None:
         """Serve until `stop`, then drain. Cancelled, it kills the workers."""
@@ -433,15 +448,22 @@ class Supervisor:
         log.info("ready", workers=len(self._workers))
 
     async def _drain_when_stopped(self) -> None:
-        await self._stopping.wait()
-        timeout_s = self.settings.shutdown_timeout
-        log.info("shutting down", shutdown_timeout=timeout_s)
-        # A successor may have their places.
-        self._listeners.close()
-        self._control.close()
-        for worker in self._workers:
-            worker.drain(Drain(timeout_s))
-        self._workers_scope.deadline = anyio.current_time() + timeout_s + DRAIN_GRACE_S
+        while True:
+            order = await self.stopping.next()
+            # A successor may have their places.
+            self._listeners.close()
+            if not order.wait_for:
+                self._web_listeners.close()
+                self._control.close()
+            for worker in self._workers:
+                worker.drain(order)
+            if not order.wait_for:
+                self._workers_scope.deadline = anyio.current_time() + order.timeout_s + DRAIN_GRACE_S
+                return
+
+    def _running(self) -> list[int]:
+        """The workers that have a process."""
+        return [one.index for one in self._workers if one.pid is not None]
 
     def _inherited(self) -> tuple[int, ...]:
         return (*self._listeners.filenos(), self._shared.fileno())
@@ -459,13 +481,14 @@ class Supervisor:
             self._set_access(),
             self._tls.told,
             self.cache.greeting(index),
+            self.pausing.greeting(),
         ]
         if self._published is not None:
             messages.append(SetTopology(self._published))
         messages.extend(self._catalogs.snapshots())
         messages.extend((SetChanges(tuple(self._reported)), self._reasons))
-        if self._stopping.is_set():
-            messages.append(Drain(self.settings.shutdown_timeout))
+        if self.stopping.mode is not None:
+            messages.append(self.stopping.order(self.stopping.mode))
         return messages
 
     def _tell_all(self, message: Down) -> None:
@@ -491,7 +514,19 @@ class Supervisor:
     def _catalog_read(self, message: SetCatalog) -> None:
         """A database's catalog has been read, or is not kept any more."""
         self._tell_all(message)
-        self._watcher.databases_changed(self.catalogs)
+        self._watch_databases()
+
+    def _watch_databases(self) -> None:
+        self._watcher.databases_changed(name for name in self.catalogs if not self.pausing.lets_go(name))
+
+    def _pauses_changed(self, all_resumed: bool) -> None:
+        """Of databases that are paused nothing is asked; when they go on they may have become others."""
+        self._watch_databases()
+        self._catalogs.pauses_changed()
+        for node in self.topology.nodes:
+            self._monitor.probe_now(node.name)
+        if all_resumed and self.cache.state().tracking:
+            self.cache.clear("RESUME")
 
     def _tell_cache(self, message: Down) -> None:
         """Tell all workers what is done about cached answers; the writes of others are watched meanwhile."""
@@ -509,6 +544,7 @@ class Supervisor:
         self._traffic.ended(index)
         self.asking.ended(index)
         self._console_clients.ended(index)
+        self.pausing.ended(index)
         self.cache.ended(index)
 
     def _heard(self, index: int, message: Down | Up) -> None:
@@ -529,6 +565,10 @@ class Supervisor:
                 self.asking.told(index, message)
             case ConsoleAsked() | ConsoleMore() | ConsoleGone():
                 self._console_clients.heard(index, message)
+            case PauseProgress():
+                self.pausing.reported(index, message)
+            case Obeyed():
+                self.pausing.obeyed(index, message)
             case CatalogWanted(database=database, suspected=True):
                 self._catalogs.suspected(database)
             case CatalogWanted(database=database, changed_at=changed_at):

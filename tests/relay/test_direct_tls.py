@@ -5,7 +5,8 @@ import socket
 
 import uvloop
 
-from middleware.relay.arrival import TLS_HANDSHAKE, _feed
+from middleware.relay.arrival import TLS_HANDSHAKE
+from middleware.relay.peers import feed
 
 
 def test_what_a_client_said_before_it_went_is_given_to_nobody() -> None:
@@ -20,6 +21,6 @@ def test_what_a_client_said_before_it_went_is_given_to_nobody() -> None:
             async with asyncio.timeout(10):
                 while transport.get_protocol() is not None:
                     await asyncio.sleep(0)
-            _feed(transport, bytes([TLS_HANDSHAKE]))
+            feed(transport, bytes([TLS_HANDSHAKE]))
 
     uvloop.run(leave())

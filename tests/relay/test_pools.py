@@ -9,6 +9,7 @@ import pytest
 
 from healthcheck.topology import Condition, Node, Role, Topology
 from middleware.config import RoutePolicy, build_settings
+from middleware.control import NodeLeases
 from middleware.pool.plan import Waiter
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import Borrower, ServerConnection
@@ -44,7 +45,7 @@ class Worker:
         return self.settings.policies[-1]
 
     def route(self, database: bytes) -> Route:
-        return self.pools.route(database, b"u", self.policy)
+        return self.pools.route(database, b"u", self.policy, database)
 
     def tick(self, now: float) -> None:
         self.around.clock.now = now
@@ -130,7 +131,7 @@ def test_a_node_that_drains_gets_nothing_new_and_what_it_has_may_end(loop: async
     worker = Worker(loop)
     pool = worker.route(b"d").primary
     assert pool is not None
-    assert worker.pools.draining() is None
+    assert worker.pools.draining() == ()
     busy, resting = lend(pool), lend(pool)
     for server in (busy, resting):
         server.session = ServerSession(1, {})
@@ -142,16 +143,16 @@ def test_a_node_that_drains_gets_nothing_new_and_what_it_has_may_end(loop: async
     assert [error.sqlstate for error in waiter.told] == ["08006"]
     route = worker.route(b"d")
     assert (route.primary, len(route.standbys)) == (None, 1)
-    assert worker.pools.draining() == (1, 1)
+    assert worker.pools.draining() == (NodeLeases("db1", 1, 1, 2),)
     worker.tick(1.0)
     assert set(pool.plan.lent) == {busy, resting}
     busy.session.expected.clear()
-    assert worker.pools.draining() == (0, 2)
+    assert worker.pools.draining() == (NodeLeases("db1", 0, 2, 2),)
     # All is as it was: the same pool, which lends again.
     pool.plan.lent.clear()
     worker.tick(2.0)
     worker.pools.set_topology(Topology(3, NODES))
-    assert worker.pools.draining() is None
+    assert worker.pools.draining() == ()
     assert worker.route(b"d").primary is pool
     assert pool in worker.pools._resting
     assert [pool.plan.closed, pool.draining] == [False, False]
