@@ -172,6 +172,7 @@ _AT_ONCE: Final = (
     "command_timeout",
     # Operations
     "dashboard_password",
+    "suspend_timeout",
     "log.level",
     "log.format",
     "log.levels.*",
