@@ -327,6 +327,7 @@ class Worker(asyncio.Protocol):
         now = self._loop.time()
         self._loop.call_later(TICK_S, self._tick, relay)
         self._trouble_reports = 0
+        relay.health.ticked(now, TICK_S)
         relay.tick(now)
         self._ticks += 1
         if self._ticks % TICKS_PER_REPORT == 0:
@@ -339,6 +340,7 @@ class Worker(asyncio.Protocol):
         if now >= self._draining_until:
             relay.terminate()
         if not relay.clients:
+            self._tell(relay.counters())
             self._tell(Drained(relay.worker))
             self._channel.close()
 

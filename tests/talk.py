@@ -46,10 +46,18 @@ class Talk:
     def say(self, what: str | bytes) -> str:
         """Send a Query, or bytes that hold as many batches as they say; everything up to the last ReadyForQuery."""
         data = queries(what) if isinstance(what, str) else what
+        return " ".join(word for message in self.hear(data, batches_in(data)) if (word := word_for(message)))
+
+    def hear(self, data: bytes, batches: int) -> list[Message]:
+        """Send bytes; all messages up to and with so many ReadyForQuery."""
         self._client.send(data)
-        came, ending = self._client.read(batches_in(data))
+        came, ending = self._client.read(batches)
         assert ending is Ending.ENOUGH, [*came, ending]
-        return " ".join(word for message in came if (word := word_for(message)))
+        return came
+
+    def send(self, data: bytes) -> None:
+        """Send bytes, and wait for nothing."""
+        self._client.send(data)
 
 
 def batches_in(data: bytes) -> int:

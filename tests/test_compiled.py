@@ -9,7 +9,7 @@ SELDOM = {
     "middleware/cache/second_level.py": "coroutines, for misses where answers are shared",
     "middleware/cache/shared_value.py": "for misses where answers are shared",
     "middleware/cache/sharing.py": "for misses where answers are shared",
-    "middleware/relay/accounts.py": "once for each login",
+    "middleware/relay/health.py": "once a second, and for each login",
     "middleware/relay/inventory.py": "what is asked of us",
     "middleware/relay/shared.py": "asked once per process",
     "middleware/session/answers.py": "a type",

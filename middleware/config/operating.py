@@ -19,6 +19,9 @@ class Operating(BaseModel):
     stats_period: float = seconds(
         60.0, "How long what SHOW STATS tells averages of is: up to twice as long.", peers="pgbouncer: stats_period"
     )
+    digests_max: int = whole(
+        1000, 0, 100_000, "Shapes of statements whose use each worker counts; the least used go. 0 for none."
+    )
     http_listen_addr: str = setting(
         "127.0.0.1",
         "addresses or names, separated by commas",

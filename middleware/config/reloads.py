@@ -100,6 +100,7 @@ _NEW_CONNECTIONS: Final = (
 
 _AT_ONCE: Final = (
     "stats_period",
+    "digests_max",
     "shutdown_timeout",
     # Pools
     "pool_mode",

@@ -204,6 +204,7 @@ class Settings(
             policies=self.policies(),
             cache=self.cache(),
             log=self.log.options(),
+            digests_max=self.digests_max,
         )
 
     def cache(self) -> CacheSettings:

@@ -190,3 +190,5 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """The first that matches a client holds for it; the last one matches all."""
     cache: CacheSettings
     log: LogOptions
+    digests_max: int
+    """Shapes of statements whose use is counted; 0 for none."""

@@ -7,6 +7,8 @@ they all time out. Without turns the pool that asks first would have all of them
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from middleware.session.tally import Timing
+
 if TYPE_CHECKING:
     from middleware.pool.pool import Pool
 
@@ -14,17 +16,20 @@ if TYPE_CHECKING:
 class Logins:
     """One node's."""
 
-    __slots__ = ("_in_flight", "_max", "_turns")
+    __slots__ = ("_max", "_turns", "failed", "in_flight", "took")
 
     def __init__(self, count_max: int) -> None:
         self._max: Final = count_max
-        self._in_flight = 0
+        self.in_flight = 0
         self._turns: Final[deque[Pool]] = deque()
         """Pools that have more to open, each once."""
+        self.failed = 0
+        self.took: Final = Timing()
+        """Those that came to something, from before the connection was made."""
 
     def may_begin(self, pool: "Pool") -> bool:
         """Whether `pool` may begin to open a server now; if not, it is asked again when it is its turn."""
-        if self._in_flight < self._max:
+        if self.in_flight < self._max:
             return True
         if pool not in self._turns:
             self._turns.append(pool)
@@ -32,12 +37,17 @@ class Logins:
 
     def begin(self) -> None:
         """An opening has begun."""
-        self._in_flight += 1
+        self.in_flight += 1
+
+    def fail(self, now: float) -> None:
+        """An opening has come to nothing."""
+        self.failed += 1
+        self.end(now)
 
     def end(self, now: float) -> None:
         """An opening is over, whatever came of it."""
-        self._in_flight -= 1
+        self.in_flight -= 1
         for _ in range(len(self._turns)):
-            if self._in_flight >= self._max:
+            if self.in_flight >= self._max:
                 return
             self._turns.popleft().open_one(now)

@@ -529,8 +529,8 @@ class Pool:
     async def _open(self, now: float) -> None:
         """Connect; the login goes on in ServerConnection's callbacks."""
         # The clock of ticks may be a little behind: a timeout is no shorter than it says.
-        deadline = self._loop.time() + self._settings.server_connect_timeout_s
-        settings = self._settings
+        since, settings = self._loop.time(), self._settings
+        deadline = since + settings.server_connect_timeout_s
         lifetime_s = settings.server_lifetime_s * (1.0 - settings.server_lifetime_jitter * self._draw())
         expires_at = now + lifetime_s if lifetime_s else 0.0
         encrypted = self._encrypted
@@ -541,7 +541,7 @@ class Pool:
             credentials = self._authority.credentials(self.user.decode(errors="replace"))
             login = ServerLogin(self.user, self.database, credentials)
             server = ServerConnection(self, login, settings.max_prepared_statements, expires_at, deadline)
-            server.asked = encrypted
+            server.asked, server.opening_since = encrypted, since
             connected.append(server)
             return cast(asyncio.Protocol, server)
 
@@ -595,7 +595,7 @@ class Pool:
                 user=self.user,
                 why=told,
             )
-        self.state.logins.end(now)
+        self.state.logins.fail(now)
         self._all_limits.give(self, self.limits, now)
         if not self.plan.size():
             while (client := self.plan.next_client()) is not None:

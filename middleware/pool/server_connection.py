@@ -29,6 +29,8 @@ from middleware.wire.codes import QUERY
 if TYPE_CHECKING:
     from middleware.pool.pool import Pool
 
+monotonic: Final = time.monotonic
+
 LOGGING_IN: Final = 0
 IDLE: Final = 1
 LENT: Final = 2
@@ -127,6 +129,7 @@ class ServerConnection:
         "idle_since",
         "leak_told",
         "lent_at",
+        "opening_since",
         "pool",
         "sent_at",
         "session",
@@ -148,6 +151,8 @@ class ServerConnection:
         """When to give up on its login, on the answer to a check, or on its end; meaningless in other states."""
         self.connected_at = 0.0
         """time.time()."""
+        self.opening_since = 0.0
+        """When its opening began."""
         self.idle_since = 0.0
         """Since when it would be idle, but for a check that only keeps it alive; 0 where it is not that."""
         self.lent_at = 0.0
@@ -214,6 +219,8 @@ class ServerConnection:
         if client is None and self.state != CHECKING:
             self._unasked(data)
             return
+        if client is not None:
+            session.meter.now = monotonic()
         try:
             out = session.feed(data)
         except ValueError as error:
@@ -225,6 +232,7 @@ class ServerConnection:
             if out:
                 client.again = b""
                 client.transport.write(out)
+                session.meter.tally.sent_bytes += len(out)
                 if client.fill is not None:
                     client.fill.take(out)
             events = session.events
@@ -262,7 +270,19 @@ class ServerConnection:
             if self._login.rest and not self._unasked(self._login.rest):
                 return
             self.state = IDLE
+            self.pool.state.logins.took.observe(monotonic() - self.opening_since)
             self.pool.opened(self)
+
+    def sends(self, size: int) -> None:
+        """Its client is about to send it so many bytes."""
+        now = self.sent_at = self.pool.clock.now
+        session = self.session
+        if not session.expected:
+            self.asked_at = now
+        meter = session.meter
+        meter.tally.received_bytes += size
+        if not meter.began:
+            meter.asked(monotonic())
 
     def ask(self, sql: bytes) -> None:
         """Begin an exchange of our own, whose answers nobody sees."""

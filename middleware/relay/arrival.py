@@ -9,6 +9,7 @@ client of its kind waits for one, the others are told what that one was. See wel
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final, cast
@@ -201,6 +202,7 @@ class Arrival(Borrower):
         if login.cancel is not None:
             # Answered by closing, before the cancel is carried out or not: nothing is told.
             self._relay.cancel(*login.cancel)
+            self._relay.health.logins_abandoned -= 1
             self.close()
         elif login.user is not None:
             self._proved(login, login.user)
@@ -447,6 +449,7 @@ class Arrival(Borrower):
         client.called = self.called
         client.open()
         self._write(b"")
+        relay.health.logins_done.observe(time.monotonic() - self.connected_at)
         self.state = CLOSED
         relay.newcomers.leave(self)
         relay.clients[self.process_id] = client
@@ -485,6 +488,7 @@ class Arrival(Borrower):
     def _welcome(self, parameters: bytes) -> None:
         """The login is complete: hand over."""
         relay = self._relay
+        relay.health.logins_done.observe(time.monotonic() - self.connected_at)
         self.state = CLOSED
         relay.newcomers.leave(self)
         client = ClientConnection(
@@ -617,6 +621,10 @@ class Arrival(Borrower):
     def refuse(self, error: PointsmanError) -> None:
         """Say FATAL and close."""
         if self.state != CLOSED:
+            if error.sqlstate != QUERY_CANCELED:
+                # By a timeout, nobody is refused. What is refused was not abandoned, as close() takes it to be.
+                self._relay.health.logins_refused += 1
+                self._relay.health.logins_abandoned -= 1
             self._write(error_response(error, "FATAL"))
             self.close()
 
@@ -625,6 +633,7 @@ class Arrival(Borrower):
         if self.state == CLOSED:
             return
         self.state = CLOSED
+        self._relay.health.logins_abandoned += 1
         self._relay.newcomers.leave(self)
         self._relay.gone(self)
         if self._pool is not None:

@@ -118,7 +118,7 @@ class Borrowing(Intake):
         """Since when what it has sent waits for a server (time.monotonic()); 0 while nothing does."""
         self.wrote = False
         self.admin = False
-        self.routing: Final = ClientRouting(relay, user, database, parameters, own, policy)
+        self.routing: Final = ClientRouting(relay, user, database, parameters, own, account)
         if policy.mode == SESSION_MODE:
             self.routing.settle(parameters, SESSION_POOLING)
         known = dict(parameters.values)
@@ -410,6 +410,10 @@ class Borrowing(Intake):
         self._on_primary = on_primary
         self._aim = None
         self._pool = None
+        now = time.monotonic()
+        server.session.meter.taken(
+            self.account.tally(server.pool.node), now, now - self.held_at if self.held_at else 0.0
+        )
         self.waiting_since = self.held_at = 0.0
         if self._wait.running():
             self._wait.end()
@@ -537,7 +541,7 @@ class Borrowing(Intake):
     def _stay(self, server: ServerConnection) -> None:
         """Keep the server, though nothing is under way."""
         server.answered_at = self.relay.clock.now
-        self.routing.left(server.pool, self._on_primary, self.wrote)
+        self.routing.left(server.pool, self._on_primary, self.wrote, time.monotonic())
         self.wrote = False
         self.admin = False
         self.session.returned()
@@ -554,7 +558,7 @@ class Borrowing(Intake):
 
     def _release(self, server: ServerConnection) -> None:
         """Give the server back, and go on with what waited for that."""
-        self._leave_server(server)
+        self._leave_server(server, goes_on=bool(self._begin_again))
         self._tries = 0
         server.pool.give_back(server)
         if self._held is None:
@@ -587,18 +591,20 @@ class Borrowing(Intake):
         if server is not None and server.session.status == IDLE and self.routing.changed_catalog():
             self.relay.commits.note_change(now)
 
-    def _leave_server(self, server: ServerConnection) -> None:
-        """Have no server any more, and keep in mind what was seen and done on it."""
+    def _leave_server(self, server: ServerConnection, goes_on: bool = False) -> None:
+        """Have no server any more, and keep in mind what was seen and done on it. `goes_on`: elsewhere."""
         self.server = None
+        now = time.monotonic()
+        server.session.meter.left(now, goes_on, server.session.unanswered())
         if self.fill is not None:
             self._drop_fill("not answered")
         if self.writes is not None:
-            self.writes.lost(time.monotonic(), self._may_be_at_it(server.session))
+            self.writes.lost(now, self._may_be_at_it(server.session))
             self.writes = None
         elif self.wrote and self._may_be_at_it(server.session):
-            self.relay.cache.lost(time.monotonic())
+            self.relay.cache.lost(now)
         self.idle_since = self.relay.clock.now
-        self.routing.left(server.pool, self._on_primary, self.wrote)
+        self.routing.left(server.pool, self._on_primary, self.wrote, now)
         self.wrote = False
         self.admin = False
 

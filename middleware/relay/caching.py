@@ -66,7 +66,7 @@ class Caching(Borrowing):
         answer = b"" if self._slow else caching.batch(batch, data)
         if not answer:
             return False
-        self._give(batch.facts[0], answer)
+        self._give(batch.facts[0], answer, batch.end - batch.start)
         # All that it has prepared is known, though no server has seen it.
         self.session.returned()
         return True
@@ -109,11 +109,11 @@ class Caching(Borrowing):
             self.routing.saw = False
             peer.expected.append(SYNC_UNSEEN)
             server.transport.write(SYNC_MESSAGE)
-        self._give(batch.facts[0], answer)
+        self._give(batch.facts[0], answer, batch.end - batch.start)
         self.session.unsettled.clear()
         return True
 
-    def _give(self, facts: StatementFacts, answer: bytes) -> None:
+    def _give(self, facts: StatementFacts, answer: bytes, asked_bytes: int) -> None:
         """Answer a statement from the cache."""
         routing = self.routing
         self.held_at = 0.0
@@ -121,6 +121,10 @@ class Caching(Borrowing):
         routing.last_node, routing.last_facts = ON_NODE, facts
         if routing.own.notices:
             answer = notice("statement answered from the query cache") + answer
+        account = self.account
+        account.here.answered(asked_bytes, len(answer), not routing.transaction.open())
+        if account.digests is not None:
+            account.digests.of(facts).hit()
         self.transport.write(answer)
 
     def _board(self, batch: Batch, data: bytes) -> None:

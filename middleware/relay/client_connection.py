@@ -156,7 +156,7 @@ class ClientConnection(Timekeeping):
         chunk = data if len(data) <= self._left else data[: self._left]
         self._left -= len(chunk)
         if self.server is not None and not self._drops_left:
-            self.server.sent_at = self.relay.clock.now
+            self.server.sends(len(chunk))
             self.server.transport.write(chunk)
         return data[len(chunk) :]
 
@@ -204,12 +204,10 @@ class ClientConnection(Timekeeping):
             return False
         elif not server.session.expected and server.session.status == IDLE:
             server.lent_at = self.relay.clock.now
-        routing.sends_query(facts, decision, server.pool, self._on_primary)
+        routing.sends_query(facts, decision, server.pool, self._on_primary, server.session.meter)
         if self.relay.cache.tracking:
             self._cache_sees(server, (facts,), True, decision.writes, data, 0)
-        server.sent_at = self.relay.clock.now
-        if not server.session.expected:
-            server.asked_at = server.sent_at
+        server.sends(len(data))
         peer = server.session
         if decision.writes:
             self.wrote = True
@@ -228,7 +226,7 @@ class ClientConnection(Timekeeping):
             return False
         answer = caching.query(facts, data)
         if answer:
-            self._give(facts, answer)
+            self._give(facts, answer, len(data))
             self.session.statements.unnamed = None
             return True
         if caching.awaited is None:
@@ -284,7 +282,7 @@ class ClientConnection(Timekeeping):
             if batch.substance:
                 return self._choose(batch, data)
             if batch.state == COMPLETE:
-                self.transport.write(self._ready())
+                self._tell(batch, self._ready())
             # Of a CopyData that is dropped, more may be to come.
             self._left, self._drops_left = batch.left, True
             return True
@@ -321,12 +319,10 @@ class ClientConnection(Timekeeping):
         return True
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
-        server.sent_at = self.relay.clock.now
-        if not server.session.expected:
-            server.asked_at = server.sent_at
-            if server.session.status == IDLE:
-                # It may have been at rest with its server for long.
-                server.lent_at = server.sent_at
+        server.sends(min(batch.end, len(data)) - batch.start)
+        if not server.session.expected and server.session.status == IDLE:
+            # It may have been at rest with its server for long.
+            server.lent_at = server.sent_at
         fresh = not self.routing.saw
         begin = self._begin_again
         if begin:
@@ -345,7 +341,7 @@ class ClientConnection(Timekeeping):
                 self.transport.write(notice(f"statement routed to {RouteAnswers(self).last_route()}"))
         if self.relay.cache.tracking:
             more = bool(batch.facts) and (self.routing.writes or not self.routing.reads)
-            self._cache_sees(server, batch.facts, batch.executes, more, data, batch.start)
+            self._cache_sees(server, batch.facts, batch.executes > 0, more, data, batch.start)
         behind = b""
         calls = self.routing.leaves_state(batch)
         if batch.special or batch.sql_names or calls:
@@ -364,6 +360,7 @@ class ClientConnection(Timekeeping):
         whole = batch.start == 0 and batch.end == len(data)
         self._keep_for_again(server.session, harmless, data if whole else data[batch.start : batch.end])
         out = self.session.emit(batch, data, server.session)
+        self.routing.sends_end(batch, server.session.meter, self._on_primary)
         if self._only_prepared and batch.state == FLUSHED:
             server.session.describing += batch.describes
         self._left, self._drops_left = batch.left, batch.drops_left
@@ -406,7 +403,7 @@ class ClientConnection(Timekeeping):
             session.discarding = True
             batch.state = FULL
         self._left, self._drops_left = batch.left, True
-        self.transport.write(out)
+        self._tell(batch, out, error=True)
 
     # From the server
 
@@ -546,6 +543,7 @@ class ClientConnection(Timekeeping):
         if self._closed:
             return
         if self.server is None or not self.server.session.mid_message():
+            self.account.here.errors += 1
             self.transport.write(error_response(error, "FATAL"))
         self.close()
 

@@ -3,12 +3,11 @@
 ClientConnection asks before it sends a batch, tells what it sends and when it gives a server back, and moves the bytes.
 """
 
-import time
 from typing import Final
 
-from middleware.config import RoutePolicy
 from middleware.errors import PointsmanError
 from middleware.pool.pool import Pool
+from middleware.relay.accounts import Account
 from middleware.relay.answers import ASKED_FOR_PRIMARY
 from middleware.relay.balance import Route
 from middleware.relay.freshness import EVENTUAL, GLOBAL, LEVELS, NEVER, PRIMARY, SESSION, Marks
@@ -17,7 +16,10 @@ from middleware.relay.reasons import LEVEL_PRIMARY, NO_STANDBY, NOT_FRESH
 from middleware.relay.relay import Relay
 from middleware.relay.transaction import FRESH, NONE, READ, Transaction, ends
 from middleware.session.batch import COMPLETE, Batch
+from middleware.session.digests import UNTOLD, DatabaseDigests, Digest, together
+from middleware.session.meter import Meter
 from middleware.session.parameters import StartupParameters
+from middleware.session.server import SYNC
 from parser.facts import ALL_SETTINGS, BEGIN, CHANGES, EMPTY, LEVEL_HINTS, UNCHANGED, StatementFacts
 from routing.router import (
     HINTED,
@@ -38,6 +40,7 @@ class ClientRouting:
     __slots__ = (
         "_changes_catalog",
         "_database",
+        "_digests",
         "_max_replica_lag_s",
         "_parameters",
         "_relay",
@@ -46,6 +49,7 @@ class ClientRouting:
         "blind",
         "called",
         "confined",
+        "digest",
         "last_facts",
         "last_node",
         "marks",
@@ -66,8 +70,9 @@ class ClientRouting:
         database: bytes,
         parameters: StartupParameters,
         own: OwnSettings,
-        policy: RoutePolicy,
+        account: Account,
     ) -> None:
+        policy = account.policy
         self._relay: Final = relay
         self._user: Final = user
         self._database: Final = database
@@ -87,6 +92,9 @@ class ClientRouting:
         self.router: Router = self._router_for(parameters)
         self.own: Final = own
         self.policy: Final = policy
+        self._digests: Final = account.digests
+        self.digest: Digest = UNTOLD
+        """What is sent counts for, up to the end of its batch."""
         self._max_replica_lag_s: Final = policy.max_replica_lag_s
         self.marks: Final = Marks()
         self.transaction: Final = Transaction()
@@ -251,8 +259,11 @@ class ClientRouting:
             decision = self.router.route(facts)
             writes = writes or decision.writes
             reads = reads and decision.target is STANDBY
+            why = decision.reason if on_primary else ""
             if on_primary and batch.executes and not facts.write_reason and not facts.asks:
-                self._count_kept(batch, decision)
+                why = self._count_kept(batch, decision)
+            if self._digests is not None and (batch.executes or batch.binds):
+                self._count_digest(self._digests, batch, facts, on_primary, why)
             if facts.special:
                 self._note_special(facts)
             if decision.writes and self.transaction.phase == NONE and facts.transaction is None:
@@ -277,16 +288,26 @@ class ClientRouting:
             pool.state.writes += 1
         return writes
 
-    def sends_query(self, facts: StatementFacts, decision: Decision, pool: Pool, on_primary: bool) -> None:
+    def sends_query(
+        self, facts: StatementFacts, decision: Decision, pool: Pool, on_primary: bool, meter: Meter
+    ) -> None:
         """The same for a Query that is nothing special, without a Batch made for it."""
         self.saw = True
         self.last_node, self.last_facts = pool.node, facts
+        why = decision.reason
+        if on_primary and not facts.write_reason:
+            why = self._count_kept(None, decision)
+        digests = self._digests
+        if digests is not None:
+            digest = digests.of(facts)
+            digest.sent(1, on_primary)
+            if on_primary and why:
+                digest.reason = why
+            meter.calls.append(digest)
         if not on_primary:
             pool.state.reads += 1
             self._relay.reasons.on_standbys += 1
             return
-        if not facts.write_reason:
-            self._count_kept(None, decision)
         if self.transaction.phase != NONE:
             self.transaction.note(facts, reads=False)
             pool.state.writes += 1
@@ -298,7 +319,7 @@ class ClientRouting:
         else:
             pool.state.writes += 1
 
-    def _count_kept(self, batch: Batch | None, decision: Decision) -> None:
+    def _count_kept(self, batch: Batch | None, decision: Decision) -> str:
         """A read goes to the primary: why? Asked after it was chosen, for the count, where nothing hangs on it."""
         own = self.own
         if self.transaction.open():
@@ -316,10 +337,37 @@ class ClientRouting:
         elif (own.level if batch is None else self.level(batch)) == PRIMARY:
             reason = LEVEL_PRIMARY
         elif self.policy.read_from_primary == "always":
-            return
+            return ""
         else:
             reason = NOT_FRESH if self.nodes().standbys else NO_STANDBY
         self._relay.reasons.count(reason)
+        return reason
+
+    def _count_digest(
+        self, digests: DatabaseDigests, batch: Batch, facts: StatementFacts, on_primary: bool, why: str
+    ) -> None:
+        """A statement of a batch is about to be sent, or the part that binds it."""
+        if facts.asks or facts is EMPTY:
+            return
+        digest = digests.of(facts)
+        calls = batch.executes
+        if calls > 1 and len(batch.facts) > 1:
+            # How often each was executed, nobody has noted: once, and the last one the rest.
+            calls = max(1, calls - len(batch.facts) + 1) if facts is batch.facts[-1] else 1
+        digest.sent(calls, on_primary)
+        if why:
+            digest.reason = why
+        self.digest = together(self.digest, digest)
+
+    def sends_end(self, batch: Batch, meter: Meter, on_primary: bool) -> None:
+        """A part of a batch was sent. With its end, the answer to all of it is due."""
+        if self._digests is not None:
+            if batch.executes and not batch.facts:
+                # Of what was bound in another part.
+                self.digest.sent(batch.executes, on_primary)
+            if batch.ops and batch.ops[-1] is SYNC:
+                meter.calls.append(self.digest)
+                self.digest = UNTOLD
 
     def _note_special(self, facts: StatementFacts) -> None:
         if facts.changes_catalog > self._changes_catalog:
@@ -348,16 +396,15 @@ class ClientRouting:
         """Whether what it was sent since it has its server changes the catalog."""
         return self._changes_catalog == CHANGES
 
-    def left(self, pool: Pool, on_primary: bool, wrote: bool) -> None:
+    def left(self, pool: Pool, on_primary: bool, wrote: bool, now: float) -> None:
         """It has given its server back, or keeps it between transactions: keep in mind what was seen and done on it."""
         self.transaction.phase = NONE
         self.transaction.commits = self.blind = False
         if wrote:
-            now = time.monotonic()
             self.marks.wrote(now)
             self._relay.commits.note_write(now)
         elif self.saw:
-            self.marks.read(None if on_primary else pool, time.monotonic())
+            self.marks.read(None if on_primary else pool, now)
         self.saw = False
         changes = self._changes_catalog
         if changes:

@@ -470,10 +470,18 @@ def _prepared(relay: Relay) -> Steps:
         yield PreparedReport(name, users.clients, users.servers, len(statement.body), shape)
 
 
+# Digests
+
+
+def _digests(relay: Relay) -> Steps:
+    for digest in relay.digests.all():
+        yield digest.report()
+
+
 SUBJECTS: Final[dict[str, Callable[[Relay], Steps]]] = {
     "clients": _clients,
     "servers": _servers,
     "pools": _pools,
     "prepared": _prepared,
-    "digests": lambda _relay: iter(()),
+    "digests": _digests,
 }

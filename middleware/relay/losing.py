@@ -25,6 +25,7 @@ from middleware.relay.own_settings import STANDBY_ONLY
 from middleware.relay.transaction import ENDED, NONE
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.server import HIDDEN_LAST, IDLE, ServerSession
+from middleware.session.tally import Tally
 from middleware.wire.build import READY_FAILED, READY_IDLE, error_response, message
 from middleware.wire.codes import COMMAND_COMPLETE, QUERY
 from parser.facts import END
@@ -56,7 +57,8 @@ class Losing(Caching):
         if again:
             # Of what was asked there nothing has been seen.
             self.routing.saw = False
-        self._leave_server(server)
+        tally = peer.meter.tally
+        self._leave_server(server, goes_on=again)
         if self._closed:
             return
         if peer.mid_message():
@@ -73,7 +75,7 @@ class Losing(Caching):
             self._sent_open = False
             self._leave()
         else:
-            self._go_on_without(peer, open_, told)
+            self._go_on_without(peer, open_, told, tally)
 
     def _may_have_committed(self, peer: ServerSession) -> bool:
         """Whether something was sent that commits, and no answer came."""
@@ -128,7 +130,7 @@ class Losing(Caching):
             log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
             self.close()
 
-    def _go_on_without(self, peer: ServerSession, open_: bool, error: PointsmanError) -> None:
+    def _go_on_without(self, peer: ServerSession, open_: bool, error: PointsmanError, tally: Tally) -> None:
         """Tell the client, and go on."""
         self.again = b""
         self._tries = 0
@@ -140,12 +142,15 @@ class Losing(Caching):
         self.adrift = open_
         self._untold = error if open_ and not unanswered and not self._sent_open else None
         out += (error_response(error, "ERROR") + self._ready()) * unanswered
+        tally.errors += unanswered
         if self._sent_open and not session.discarding:
             out += error_response(error, "ERROR")
+            tally.errors += 1
             session.discarding = True
         if self._cut_short:
             # What it has sent behind that is held, and belongs to the same batch.
             out += error_response(error, "ERROR")
+            tally.errors += 1
         self._skip_rest = self._cut_short
         self._sent_open = session.copying = self._cut_short = False
         self.transport.write(out)
@@ -162,6 +167,19 @@ class Losing(Caching):
         """The ReadyForQuery of a client without a server."""
         return READY_FAILED if self.adrift else READY_IDLE
 
+    def _tell(self, batch: Batch, answer: bytes, error: bool = False) -> None:
+        """Answer a batch, or say that it has failed, in the place of a server."""
+        here = self.account.here
+        asked_bytes = batch.end - batch.start - batch.left
+        if batch.state == COMPLETE:
+            here.answered(asked_bytes, len(answer), not self.adrift, error)
+        else:
+            # Its Sync is still to be answered.
+            here.received_bytes += asked_bytes
+            here.sent_bytes += len(answer)
+            here.errors += error
+        self.transport.write(answer)
+
     def _answers_adrift(self, batch: Batch, data: bytes) -> bool:
         """Whether a batch is answered here, now that its transaction is lost."""
         control = batch.facts[0].transaction if len(batch.facts) == 1 else None
@@ -173,6 +191,6 @@ class Losing(Caching):
             return True
         if ends and batch.state == COMPLETE and data[batch.start] == QUERY:
             self.adrift = False
-            self.transport.write(ROLLED_BACK)
+            self._tell(batch, ROLLED_BACK)
             return True
         return False

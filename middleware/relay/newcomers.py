@@ -45,6 +45,9 @@ class Newcomers:
         self._turned_away = 0
         self._told_at = float("-inf")
 
+    def __len__(self) -> int:
+        return len(self._silent) + len(self._speaking) + len(self._proved)
+
     def come(self, one: Newcomer) -> None:
         """One has connected."""
         if len(self._silent) + len(self._speaking) >= self._max:

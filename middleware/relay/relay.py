@@ -38,9 +38,10 @@ from middleware.pool.ledger import Ledger, Limit
 from middleware.pool.limits import ServerLimits
 from middleware.pool.plan import Clock
 from middleware.pool.pool import Surroundings
-from middleware.relay.accounts import Accounts
+from middleware.relay.accounts import Accounts, Tallies
 from middleware.relay.admission import Admission
 from middleware.relay.freshness import NEVER, Commits
+from middleware.relay.health import Health
 from middleware.relay.inquiries import Inquiries
 from middleware.relay.newcomers import Newcomers
 from middleware.relay.pauses import Pauses
@@ -50,6 +51,7 @@ from middleware.relay.primary_queue import PrimaryQueue
 from middleware.relay.reasons import Reasons, SharedReasons
 from middleware.relay.state_warnings import StateCounts
 from middleware.relay.welcomes import Welcomes
+from middleware.session.digests import Digests
 from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2
 from middleware.session.parameters import Interned
 from middleware.session.prepared import StatementRegistry
@@ -177,8 +179,10 @@ class Relay:
         self.inquiries: Final = Inquiries(control.secret_wanted)
         self._derivers: Final = ThreadPoolExecutor(DERIVERS, "derive")
         self.policies: Final = Policies(settings.policies)
-        self.accounts: Final = Accounts()
         self.facts: Final = table_for(settings.primary_queries)
+        self.tallies: Final = Tallies()
+        self.digests: Final = Digests(settings.digests_max, self.facts)
+        self.accounts: Final = Accounts(self.tallies, self.digests)
         self.statements: Final = StatementRegistry()
         self.parameters: Final = Interned()
         self.draining = False
@@ -187,6 +191,7 @@ class Relay:
         self.clients: Final[dict[int, Client]] = {}
         """Clients that are logged in, by process id."""
         self.newcomers: Final = Newcomers(settings.max_client_logins)
+        self.health: Final = Health()
         self.leaving: Final[set[Client]] = set()
         """Clients that send no more, and are owed answers until their deadlines."""
         self.replicating: Final[set[Replicating]] = set()
@@ -454,6 +459,9 @@ class Relay:
             self.states.uses(),
             self.reads_again,
             self.cache.counters(),
+            self.tallies.traffic(),
+            self.tallies.timings(),
+            self.health.report(self.newcomers, self.pools.nodes().values()),
         )
 
 

@@ -175,7 +175,8 @@ class Batch:
         """What could be names of custom settings in the arguments of statements with effects."""
         self.named_portal = False
         """It binds a portal that may be used again behind it."""
-        self.executes = False
+        self.executes = 0
+        """How many Execute messages it has, or 1 for a Query."""
         self.describes = 0
         """How often it asks for a description."""
         self.clears = False

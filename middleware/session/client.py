@@ -299,7 +299,8 @@ class ClientSession:
             return
         batch.interrupts = self.batch_open
         self.batch_open = self.listening = False
-        batch.substance = batch.executes = True
+        batch.substance = True
+        batch.executes = 1
         facts = FUNCTION_CALL_FACTS
         if code == QUERY:
             facts = self.facts_of(data[position + 5 : end - 1]) if end <= len(data) else UNREAD
@@ -356,7 +357,7 @@ class ClientSession:
         return name in self.statements.open or name in batch.mentioned
 
     def _scan_execute(self, batch: Batch, position: int) -> None:
-        batch.executes = True
+        batch.executes += 1
         if not self._copying_portal:
             return
         if not self.listening:

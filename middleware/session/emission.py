@@ -112,6 +112,7 @@ class _Edited:
             return self._named(edit, ANSWER_NAME)
         elif kind == EDIT_PARSE_OPEN:
             assert statement is not None
+            server.meter.tally.client_parses += 1
             self._statements.begin_open(edit.name).append(statement)
             out.append(message(PARSE, edit.name + b"\0" + statement.body))
             server.expected.append(PASS)
@@ -124,6 +125,7 @@ class _Edited:
         elif kind == EDIT_PARSE_AGAIN:
             assert statement is not None
             assert edit.known is not None
+            server.meter.tally.client_parses += 1
             # The name it takes on the server is taken, as the client's is.
             self._have(edit.known)
             out.append(message(PARSE, edit.known.name + b"\0" + statement.body))
@@ -134,6 +136,8 @@ class _Edited:
             else:
                 self._have(statement)
                 name = statement.name
+            if kind == EDIT_BIND:
+                server.meter.tally.binds += 1
             return self._named(edit, name)
         return edit.end
 
@@ -155,6 +159,7 @@ class _Edited:
     def _parse(self, name: bytes, statement: Statement) -> None:
         """A client's Parse."""
         server = self._server
+        server.meter.tally.client_parses += 1
         known = server.statements.use(statement.name)
         if known and not server.may_fail():
             self._out.append(MARKER_MESSAGE)
@@ -197,6 +202,7 @@ class _Edited:
     def _parse_on(self, statement: Statement) -> None:
         """Parse a statement on a server that lacks it, and close the one it used least when it has too many."""
         self._out.append(statement.parse_message())
+        self._server.meter.tally.server_parses += 1
         evicted = self._server.statements.add(statement)
         if evicted is not None:
             self._out.append(message(CLOSE, b"S" + evicted + b"\0"))

@@ -31,6 +31,7 @@ counted off, never gathered, unless it is one of the short ones we must read who
 from collections import deque
 from typing import Final
 
+from middleware.session.meter import Meter
 from middleware.session.parameters import NONE, StartupParameters
 from middleware.session.prepared import ClientStatements, ServerStatements, Statement
 from middleware.sqlstate import ADMIN_SHUTDOWN, CANNOT_CONNECT_NOW, CRASH_SHUTDOWN
@@ -105,6 +106,7 @@ SPECIAL: Final = frozenset(
         ERROR_RESPONSE,
         PARAMETER_STATUS,
         COPY_IN_RESPONSE,
+        COMMAND_COMPLETE,
     }
 )
 """Replies that mean something to us; every other passes."""
@@ -200,6 +202,7 @@ class ServerSession:
         "expected",
         "hold",
         "last_words",
+        "meter",
         "no_transactions",
         "owner",
         "parameters",
@@ -219,6 +222,7 @@ class ServerSession:
 
     def __init__(self, statements_max: int, reported: dict[bytes, bytes]) -> None:
         self.status = IDLE
+        self.meter: Final = Meter()
         self.expected: deque[Expect] = deque()
         self.events = 0
         self.copy_in = False
@@ -351,6 +355,11 @@ class ServerSession:
 
     def _take(self, code: int, data: bytes, position: int, end: int) -> bytes | None:
         """Act on a reply that means something; returns what is shown in its place, or None for itself."""
+        if code == COMMAND_COMPLETE:
+            self.meter.command(data, position + 5, end)
+            if self.hold or self.watch_deallocate:
+                self._take_watched(code, data[position + 5 : end])
+            return None
         if code == READY_FOR_QUERY:
             return self._take_ready(_transaction_status(data[position + 5 : end]))
         if code in (PARSE_COMPLETE, CLOSE_COMPLETE):
@@ -385,6 +394,10 @@ class ServerSession:
                     shown = b""
                 elif entry is SYNC_UNSEEN:
                     shown = b""
+                if entry is SYNC:
+                    self.meter.answered(status == IDLE, bool(self.expected))
+                else:
+                    self.meter.passed_over(status == IDLE, bool(self.expected))
                 break
             undone.append(entry)
         else:
@@ -429,10 +442,16 @@ class ServerSession:
 
     def lose(self) -> int:
         """Its connection is gone: take back what was booked; returns how many ReadyForQuery its client waits for."""
+        unanswered = self.unanswered()
         due = list(self.expected)
         self.expected.clear()
         self._undo(due)
-        return due.count(SYNC) + due.count(HIDDEN_LAST)
+        return unanswered
+
+    def unanswered(self) -> int:
+        """How many ReadyForQuery its client waits for."""
+        expected = self.expected
+        return expected.count(SYNC) + expected.count(HIDDEN_LAST) if expected else 0
 
     def _parsed_again(self, statement: Statement) -> bool:
         """Whether another Parse of it is under way."""
@@ -481,7 +500,9 @@ class ServerSession:
             self.events |= FATAL
             if fields.get(b"C") in LAST_WORDS:
                 self.last_words = fields
+                self.meter.failed(told=False)
                 return b""
+        self.meter.failed(told=True)
         if fields.get(b"C") == b"42601" and b"P" in fields and b"q" not in fields and b"W" not in fields:
             self.events |= MISREAD
         if first and fields.get(b"C") == b"08P01":
@@ -522,6 +543,7 @@ class ServerSession:
             self.events |= READY
             self.expected.popleft()
             if kind is HIDDEN_LAST:
+                self.meter.answered(self.status == IDLE, bool(self.expected))
                 return message(READY_FOR_QUERY, body)
         elif code == ERROR_RESPONSE:
             fields = error_fields(body)

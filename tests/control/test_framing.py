@@ -103,6 +103,7 @@ SETTINGS = WorkerSettings(
     ),
     cache=CacheSettings(1, 2, 3.0, "redis://a", 4.0, "poll"),
     log=LogOptions(levels={"client": "debug"}),
+    digests_max=1,
 )
 NODES = (Node("db1", "::1", 5432, Role.PRIMARY, True), Node("db2", "h", 1, Role.STANDBY, False, 7, "why"))
 CATALOG = Catalog("d", 2, {"ÄÖ": (Overload("s", 0, 1, "is volatile"),)}, {"t": (Thing("s", ""),)})

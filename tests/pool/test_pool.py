@@ -83,7 +83,7 @@ def test_whatever_ends_an_opening_its_place_is_free_again(monkeypatch: pytest.Mo
             while not client.told:
                 await asyncio.sleep(0)
         assert [error.detail for error in client.told] == [why]
-        assert (pool.plan.size(), pool._all_limits.total(pool), pool.state.logins._in_flight) == (0, 0, 0)
+        assert (pool.plan.size(), pool._all_limits.total(pool), pool.state.logins.in_flight) == (0, 0, 0)
 
     asyncio.run(open_one())
 
