@@ -44,6 +44,10 @@ REFUSALS: Final = {
 """What a switchover that is refused is told with."""
 
 
+LOGGED_CHARS: Final = 200
+"""Of a command."""
+
+
 class Who(msgspec.Struct, frozen=True):
     """Who asks."""
 
@@ -105,7 +109,7 @@ class Console:
                 detail=f'User "{who.name}" is one of stats_users, who may SHOW.',
                 sqlstate=sqlstate.INSUFFICIENT_PRIVILEGE,
             )
-        log.info("command", command=statements[0].text[:200], user=who.name, via=who.via)
+        log.info("command", command=logged(text), user=who.name, via=who.via)
         return await self._carry_out(command, who.name, tell)
 
     async def run_aloud(self, text: str, who: Who, say: Callable[[str], Awaitable[None]]) -> Table | Done:
@@ -180,3 +184,9 @@ class Console:
             raise refused
         assert switched is not None
         return Done(verb, (f"{switched.primary} is the primary; writes were held for {switched.held_s:.2f} s",))
+
+
+def logged(text: str) -> str:
+    """A command as the log tells it: a setting may be a secret."""
+    words = statements_of(text)[0].words
+    return f"SET {words[1].text}" if words[0].upper() == "SET" and len(words) > 1 else text[:LOGGED_CHARS]

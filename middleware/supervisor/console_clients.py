@@ -15,7 +15,7 @@ import structlog
 from middleware.admin.table import Table, Value
 from middleware.control import ConsoleAsked, ConsoleGone, ConsoleMore, ConsoleTold
 from middleware.errors import Canceled, PointsmanError, ShuttingDown
-from middleware.supervisor.console import Console, Who
+from middleware.supervisor.console import Console, Who, logged
 
 PART_ROWS_MAX: Final = 200
 PART_BYTES_MAX: Final = 65_536
@@ -129,7 +129,7 @@ class ConsoleClients:
             command.fail(error)
             return
         except Exception:
-            log.exception("a bug has ended a command of the console", command=asked.text[:100])
+            log.exception("a bug has ended a command of the console", command=logged(asked.text))
             command.fail(PointsmanError("internal error"))
             return
         rows = await command.send_rows(outcome.rows if isinstance(outcome, Table) else ())
