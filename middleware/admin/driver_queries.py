@@ -128,12 +128,17 @@ def answer(statement: Statement, session: Session) -> Table | None:
     if words[0].upper() not in ("SELECT", "WITH") or start < 0:
         return None
     targets, rest = _targets(words[start + 1 :])
+    inner = _subquery(rest)
+    if inner is not None:
+        # What is selected from a subquery is what that selects; it has rows if the catalogs had any.
+        inner_targets, rest = _targets(inner)
+        targets = [one for target in targets for one in (inner_targets if target[-1].text == "*" else [target])]
     relation = _relation(rest)
     if relation is None:
         rows: list[dict[str, _Known]] = [{}]
     elif relation in _RELATIONS:
         rows = _meant(_RELATIONS[relation](session), relation, words)
-    elif relation.startswith(CATALOGS):
+    elif any(word.text.lower().startswith((*CATALOGS, "generate_series")) for word in words):
         rows = []
     else:
         raise PointsmanError(
@@ -146,6 +151,9 @@ def answer(statement: Statement, session: Session) -> Table | None:
     values: list[list[Value]] = [[] for _ in rows]
     for target in targets:
         if target[-1].text == "*":
+            if not like:
+                # Nothing is known of it, and it has no rows; but it is a table.
+                columns.append(Column(UNNAMED))
             for name, (kind, _) in like.items():
                 columns.append(Column(name, kind))
                 for row, one in zip(values, rows, strict=True):
@@ -187,6 +195,17 @@ def _targets(words: Sequence[Word]) -> tuple[list[list[Word]], Sequence[Word]]:
     return ([*found, target] if target else found), ()
 
 
+def _subquery(rest: Sequence[Word]) -> Sequence[Word] | None:
+    """The words behind SELECT of what stands behind FROM, where that is a subquery."""
+    if len(rest) > 3 and rest[0].upper() == "FROM" and rest[1].text == "(" and rest[2].upper() == "SELECT":
+        depth = 0
+        for at, word in enumerate(rest):
+            depth += _OPEN.get(word.text, 0) if word.kind == "sign" else 0
+            if at > 1 and depth == 0:
+                return rest[3:at]
+    return None
+
+
 def _relation(rest: Sequence[Word]) -> str | None:
     """The first relation behind FROM, without pg_catalog; None where there is none."""
     if not rest or rest[0].upper() != "FROM":
@@ -200,20 +219,23 @@ def _meant(rows: list[dict[str, _Known]], relation: str, words: Sequence[Word]) 
     if relation != "pg_settings":
         return rows
     named = {word.text.lower() for word in words if word.kind == "string"}
-    found = [row for row in rows if row["name"][1] in named]
-    return found if found or named else rows
+    return [row for row in rows if row["name"][1] in named] if named else rows
 
 
 def _named(target: list[Word]) -> tuple[list[Word], str]:
     """A target's expression, and what its column is called."""
     if len(target) > 2 and target[-2].upper() == "AS":
         return target[:-2], target[-1].text if target[-1].kind == "name" else target[-1].text.lower()
+    if target[-1].upper() == "END":
+        return target, "case"
     if len(target) > 1 and target[-1].kind in ("word", "name") and _ends_a_value(target[-2]):
         return target[:-1], target[-1].text if target[-1].kind == "name" else target[-1].text.lower()
     first = target[0]
+    if len(target) == 1 and first.upper() in ("TRUE", "FALSE"):
+        return target, "bool"
     if first.kind == "name" or (first.kind == "word" and (len(target) == 1 or target[1].text == "(")):
         return target, first.text.rpartition(".")[2].lower()
-    return target, "case" if first.upper() == "CASE" else UNNAMED
+    return target, UNNAMED
 
 
 def _ends_a_value(word: Word) -> bool:
