@@ -317,7 +317,8 @@ class Worker(asyncio.Protocol):
             relay.pauses.send_waiting_away()
             done = relay.pauses.all_closed()
         else:
-            done = not relay.clients
+            # One of the console may be somebody who waits for just that.
+            done = all(client.called is None for client in relay.clients.values())
         if done:
             self._wait_for = ""
             self._draining_until = self._loop.time()

@@ -313,7 +313,13 @@ _CONTROL: Final = _of(
 _CONSOLE: Final = _of(
     "console",
     ("console_opened", INFO, "console opened", "user admin", "Somebody looks, or does something."),
-    ("command", INFO, "command", "command user via", "By the console, the control socket or HTTP; more than to look. Of SET the key alone."),
+    (
+        "command",
+        INFO,
+        "command",
+        "command user via",
+        "By the console, the control socket or HTTP; more than to look. Of SET the key alone.",
+    ),
     (
         "console_stalled",
         WARNING,

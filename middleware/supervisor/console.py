@@ -18,19 +18,29 @@ from middleware.admin.grammar import (
     CacheClear,
     CacheOrder,
     Command,
+    DatabaseOrder,
+    KillClient,
+    NodeOrder,
+    OnDatabases,
+    OnNode,
     Promote,
     Reload,
+    SetSetting,
     Show,
     Shutdown,
+    Suspend,
     command_of,
 )
+from middleware.admin.show_settings import CONSOLES
 from middleware.admin.table import Done, Table
 from middleware.admin.words import statements_of
 from middleware.errors import NotSupported, PointsmanError
 from middleware.supervisor.cache_control import CacheControl
+from middleware.supervisor.node_orders import NodeOrders
 from middleware.supervisor.pausing import Tell, unheard
 from middleware.supervisor.reloading import Reloaded
 from middleware.supervisor.showing import Known, Showing
+from middleware.supervisor.stopping import ShutdownMode, Stopping
 
 log = structlog.get_logger("console")
 
@@ -44,6 +54,11 @@ REFUSALS: Final = {
 """What a switchover that is refused is told with."""
 
 
+SHUTDOWN_MODES: Final[dict[str, ShutdownMode]] = {
+    "": "now",
+    "WAIT_FOR_SERVERS": "wait_for_servers",
+    "WAIT_FOR_CLIENTS": "wait_for_clients",
+}
 LOGGED_CHARS: Final = 200
 """Of a command."""
 
@@ -63,8 +78,11 @@ class Operated(Known, Protocol):
     @property
     def cache(self) -> CacheControl: ...
     async def switch(self, node: str = "") -> Switched: ...
+    @property
+    def node_orders(self) -> NodeOrders: ...
+    @property
+    def stopping(self) -> Stopping: ...
     async def reload(self, who: str) -> Reloaded: ...
-    def stop(self) -> None: ...
 
 
 class _Latest:
@@ -145,8 +163,18 @@ class Console:
         match command:
             case Reload():
                 return Done("RELOAD", tuple((await operated.reload(who)).words()))
-            case Shutdown(mode=""):
-                operated.stop()
+            case DatabaseOrder(verb=verb, database=database):
+                return Done(verb, await self._order_databases(verb, database or None, who, tell))
+            case KillClient(client=client):
+                await operated.pausing.kill_client(client, who)
+                return Done("KILL_CLIENT")
+            case Suspend():
+                await operated.pausing.suspend(who, tell)
+                return Done("SUSPEND")
+            case NodeOrder(verb=verb, node=node):
+                return Done(f"{verb} NODE", await self._order_node(verb, node, who, tell))
+            case Shutdown(mode=mode):
+                operated.stopping.shutdown(SHUTDOWN_MODES[mode], who)
                 return Done("SHUTDOWN")
             case CacheOrder(mode=mode, route=route):
                 await operated.cache.switch(mode, route, who)
@@ -156,8 +184,48 @@ class Console:
                 return Done("CACHE")
             case Promote(verb=verb, node=node):
                 return await self._switch(verb, node, tell)
-            case _:
-                raise NotSupported("this command is not supported")
+            case SetSetting(key=key):
+                raise NotSupported(f'"{key}" cannot be set while Pointsman runs')
+            case Show():
+                raise AssertionError("it was shown")
+
+    async def _order_databases(self, verb: OnDatabases, database: str | None, who: str, tell: Tell) -> tuple[str, ...]:
+        """What is to be noticed of it."""
+        pausing = self._operated.pausing
+        if database is not None and database in CONSOLES:
+            raise PointsmanError(
+                f'"{database}" is the admin console', sqlstate=sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE
+            )
+        match verb:
+            case "PAUSE":
+                await pausing.pause(database, who, tell)
+            case "RESUME":
+                left = await pausing.resume(database, who)
+                return (f"still paused: {', '.join(left)}",) if left else ()
+            case "RECONNECT":
+                await pausing.reconnect(database, who)
+            case "KILL":
+                await pausing.kill(database, who)
+            case "WAIT_CLOSE":
+                await pausing.wait_close(database, tell)
+            case "DISABLE":
+                assert database is not None
+                await pausing.disable(database, who)
+            case "ENABLE":
+                assert database is not None
+                await pausing.enable(database, who)
+        return ()
+
+    async def _order_node(self, verb: OnNode, node: str, who: str, tell: Tell) -> tuple[str, ...]:
+        """What is to be noticed of it."""
+        orders = self._operated.node_orders
+        match verb:
+            case "DETACH":
+                return await orders.detach(node, who)
+            case "ATTACH":
+                return await orders.attach(node, who)
+            case "DRAIN":
+                return await orders.drain(node, who, tell)
 
     async def _switch(self, verb: str, node: str, tell: Tell) -> Done:
         """What the journal is told meanwhile is passed on."""

@@ -26,6 +26,7 @@ from middleware.supervisor.cache_control import CacheState
 from middleware.supervisor.cache_watch import WatchStatus
 from middleware.supervisor.counters import CountersSnapshot
 from middleware.supervisor.journal import Journal
+from middleware.supervisor.pausing import Pausing
 from middleware.supervisor.shown import Outlook
 from middleware.supervisor.status import Status
 
@@ -46,6 +47,8 @@ class Known(Protocol):
     def journal(self) -> Journal: ...
     @property
     def asking(self) -> Asking: ...
+    @property
+    def pausing(self) -> Pausing: ...
     def status(self) -> Status: ...
     def counters(self) -> CountersSnapshot: ...
     def cache_counters(self) -> CacheCounters: ...
@@ -101,7 +104,7 @@ class Showing:
             case "routes":
                 return show_settings.routes(known.settings.policies())
             case "state":
-                return shown.state("active")
+                return shown.state(known.pausing.state().everything)
             case "fds":
                 return shown.listening(known.listening())
             case "dns_hosts":
@@ -153,14 +156,14 @@ class Showing:
 
     async def _databases(self, answers: "_Answers") -> Table:
         known = self._known
-        primary = known.topology.primary()
+        primary, state = known.topology.primary(), known.pausing.state()
         return show_settings.databases(
             known.settings,
             await answers.of("pools", PoolReport),
             await answers.of("clients", ClientReport),
             None if primary is None else (primary.host, primary.port),
-            {},
-            {},
+            {one.name: one.paused for one in state.databases},
+            {one.name: one.disabled for one in state.databases},
         )
 
     async def _lists(self, answers: "_Answers") -> Table:
