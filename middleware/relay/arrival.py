@@ -578,8 +578,8 @@ class Arrival(Borrower):
         """It waits where it would have a server: see seek()."""
 
     def unsent(self) -> bool:
-        """Whether it asks a server, or is about to."""
-        return self._pool is not None or self.server is not None
+        """Whether it has not taken all that was read for it: what it is told is little."""
+        return False
 
     def pool_key(self) -> tuple[bytes, bytes, str]:
         """Whose pools it uses."""

@@ -313,8 +313,8 @@ class Borrowing(Intake):
         return self._held is not None and self.server is None
 
     def unsent(self) -> bool:
-        """Whether something was read, from it or for it, that has not been passed on."""
-        return self._held is not None or self.transport.get_write_buffer_size() > 0
+        """Whether it has not taken all that was read for it."""
+        return self.transport.get_write_buffer_size() > 0
 
     def pool_key(self) -> tuple[bytes, bytes, str]:
         """Whose pools it uses."""

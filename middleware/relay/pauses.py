@@ -7,8 +7,9 @@ node (Pools.route): their batches wait where others wait for a primary, for quer
 on: transactions to their end, and clients whose session is on a server until they are gone. Its pools close what comes
 back; one that clients of another name use as well stays open for those.
 
-While all is *suspended* nothing is read from clients, then, once none of them waits for a server, nothing from servers.
-What was read is passed on. Clients that log in wait, so that the console can still be come by.
+While all is *suspended* nothing is read from clients that are logged in, nor from servers; what was read is passed on,
+or waits as where all is paused. Those who log in wait when they have proved who they are, so that the console can still
+be come by. No server is closed.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -33,15 +34,14 @@ PoolKey = tuple[bytes, bytes, str]
 class Pauses:
     """One worker's."""
 
-    __slots__ = ("_disabled", "_force_at", "_relay", "_said", "_servers_suspended", "suspended")
+    __slots__ = ("_disabled", "_force_at", "_relay", "_said", "suspended")
 
     def __init__(self, relay: "Relay") -> None:
         self._relay: Final = relay
         self._said = SetPauses(0)
         self._disabled: frozenset[bytes] = frozenset()
         self.suspended = False
-        """Nothing is read from clients."""
-        self._servers_suspended = False
+        """Nothing is read from clients and servers."""
         self._force_at = 0.0
         """When what has not been passed on by then is closed."""
 
@@ -63,14 +63,13 @@ class Pauses:
         """Go by this from now on."""
         before, self._said = self._said, said
         self._disabled = frozenset(name.encode() for name in said.disabled)
-        everything, names = said.everything == "paused", frozenset(name.encode() for name in said.paused)
-        self._relay.pools.set_paused(everything, names)
-        resumed = before.everything != said.everything == "active" or not set(before.paused) <= set(said.paused)
+        names = frozenset(name.encode() for name in said.paused)
+        self._relay.pools.set_paused(said.everything != "active", names)
         self._send_away()
-        self._apply(everything, names)
+        self._apply(self.everything(), names)
         if (said.everything == "suspended") != self.suspended:
             self._suspend(not self.suspended)
-        if resumed:
+        if before.everything != said.everything == "active" or not set(before.paused) <= set(said.paused):
             # The nodes may have been made others.
             self._relay.welcomes.clear()
             self._relay.without_primary.look()
@@ -206,22 +205,15 @@ class Pauses:
         self._force_at = relay.loop.time() + relay.settings.suspend_timeout_s
         for client in list(relay.clients.values()):
             client.suspend(suspended)
-        if not suspended:
-            self._suspend_servers(False)
-
-    def _suspend_servers(self, suspended: bool) -> None:
-        self._servers_suspended = suspended
-        for pool in self._relay.pools.all():
+        for pool in relay.pools.all():
             for server in pool.servers():
-                # The others are nobody's, and what they are asked is soon answered.
+                # The others are nobody's: they become idle.
                 if not suspended or server.state in (IDLE, LENT):
                     server.suspend(suspended)
 
     def _unsent(self) -> int:
-        """How many clients and servers have not been passed on all that was read."""
+        """How many clients and servers have not taken all that was read for them."""
         unsent = [client for client in self._relay.clients.values() if client.called is not None and client.unsent()]
-        if not unsent and not self._servers_suspended:
-            self._suspend_servers(True)
         servers = [
             server
             for pool in self._relay.pools.all()

@@ -30,7 +30,12 @@ class Rule:
 
     def names(self, database: str) -> bool:
         """Whether it may hold for clients of a database."""
-        return not self.policy.refuse and _matches(self._database, database)
+        return _matches(self._database, database)
+
+    def asks_for_more(self) -> bool:
+        """Whether it holds for some of a database's clients only."""
+        policy = self.policy
+        return policy.user is not None or policy.application_name is not None or bool(policy.client_addr)
 
     def matches(self, database: str, user: str, application_name: str, address: str) -> bool:
         return (
@@ -73,8 +78,15 @@ class Policies:
         return known
 
     def leading(self, database: str) -> list[RoutePolicy]:
-        """All that may hold for clients who ask for this database."""
-        return [rule.policy for rule in self._rules if rule.names(database)]
+        """All that may hold for clients who ask for this database; none where it does not exist."""
+        found: list[RoutePolicy] = []
+        for rule in self._rules:
+            if rule.names(database):
+                if not rule.policy.refuse:
+                    found.append(rule.policy)
+                if not rule.asks_for_more():
+                    break
+        return found
 
     def _first(self, database: str, user: str, application_name: str, address: str) -> RoutePolicy:
         for rule in self._rules:

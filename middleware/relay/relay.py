@@ -108,7 +108,7 @@ class Client(Protocol):
         """Whether it waits for a server."""
 
     def unsent(self) -> bool:
-        """Whether something was read, from it or for it, that has not been passed on."""
+        """Whether it has not taken all that was read for it."""
 
     def pool_key(self) -> tuple[bytes, bytes, str] | None:
         """Whose pools it uses: database and user, as nodes call them, and the name of a rule."""

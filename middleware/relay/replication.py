@@ -380,8 +380,6 @@ class ReplicationClient(asyncio.Protocol):
 
     def unsent(self) -> bool:
         """Whether something was read from one side that has not been passed on to the other."""
-        if self.state != PASSING:
-            return self.state == OPENING
         server = self._server
         to_server = 0 if server is None else server.transport.get_write_buffer_size()
         return self.transport.get_write_buffer_size() + to_server > 0

@@ -43,6 +43,7 @@ class Crowd:
         where = dict(self._where)
         with psycopg.connect(dbname=where.pop("database"), autocommit=True, **where) as client:
             client.execute(TABLE)
+            client.execute("TRUNCATE ledger")
         self._thread.start()
 
     def stop(self) -> None:

@@ -26,14 +26,21 @@ from middleware.control import (
     Drained,
     ForwardCancel,
     FrameReader,
+    Kill,
+    KillClient,
+    Left,
     NodeCounters,
     NodeTrouble,
+    Obeyed,
+    PauseProgress,
     Ready,
+    Reconnect,
     SetAccess,
     SetCache,
     SetCatalog,
     SetChanges,
     SetFreshness,
+    SetPauses,
     SetReasons,
     SetTls,
     SetTopology,
@@ -61,6 +68,7 @@ class EchoWorker:
         self.caches: list[tuple[bool, bool, dict[str, str], str, bool]] = []
         """What was told of the query cache, and whether clients could come by then."""
         self.cleared: list[str] = []
+        self.pauses: list[tuple[str, list[str], list[str]]] = []
 
     def tell(self, message: Up) -> None:
         """Up the channel."""
@@ -79,6 +87,12 @@ class EchoWorker:
                 told = message.tracking, message.serving, message.modes, message.forced
                 self.caches.append((*told, bool(self.servers)))
                 self.tell(CacheTracking(self.index, serial))
+            case SetPauses(serial=serial):
+                self.pauses.append((message.everything, list(message.paused), list(message.disabled)))
+                scopes = dict.fromkeys((None, *message.paused, *message.closing))
+                self.tell(PauseProgress(serial, tuple(Left(scope) for scope in scopes)))
+            case Kill(serial=serial) | Reconnect(serial=serial) | KillClient(serial=serial):
+                self.tell(Obeyed(serial, 1))
             case ClearCache(cause=cause):
                 self.cleared.append(cause)
             case SetAccess(access=access):
@@ -148,6 +162,7 @@ class EchoWorker:
             "cancels": self.cancels,
             "caches": self.caches,
             "cleared": self.cleared,
+            "pauses": self.pauses,
         }
         writer.write(json.dumps(known).encode() + b"\n")
         await writer.drain()
