@@ -16,6 +16,7 @@ from middleware.cli.events import events
 from middleware.cli.explain import explain_statement
 from middleware.cli.import_settings import import_settings
 from middleware.cli.log_events import log_events
+from middleware.cli.metrics import show_metrics
 from middleware.cli.serve import serve
 from middleware.cli.settings import show_settings
 from middleware.cli.status import status
@@ -58,6 +59,7 @@ for name, order in orders.ALL.items():
 app.command("check-config")(check_config)
 app.command("settings")(show_settings)
 app.command("log-events")(log_events)
+app.command("metrics")(show_metrics)
 app.command("import")(import_settings)
 app.command("explain")(explain_statement)
 app.command("doctor")(doctor)

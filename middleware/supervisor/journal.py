@@ -4,7 +4,7 @@ In: happenings. Out: the last HAPPENINGS_MAX of them, from any number on; and si
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Final
 
 import anyio
@@ -39,6 +39,8 @@ class Journal:
         self._events: Final[deque[Event]] = deque(maxlen=HAPPENINGS_MAX)
         self.last = 0
         """The number of the last one; 0 before the first."""
+        self.counts: Final[Counter[str]] = Counter()
+        """How many of each kind there have been since the start."""
         self._grown = anyio.Event()
         self._since: Final[dict[str, float]] = {}
 
@@ -93,6 +95,7 @@ class Journal:
 
     def _add(self, one: Happening) -> None:
         self.last += 1
+        self.counts[one.what] += 1
         self._events.append(Event(self.last, one.at, one.what, one.text, one.node, one.bad))
         grown, self._grown = self._grown, anyio.Event()
         grown.set()

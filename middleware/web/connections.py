@@ -114,3 +114,6 @@ class Connections:
             now = time.monotonic()
             for connection in [one for one in self._open.values() if one.deadline <= now]:
                 connection.cut_off()
+
+
+CONNECTIONS: Final = web.AppKey("connections", Connections)

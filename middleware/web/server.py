@@ -15,8 +15,8 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from middleware.web import health
-from middleware.web.connections import KEEPALIVE_S, Connections
+from middleware.web import health, metrics
+from middleware.web.connections import CONNECTIONS, KEEPALIVE_S, Connections
 from middleware.web.site import SITE, Site
 
 BODY_BYTES_MAX: Final = 64 * 1024
@@ -28,7 +28,6 @@ STOP_S: Final = 1.0
 """What is under way may take so long to end."""
 LINGER_S: Final = 2.0
 """What was not read of a body is waited for so long, so that its sender hears the answer."""
-CONNECTIONS: Final = web.AppKey("connections", Connections)
 
 _HEADERS: Final = {
     "Server": "Pointsman",
@@ -55,6 +54,7 @@ def application(site: Site) -> web.Application:
     app[CONNECTIONS] = Connections()
     app.on_response_prepare.append(_seal)
     app.add_routes(health.ROUTES)
+    metrics.add_to(app)
     return app
 
 

@@ -7,7 +7,8 @@ from aiohttp import web
 from healthcheck.topology import Topology
 from middleware.config import Settings
 from middleware.control import CacheCounters
-from middleware.supervisor.asking import Asking
+from middleware.reports import Subject
+from middleware.supervisor.asking import Answers
 from middleware.supervisor.cache_control import CacheState
 from middleware.supervisor.console import Console
 from middleware.supervisor.counters import CountersSnapshot
@@ -15,6 +16,12 @@ from middleware.supervisor.journal import Journal
 from middleware.supervisor.status import Status
 from middleware.supervisor.supervisor import Phase
 from middleware.supervisor.workers import WorkerLife
+
+
+class Asks(Protocol):
+    """Asks all workers, as Asking does."""
+
+    async def ask(self, subject: Subject, limit: int = 0) -> Answers: ...
 
 
 class Site(Protocol):
@@ -26,7 +33,7 @@ class Site(Protocol):
     @property
     def console(self) -> Console: ...
     @property
-    def asking(self) -> Asking: ...
+    def asking(self) -> Asks: ...
     @property
     def journal(self) -> Journal: ...
     @property

@@ -14,6 +14,7 @@ import sys
 import time
 
 from middleware.control import (
+    Ask,
     CacheCounters,
     CacheDigest,
     CacheTracking,
@@ -44,6 +45,7 @@ from middleware.control import (
     SetReasons,
     SetTls,
     SetTopology,
+    Told,
     Up,
     encode,
 )
@@ -113,6 +115,8 @@ class EchoWorker:
                 self.cancels.append(process_id)
             case SetFreshness() | SetChanges() | SetReasons() | SetTls():
                 self.samples += 1
+            case Ask(serial=serial):
+                self.tell(Told(serial, (), last=True))
             case Drain() if not self.deaf:
                 self.tell(Drained(self.index))
             case _:
