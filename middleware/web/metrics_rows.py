@@ -38,7 +38,7 @@ EVENTS: Final = (
     "node_up", "node_down", "node_flaps", "primary_lost", "promoted", "failover_begun", "failover_done",
     "failover_held", "failover_abandoned", "failover_trouble", "switchover_begun", "switchover_done",
     "switchover_abandoned", "leads", "leads_no_more", "etcd_trouble", "patroni_trouble", "state_file_trouble",
-    "cache_not_switched",
+    "cache_not_switched", "reloaded", "not_reloaded",
 )  # fmt: skip
 """Kinds that are exposed before they have happened: the first is an increase then. Others come as they do."""
 

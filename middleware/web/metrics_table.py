@@ -77,6 +77,8 @@ CHAPTERS: Final = (
                     "PointsmanFailover",
                     "PointsmanFailoverAbandoned",
                     "PointsmanNodeFlapping",
+                    "PointsmanCoordinationTrouble",
+                    "PointsmanReloadFailed",
                 ),
             ),
             _gauge("http_connections", "Connections on which HTTP is served now."),
@@ -156,7 +158,7 @@ CHAPTERS: Final = (
         "what comes beyond is counted for the database `(others)`.",
         (
             _counter("transactions", "Transactions.", *TRAFFIC),
-            _counter("queries", "Statements, or batches of them.", *TRAFFIC),
+            _counter("queries", "Statements, or batches of them.", *TRAFFIC, alarms=("PointsmanErrorRatio",)),
             _counter("server_assignments", "Times that a client was lent a server.", *TRAFFIC),
             _counter("received_bytes", "From clients.", *TRAFFIC),
             _counter("sent_bytes", "To clients.", *TRAFFIC),
@@ -206,14 +208,14 @@ CHAPTERS: Final = (
                 "node_up",
                 "1 while it is in use.",
                 "node",
-                alarms=("PointsmanNodeDown", "PointsmanNoStandby"),
+                alarms=("PointsmanNoStandby", "PointsmanReadsOnPrimary"),
             ),
             _gauge(
                 "node_role",
                 'What it said of itself last: 1 for one of "primary", "standby" and "unknown", 0 for the others.',
                 "node",
                 "role",
-                alarms=("PointsmanNoStandby",),
+                alarms=("PointsmanNoStandby", "PointsmanReadsOnPrimary"),
             ),
             _gauge(
                 "node_condition",
@@ -288,7 +290,6 @@ CHAPTERS: Final = (
                 "counted once, at the primary's pool.",
                 *POOL,
                 "state",
-                alarms=("PointsmanPoolExhausted",),
             ),
             _gauge("pool_size", "How many servers it may have.", *POOL, alarms=("PointsmanPoolExhausted",)),
             _gauge("pool_reserve_size", "How many more, for clients that have waited long.", *POOL),
@@ -311,7 +312,7 @@ CHAPTERS: Final = (
         "Why reads stay on the primary. Some reasons name functions and relations: the first 100 have series of their "
         "own, the others together are `(others)`.",
         (
-            _counter("standby_reads", "Reads that standbys served."),
+            _counter("standby_reads", "Reads that standbys served.", alarms=("PointsmanReadsOnPrimary",)),
             _counter(
                 "primary_reads",
                 "Reads that went to the primary, by why, as SHOW REASONS has it.",
@@ -328,7 +329,7 @@ CHAPTERS: Final = (
             _gauge("cache_serving", "1 while cached answers are given."),
             _counter("cache_hits", "Answers that came from it.", alarms=("PointsmanCacheUseless",)),
             _counter("cache_misses", "Statements that asked for one in vain.", alarms=("PointsmanCacheUseless",)),
-            _counter("cache_stored", "Answers to misses that were stored."),
+            _counter("cache_stored", "Answers to misses that were stored.", alarms=("PointsmanCacheTooSmall",)),
             _counter("cache_not_stored", "Those that were not, by why.", "reason"),
             _gauge("cache_entries", "Answers that are kept."),
             _gauge("cache_bytes", "Their size."),

@@ -60,7 +60,7 @@ def application(site: Site) -> web.Application:
 
 def keep_open(request: web.Request) -> None:
     """Let the answer to `request` be a stream, which may last."""
-    request.app[CONNECTIONS].keep_open(request)
+    request.config_dict[CONNECTIONS].keep_open(request)
 
 
 @web.middleware
