@@ -72,6 +72,7 @@ class Stack:
         self._project = f"pointsman-test-{os.getpid()}-{network}"
         self._command = [*command, "-p", self._project, "-f", "compose.yaml", "-f", OVERLAYS[network]]
         self._environment = {**os.environ, **images(), "POINTSMAN_PORT": str(self.port)}
+        self._environment["POINTSMAN_HTTP_PORT"] = str(free_port())
         self._environment |= {f"{node.upper()}_PORT": str(free_port()) for node in NODES}
 
     def __enter__(self) -> Self:

@@ -28,8 +28,10 @@ FILES = ("compose.yaml", *OVERLAYS.values())
 def test_compose_reads_it(overlay: str) -> None:
     command = compose_command()
     assert command is not None
-    output = _run([*command, "-f", "compose.yaml", "-f", overlay, "config", "--services"])
-    assert sorted(output.split()) == [*NODES, "pointsman"]
+    files = [*command, "-f", "compose.yaml", "-f", overlay]
+    assert sorted(_run([*files, "config", "--services"]).split()) == [*NODES, "pointsman"]
+    monitored = _run([*files, "--profile", "monitoring", "config", "--services"])
+    assert sorted(monitored.split()) == [*NODES, "grafana", "pointsman", "prometheus"]
 
 
 @pytest.mark.parametrize("name", FILES)
