@@ -9,6 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from middleware.admin.grammar import VERBS, command_of
+from middleware.admin.words import statements_of
+from middleware.cli import app as cli
 from middleware.web.metrics_rows import EVENTS
 from middleware.web.metrics_table import METRICS
 from tests.web.promql import labels_of, metrics_of
@@ -72,6 +75,21 @@ def test_alarms_look_at_metrics_that_there_are_and_the_reference_says_so() -> No
             # An increase from nothing is none: these are there from the start.
             assert set(event.split("|")) <= set(EVENTS), alarm.name
     assert {name: set(metric.alarms) for name, metric in METRICS.items() if metric.alarms} == looks
+
+
+def test_runbooks_name_commands_that_there_are() -> None:
+    """Each `pointsman x` is of the command line, and each in capitals is the console's."""
+    quoted = re.findall(r"`([^`]+)`", RUNBOOK.read_text())
+    shell = {words.split()[1] for words in quoted if words.startswith("pointsman ")}
+    info = [command.name or "" for command in cli.registered_commands]
+    groups = [group.typer_instance.info.name or "" for group in cli.registered_groups if group.typer_instance]
+    assert shell
+    assert shell <= {*info, *groups}
+    console = {words for words in quoted if words.split()[0] in VERBS and words.upper()[:4] == words[:4]}
+    assert len(console) > 15
+    for words in console:
+        (statement,) = statements_of(words)
+        command_of(statement)
 
 
 def series(name: str, values: str, **labels: str) -> dict[str, str]:
