@@ -1,8 +1,12 @@
 """The settings of what an operator sees and does, as a group of Settings (see middleware.config.connections)."""
 
+from typing import Literal
+
 from pydantic import BaseModel, SecretStr
 
-from middleware.config.fields import seconds, setting, whole
+from middleware.config.fields import one_of, seconds, setting, whole
+
+Watching = Literal["on", "local", "login", "off"]
 
 
 class Operating(BaseModel):
@@ -29,6 +33,19 @@ class Operating(BaseModel):
         min_length=1,
     )
     http_port: int = whole(0, 0, 65_535, "Its port; 0 for no HTTP.")
+    dashboard: Watching = one_of(
+        "local",
+        Watching,
+        "Who may look at the dashboard, which shows statements without their literals and the names of users, "
+        'databases and applications: whoever reaches it ("on"), who comes from this machine or is logged in ("local"), '
+        'who is logged in ("login"), or nobody, as it is not there ("off").',
+    )
+    dashboard_hosts: tuple[str, ...] = setting(
+        (),
+        "a list of host names",
+        "Names, beside localhost, by which browsers call the dashboard, such as a proxy's in front of it. With none, "
+        "any name will do where it listens beyond loopback; addresses always do.",
+    )
     dashboard_password: SecretStr = setting(
         SecretStr(""),
         "a string",

@@ -1,8 +1,9 @@
 """Totals over all workers. A worker counts from its own start; what a dead one had counted stays in the totals."""
 
 import itertools
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -29,13 +30,18 @@ class CountersSnapshot(msgspec.Struct, frozen=True):
     timings: tuple[TimingsReport, ...] = ()
     health: dict[int, HealthReport] = {}
     """Of each worker that has reported, of its process alone."""
+    as_of: float = 0.0
+    """When the workers reported this (time.monotonic()), on average; 0 before any has. Counts divided by the time
+    between two of these are a rate: between two looks there may be no report of a worker, or two."""
 
 
 class Totals:
     """Adds up what the workers report."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._latest: dict[int, Counters] = {}
+        self._reported_at: dict[int, float] = {}
         self._of_the_dead: dict[str, NodeCounters] = {}
         self._reasons_of_the_dead: Counter[str] = Counter()
         self._on_standbys_of_the_dead = 0
@@ -50,11 +56,13 @@ class Totals:
         before = self._latest.get(counters.worker)
         answers = {} if before is None else {node.node: node.answers for node in before.nodes}
         self._latest[counters.worker] = counters
+        self._reported_at[counters.worker] = self._clock()
         return [node.node for node in counters.nodes if node.answers > answers.get(node.node, 0)]
 
     def ended(self, worker: int) -> None:
         """The worker's process is gone: its counts stay, what it had open is closed."""
         counters = self._latest.pop(worker, None)
+        self._reported_at.pop(worker, None)
         if counters is None:
             return
         self._reasons_of_the_dead.update(counters.reasons)
@@ -94,6 +102,7 @@ class Totals:
             traffic=_traffic(self._traffic_of_the_dead, *(one.traffic for one in self._latest.values())),
             timings=_timings(self._timings_of_the_dead, *(one.timings for one in self._latest.values())),
             health={worker: counters.health for worker, counters in self._latest.items()},
+            as_of=sum(self._reported_at.values()) / max(1, len(self._reported_at)),
         )
 
 

@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from middleware.web import health, metrics
+from middleware.web import dashboard, health, metrics
 from middleware.web.connections import CONNECTIONS, KEEPALIVE_S, Connections
 from middleware.web.site import SITE, Site
 
@@ -55,6 +55,8 @@ def application(site: Site) -> web.Application:
     app.on_response_prepare.append(_seal)
     app.add_routes(health.ROUTES)
     metrics.add_to(app)
+    app.add_routes(dashboard.ROUTES)
+    app.add_subapp("/dashboard", dashboard.application(site))
     return app
 
 
