@@ -172,6 +172,8 @@ _AT_ONCE: Final = (
     "switchover_timeout",
     "command_timeout",
     # Operations
+    "dashboard",
+    "dashboard_hosts",
     "dashboard_password",
     "suspend_timeout",
     "log.level",

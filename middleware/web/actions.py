@@ -16,6 +16,7 @@ import structlog
 from middleware import sqlstate
 from middleware.admin.table import Done, Table
 from middleware.errors import PointsmanError
+from middleware.supervisor.pausing import Tell
 from middleware.web.snapshot import UnderWay
 
 ANSWER_S: Final = 5.0
@@ -92,9 +93,10 @@ class Desk:
     """Carries out what buttons ask for, and keeps what is under way."""
 
     def __init__(
-        self, run: Callable[[str], Coroutine[Any, Any, Table | Done]], tell: Callable[[Outcome], None]
+        self, run: Callable[[str, Tell], Coroutine[Any, Any, Table | Done]], tell: Callable[[Outcome], None]
     ) -> None:
-        """`tell`: whom an end is told to that the answer has not waited for."""
+        """`run` carries a command out, and says what it waits for; `tell` is told an end that the answer has not
+        waited for."""
         self._run: Final = run
         self._tell: Final = tell
         self._ids: Final = itertools.count(1)
@@ -134,9 +136,13 @@ class Desk:
         if tasks:
             await asyncio.wait(tasks)
 
+    def _waits(self, number: int, text: str) -> None:
+        if number in self._under_way:
+            self._under_way[number] = msgspec.structs.replace(self._under_way[number], waits=text)
+
     async def _one(self, number: int, command: str) -> Outcome:
         try:
-            answer = await self._run(command)
+            answer = await self._run(command, lambda text: self._waits(number, text))
             return Outcome(number, command, True, "\n".join(answer.notices))
         except PointsmanError as error:
             return Outcome(number, command, False, error.message, error.detail, error.hint, error.sqlstate)

@@ -46,6 +46,8 @@ class Told(msgspec.Struct, frozen=True):
     """What a browser may do."""
 
     look: bool
+    full: bool
+    """There are as many who look as there may be."""
     buttons: Literal["none", "login", "here"]
     """"none" where no password is set, "login" for who has not shown it, "here" for who has."""
     csrf: str = ""
@@ -114,7 +116,9 @@ class Dashboard:
         self._sessions: Final = Sessions()
         self._attempts: Final = Attempts()
         who = Who("admin", True, "http")
-        self._desk: Final = Desk(lambda text: site.console.run(text, who), lambda outcome: self._pulse.tell(outcome))
+        self._desk: Final = Desk(
+            lambda text, tell: site.console.run(text, who, tell), lambda outcome: self._pulse.tell(outcome)
+        )
         self._pulse: Final = Pulse(site, self._desk.under_way)
 
     async def life(self, _app: web.Application) -> Any:
@@ -173,7 +177,7 @@ class Dashboard:
         log.info("dashboard login", addr=address)
         session = self._sessions.find(token, password, now)
         assert session is not None
-        response = _json(Told(True, "here", session.csrf))
+        response = _json(Told(True, self._pulse.full, "here", session.csrf))
         response.headers["Set-Cookie"] = _cookie(request, token, int(LIFETIME_S))
         return response
 
@@ -241,11 +245,11 @@ class Dashboard:
     def _told(self, request: web.Request) -> Told:
         password, session = self._password(), self._session(request)
         if session is not None:
-            return Told(True, "here", session.csrf)
+            return Told(True, self._pulse.full, "here", session.csrf)
         watching = self._site.settings.dashboard
         here = door.comes_from_here(_address(request, "peername"), request.headers)
         look = watching == "on" or (watching == "local" and here)
-        return Told(look, "login" if password else "none")
+        return Told(look, self._pulse.full, "login" if password else "none")
 
     def _session(self, request: web.Request) -> Session | None:
         password, token = self._password(), _token(request)

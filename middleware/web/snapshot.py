@@ -34,6 +34,8 @@ class UnderWay(msgspec.Struct, frozen=True):
     id: int
     command: str
     since: float
+    waits: str = ""
+    """What it waits for, in words."""
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -129,9 +129,14 @@ class Pulse:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
+    @property
+    def full(self) -> bool:
+        """There are as many listeners as may be."""
+        return len(self._listeners) >= LISTENERS_MAX
+
     def join(self, drop: Callable[[], None]) -> Listener | None:
         """One more listener, who is told at once what is known; None where there are too many."""
-        if len(self._listeners) >= LISTENERS_MAX:
+        if self.full:
             return None
         # What came since the last message to all is in this one already, and comes once more: pages go by the number.
         events = self._site.journal.beyond(max(0, self._site.journal.last - EVENTS_MAX))

@@ -43,7 +43,8 @@ export class Timeline {
           onclick: () => this.cancel(command),
         }, "Cancel"))),
       (element, command) =>
-        say(element.querySelector(".text"), `${command.command}: under way for ${ago(now - command.since)}`));
+        say(element.querySelector(".text"),
+          `${command.command}: under way for ${ago(now - command.since)}${command.waits && `; ${command.waits}`}`));
     mark(this.underWay, "data-count", commands.length);
   }
 }
