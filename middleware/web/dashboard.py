@@ -30,7 +30,7 @@ from middleware.web.actions import Action, Desk, command_of
 from middleware.web.sessions import LIFETIME_S, Attempts, Session, Sessions, same
 from middleware.web.site import Site
 from middleware.web.snapshot import UnderWay
-from middleware.web.stream import Pulse
+from middleware.web.stream import Broadcast
 
 BODY_BYTES_MAX: Final = 4096
 WRITE_S: Final = 10.0
@@ -117,20 +117,20 @@ class Dashboard:
         self._attempts: Final = Attempts()
         who = Who("admin", True, "http")
         self._desk: Final = Desk(
-            lambda text, tell: site.console.run(text, who, tell), lambda outcome: self._pulse.tell(outcome)
+            lambda text, tell: site.console.run(text, who, tell), lambda outcome: self._broadcast.tell(outcome)
         )
-        self._pulse: Final = Pulse(site, self._desk.under_way)
+        self._broadcast: Final = Broadcast(site, self._desk.under_way)
 
     async def life(self, _app: web.Application) -> Any:
         """From the server's start to its end."""
-        self._pulse.start()
+        self._broadcast.start()
         yield
         await self._desk.stop()
-        await self._pulse.stop()
+        await self._broadcast.stop()
 
     async def end_streams(self, _app: web.Application) -> None:
         """The server is to end: a stream would go on for ever."""
-        self._pulse.end_all()
+        self._broadcast.end_all()
 
     @property
     def admit(self) -> Middleware:
@@ -177,7 +177,7 @@ class Dashboard:
         log.info("dashboard login", addr=address)
         session = self._sessions.find(token, password, now)
         assert session is not None
-        response = _json(Told(True, self._pulse.full, "here", session.csrf))
+        response = _json(Told(True, self._broadcast.full, "here", session.csrf))
         response.headers["Set-Cookie"] = _cookie(request, token, int(LIFETIME_S))
         return response
 
@@ -224,7 +224,7 @@ class Dashboard:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError
-        listener = self._pulse.join(transport.abort)
+        listener = self._broadcast.join(transport.abort)
         if listener is None:
             return _refusal(503, "too many dashboards are open", code=sqlstate.TOO_MANY_CONNECTIONS)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
@@ -239,17 +239,17 @@ class Dashboard:
             # The page was closed, which is how each stream ends.
             return response
         finally:
-            self._pulse.leave(listener)
+            self._broadcast.leave(listener)
         return response
 
     def _told(self, request: web.Request) -> Told:
         password, session = self._password(), self._session(request)
         if session is not None:
-            return Told(True, self._pulse.full, "here", session.csrf)
+            return Told(True, self._broadcast.full, "here", session.csrf)
         watching = self._site.settings.dashboard
         here = door.comes_from_here(_address(request, "peername"), request.headers)
         look = watching == "on" or (watching == "local" and here)
-        return Told(look, self._pulse.full, "login" if password else "none")
+        return Told(look, self._broadcast.full, "login" if password else "none")
 
     def _session(self, request: web.Request) -> Session | None:
         password, token = self._password(), _token(request)

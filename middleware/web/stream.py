@@ -92,7 +92,7 @@ class Listener:
         return data
 
 
-class Pulse:
+class Broadcast:
     """One Pointsman's."""
 
     def __init__(self, site: Site, under_way: Callable[[], tuple[UnderWay, ...]]) -> None:
