@@ -6,12 +6,13 @@ In: Sources, once a second. Out: a Snapshot, and the Points so far.
 from collections import deque
 from typing import Final
 
-from middleware.web.snapshot import Point, Rates, Sample, Snapshot, Sources, hit_ratio, picture, rates, sample
+from middleware.web.picture import picture, rates, recently, sample
+from middleware.web.snapshot import Point, Rates, Sample, Snapshot, Sources
 
 POINTS_MAX: Final = 600
 """Ten minutes of seconds."""
-RATIO_S: Final = 60
-"""Over how many seconds the query cache's hit ratio is told."""
+RECENTLY_S: Final = 60
+"""How many seconds are what was recently."""
 
 
 class History:
@@ -19,7 +20,7 @@ class History:
 
     def __init__(self) -> None:
         self._points: Final[deque[Point]] = deque(maxlen=POINTS_MAX)
-        self._samples: Final[deque[Sample]] = deque(maxlen=RATIO_S + 1)
+        self._samples: Final[deque[Sample]] = deque(maxlen=RECENTLY_S + 1)
         self._rates = Rates()
 
     def record(self, sources: Sources) -> Snapshot:
@@ -33,7 +34,7 @@ class History:
                 self._samples.append(now)
         else:
             self._samples.append(now)
-        taken = picture(sources, self._rates, hit_ratio(self._samples[0], now))
+        taken = picture(sources, self._rates, recently(self._samples[0], now))
         self._points.append(taken.point)
         return taken
 

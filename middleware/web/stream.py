@@ -18,8 +18,9 @@ import structlog
 from middleware.supervisor.journal import Event
 from middleware.web.actions import Outcome
 from middleware.web.history import POINTS_MAX, History
+from middleware.web.picture import DIGESTS_MAX, details
 from middleware.web.site import Site
-from middleware.web.snapshot import DIGESTS_MAX, Details, Limits, Point, Snapshot, Sources, UnderWay, details
+from middleware.web.snapshot import Details, Limits, Point, Snapshot, Sources, UnderWay
 
 PERIOD_S: Final = 1.0
 DETAILS_S: Final = 3.0

@@ -37,6 +37,7 @@ let latest = null;
 let points = [];
 let pointsMax = 0;
 let silent = [];
+let longest = 0;
 let alarmed = null;
 
 function standbysOf(seen) {
@@ -58,6 +59,7 @@ function hear(message) {
       break;
     case "details":
       silent = message.silent;
+      longest = Math.max(0, ...message.pools.map((pool) => (pool.waiting ? pool.maxwait_s : 0)));
       showDetails(message);
       break;
     case "events":
@@ -76,7 +78,7 @@ function see(message) {
   latest = { ...message, point };
   // The last point of those that came first is of the snapshot that came with them.
   if (point.at > (points.at(-1)?.at ?? 0)) points = [...points, point].slice(-pointsMax);
-  tiles.show(latest);
+  tiles.show(latest, longest);
   nodes.show(latest);
   cache.show(latest);
   showOthers(latest, silent);

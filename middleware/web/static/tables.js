@@ -17,16 +17,25 @@ export class Tiles {
     this.place = byId("tiles");
   }
 
-  show(snapshot) {
-    const { point, cache } = snapshot;
+  /** `longest`: how long the first of those who wait has. */
+  show(snapshot, longest) {
+    const { point, recently } = snapshot;
+    const ratio = recently.hit_ratio === null ? "" : `, ${percent(recently.hit_ratio)} of who asked`;
+    const time = (seconds) => (seconds === null ? NOTHING : duration(seconds));
     const tiles = [
       { name: "Reads", value: rate(point.reads), unit: "/s" },
       { name: "Writes", value: rate(point.writes), unit: "/s" },
-      { name: "From the cache", value: rate(point.hits), unit: "/s" },
+      { name: "From the cache", value: rate(point.hits), unit: `/s${ratio}` },
+      { name: "Half answered in", value: time(recently.query_p50_s), unit: "last minute" },
+      { name: "99 % answered in", value: time(recently.query_p99_s), unit: "last minute" },
       { name: "Clients", value: count(point.clients), unit: `of ${count(snapshot.clients_max)}` },
-      { name: "Waiting", value: count(point.waiting), unit: "for a server", tone: point.waiting ? "warning" : "plain" },
+      {
+        name: "Waiting",
+        value: count(point.waiting),
+        unit: longest ? `longest ${duration(longest)}` : "for a server",
+        tone: point.waiting ? "warning" : "plain",
+      },
       { name: "Servers lent", value: count(point.leased), unit: `of ${count(point.servers)} open` },
-      { name: "Cache hits", value: cache.hit_ratio === null ? NOTHING : percent(cache.hit_ratio), unit: "last minute" },
     ];
     keep(this.place, tiles, (tile) => tile.name,
       (tile) => h("div", {}, h("dt", {}, tile.name), h("dd", {}, h("span", { class: "value" }), " ", h("span", { class: "unit" }))),
@@ -58,11 +67,11 @@ export class Cache {
 
   show(snapshot) {
     this.snapshot = snapshot;
-    const { cache } = snapshot;
+    const { cache, recently } = snapshot;
     const asked = cache.hits + cache.misses;
     const facts = [
       ["State", { on: "on", off: "off", changing: "being switched" }[cache.state], cache.state === "on" ? "good" : "plain"],
-      ["Hits, last minute", cache.hit_ratio === null ? NOTHING : percent(cache.hit_ratio)],
+      ["Hits, last minute", recently.hit_ratio === null ? NOTHING : percent(recently.hit_ratio)],
       ["Hits, since the start", asked ? `${percent(cache.hits / asked)} of ${count(asked)}` : NOTHING],
       ["Answers kept", `${count(cache.entries)}, ${bytes(cache.bytes)} of ${bytes(cache.bytes_max)}`],
       ["Invalidated", count(cache.invalidations)],
@@ -161,6 +170,10 @@ export function otherTables() {
   const workers = new Table(byId("workers-table"), "Workers", [
     { name: "Worker", text: (worker) => String(worker.worker) },
     { name: "Process", kind: "number", text: (worker) => (worker.pid === null ? "being started" : String(worker.pid)) },
+    { name: "CPU", kind: "number", show: (cell, worker) => showBar(cell, worker.cpu, percent(worker.cpu)) },
+    { name: "Memory", kind: "number", text: (worker) => (worker.rss_bytes ? bytes(worker.rss_bytes) : NOTHING) },
+    { name: "Loop late by", kind: "number", text: (worker) => duration(worker.loop_lag_s) },
+    { name: "Logging in", kind: "number", text: (worker) => count(worker.logins) },
     { name: "Answers", text: (worker) => worker.answers },
   ], (worker) => worker.worker, "No worker runs.");
   return (snapshot, silent) => {

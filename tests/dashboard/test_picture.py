@@ -4,21 +4,13 @@ import msgspec
 import pytest
 
 from middleware.control import CacheCounters, NodeCounters, StateUse
+from middleware.reports import BUCKETS_S
 from middleware.supervisor.asking import Answers
 from middleware.supervisor.cache_control import CacheState
 from middleware.supervisor.status import WorkerStatus
 from middleware.web.history import POINTS_MAX, History
-from middleware.web.snapshot import (
-    OFFENDERS_MAX,
-    TEXT_CHARS_MAX,
-    Rates,
-    Sample,
-    alarms,
-    details,
-    hit_ratio,
-    picture,
-    rates,
-)
+from middleware.web.picture import OFFENDERS_MAX, TEXT_CHARS_MAX, alarms, details, picture, quantile, rates, recently
+from middleware.web.snapshot import Rates, Recently, Sample
 from tests.dashboard.made import digest, node, pool, sources, status
 
 
@@ -41,8 +33,46 @@ def test_there_is_no_rate_without_a_report_in_between(later: float) -> None:
 
 
 def test_the_hit_ratio_is_of_those_who_asked_meanwhile() -> None:
-    assert hit_ratio(sample(1, hits=90, misses=10), sample(2, hits=91, misses=13)) == 0.25
-    assert hit_ratio(sample(1, hits=90, misses=10), sample(2, hits=90, misses=10)) is None
+    assert recently(sample(1, hits=90, misses=10), sample(2, hits=91, misses=13)).hit_ratio == 0.25
+    assert recently(sample(1, hits=90, misses=10), sample(2, hits=90, misses=10)) == Recently()
+
+
+def test_times_are_of_those_who_were_served_meanwhile() -> None:
+    counts = [0] * (len(BUCKETS_S) + 1)
+    counts[0] = 1000
+    before = msgspec.structs.replace(sample(1), query=tuple(counts))
+    counts[3] += 4  # within 0.5 ms to 1 ms
+    after = msgspec.structs.replace(sample(2), query=tuple(counts))
+    assert recently(before, after).query_p50_s == pytest.approx(0.00075)
+    # Before the first client there was nothing to add up.
+    first = recently(sample(1), after)
+    assert first.query_p50_s == pytest.approx(0.0001 * 502 / 1000)
+    assert first.wait_p99_s is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "seconds"),
+    [
+        ({0: 10}, 0.5, 0.00005),
+        ({0: 10}, 1.0, 0.0001),
+        ({9: 99, 10: 1}, 0.99, 0.1),
+        ({9: 98, 10: 2}, 0.99, 0.175),
+        ({len(BUCKETS_S): 5}, 0.5, BUCKETS_S[-1]),
+        ({}, 0.5, None),
+    ],
+)
+def test_a_quantile_is_within_its_bucket(counts: dict[int, int], share: float, seconds: float | None) -> None:
+    found = quantile([counts.get(number, 0) for number in range(len(BUCKETS_S) + 1)], share)
+    assert found == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_a_worker_has_its_share_of_a_core() -> None:
+    before = msgspec.structs.replace(sample(10.0), cpu_s={0: 5.0, 1: 90.0})
+    after = msgspec.structs.replace(sample(12.0), cpu_s={0: 6.5, 1: 0.1, 2: 0.4})
+    found = rates(before, after)
+    assert found is not None
+    # Worker 1 was started again, worker 2 for the first time.
+    assert found.cpu == {0: 0.75, 1: 0.0, 2: 0.0}
 
 
 def test_between_two_reports_it_goes_on_as_it_went() -> None:
@@ -65,7 +95,7 @@ def test_of_the_past_only_the_last_minutes_are_kept() -> None:
 
 def test_a_node_has_its_own_traffic() -> None:
     speed = Rates({"db1": (1.0, 2.0)})
-    shown = picture(sources(NodeCounters("db1", 10, 20, 3, 4)), speed, None)
+    shown = picture(sources(NodeCounters("db1", 10, 20, 3, 4)), speed, Recently())
     primary, standby = shown.nodes
     assert (primary.reads_s, primary.writes_s, primary.reads, primary.writes) == (1.0, 2.0, 10, 20)
     assert (primary.leased, primary.servers, primary.lag_bytes) == (3, 4, None)
@@ -75,7 +105,7 @@ def test_a_node_has_its_own_traffic() -> None:
 
 def test_an_address_of_ipv6_is_written_with_brackets() -> None:
     known = status(node("db1", "primary", host="::1"))
-    assert picture(sources(known=known), Rates(), None).nodes[0].address == "[::1]:5432"
+    assert picture(sources(known=known), Rates(), Recently()).nodes[0].address == "[::1]:5432"
 
 
 def test_all_is_well_without_alarms() -> None:
@@ -112,14 +142,14 @@ def test_before_the_first_look_nothing_is_known() -> None:
 
 def test_lists_have_an_end_and_say_what_they_leave_out() -> None:
     uses = tuple(StateUse(f"app{number}", "u", "d", "temp", "pin", 100 - number) for number in range(OFFENDERS_MAX + 3))
-    shown = picture(sources(states=uses), Rates(), None)
+    shown = picture(sources(states=uses), Rates(), Recently())
     assert len(shown.offenders) == OFFENDERS_MAX
     assert (shown.offenders[0].application_name, shown.offenders[0].statements) == ("app0", 100)
     assert shown.offenders_left == 3
 
 
 def test_reasons_are_told_the_most_frequent_first_and_short() -> None:
-    shown = picture(sources(reasons={"rare": 1, "x" * 2000: 50, "usual": 9}), Rates(), None)
+    shown = picture(sources(reasons={"rare": 1, "x" * 2000: 50, "usual": 9}), Rates(), Recently())
     assert [one.reads for one in shown.reasons] == [50, 9, 1]
     assert shown.reasons[0].why == "x" * TEXT_CHARS_MAX + "…"
 
@@ -130,8 +160,8 @@ def test_reasons_are_told_the_most_frequent_first_and_short() -> None:
 def test_the_cache_is_on_off_or_being_switched(serving: bool, tracking: bool, state: str) -> None:
     known = sources(cache=CacheCounters(hits=3, misses=1, entries=2, bytes=10, invalidations={"write": 2, "clear": 1}))
     known = msgspec.structs.replace(known, cache_state=CacheState(serving, tracking, ()))
-    shown = picture(known, Rates(), 0.75).cache
-    assert (shown.state, shown.hit_ratio, shown.bytes_max, shown.invalidations) == (state, 0.75, 1 << 20, 3)
+    shown = picture(known, Rates(), Recently()).cache
+    assert (shown.state, shown.bytes_max, shown.invalidations) == (state, 1 << 20, 3)
 
 
 def test_pools_are_added_up_over_workers_and_who_waits_comes_first() -> None:
