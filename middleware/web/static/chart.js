@@ -110,8 +110,8 @@ export class Chart {
     series.forEach((one, index) => {
       let entry = this.legend.children[index];
       if (entry === undefined) {
-        entry = h("div", {}, h("dt", {}, svg("svg", { class: "key", width: 18, height: 8, "aria-hidden": "true" },
-          svg("line", { class: `line s${index % 6}`, x1: 1, x2: 17, y1: 4, y2: 4 })), h("span")), h("dd"));
+        entry = h("div", {}, h("dt", {}, svg("svg", { class: "key", width: 16, height: 8, "aria-hidden": "true" },
+          svg("line", { class: `line s${index % 6}`, x1: 1, x2: 15, y1: 4, y2: 4 })), h("span")), h("dd"));
         this.legend.append(entry);
       }
       say(entry.querySelector("span"), one.name);

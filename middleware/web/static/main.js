@@ -27,7 +27,7 @@ const charts = [
   new Chart(byId("charts"), "Servers, and who waits for one", () => [
     { name: "lent", value: (point) => point.leased },
     { name: "open", value: (point) => point.servers },
-    { name: "clients waiting", value: (point) => point.waiting },
+    { name: "waiting", value: (point) => point.waiting },
   ], rate, 10),
   new Chart(byId("charts"), "Replay lag", (points) => standbysOf(points).map((name) => (
     { name, value: (point) => point.lags[name] ?? null })), bytes, 64 * 1024, binary),

@@ -20,7 +20,7 @@ export class Tiles {
   /** `longest`: how long the first of those who wait has. */
   show(snapshot, longest) {
     const { point, recently } = snapshot;
-    const ratio = recently.hit_ratio === null ? "" : `, ${percent(recently.hit_ratio)} of who asked`;
+    const ratio = recently.hit_ratio === null ? "" : `, ${percent(recently.hit_ratio)} hits`;
     const time = (seconds) => (seconds === null ? NOTHING : duration(seconds));
     const tiles = [
       { name: "Reads", value: rate(point.reads), unit: "/s" },
