@@ -334,6 +334,26 @@ _CONSOLE: Final = _of(
 _WEB: Final = _of(
     "web",
     ("request_bug", ERROR, "request failed", "method path", "A bug has ended a request. Please report it."),
+    ("dashboard_login", INFO, "dashboard login", "address", "Somebody has shown dashboard_password."),
+    ("dashboard_logout", INFO, "dashboard logout", "address", ""),
+    ("dashboard_login_failed", WARNING, "dashboard login failed", "address", "The password was wrong."),
+    (
+        "dashboard_login_refused",
+        WARNING,
+        "dashboard login refused: too many have failed",
+        "address",
+        "From that address, or from all. Within a minute it may be tried again.",
+    ),
+    ("command_canceled", INFO, "command canceled", "command address", "By a button of the dashboard."),
+    (
+        "dashboard_slow",
+        INFO,
+        "a dashboard was closed: it reads too slowly",
+        "",
+        "Its page opens its stream again by itself.",
+    ),
+    ("dashboard_bug", ERROR, "a bug has ended what dashboards are told", "", "It begins anew. Please report it."),
+    ("dashboard_command_bug", ERROR, "a bug has ended a command of the dashboard", "command", "Please report it."),
 )
 
 LIBRARY: Final = Event(

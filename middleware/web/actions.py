@@ -23,7 +23,7 @@ ANSWER_S: Final = 5.0
 """What has ended by then is told in the answer itself."""
 UNDER_WAY_MAX: Final = 10
 
-log = structlog.get_logger()
+log = structlog.get_logger("web")
 
 
 class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,10 +123,10 @@ class Desk:
         task.add_done_callback(lambda ended: self._tell(ended.result()))
         return begun
 
-    def cancel(self, number: int) -> bool:
-        """Take it back, as far as that can be; False where it is not under way any more."""
+    def cancel(self, number: int) -> str:
+        """Take it back, as far as that can be. Its command; "" where it is not under way any more."""
         task = self._tasks.get(number)
-        return task is not None and task.cancel()
+        return self._under_way[number].command if task is not None and task.cancel() else ""
 
     async def stop(self) -> None:
         """Cancel all."""
@@ -152,7 +152,7 @@ class Desk:
                 number, command, False, "canceling statement due to user request", sqlstate=sqlstate.QUERY_CANCELED
             )
         except Exception:
-            log.exception("a command of the dashboard has failed", command=command)
+            log.exception("a bug has ended a command of the dashboard", command=command)
             return Outcome(number, command, False, "internal error", "The log has more.", "", sqlstate.INTERNAL_ERROR)
         finally:
             del self._tasks[number], self._under_way[number]

@@ -39,7 +39,7 @@ CSRF_HEADER: Final = "X-Pointsman-Token"
 
 _STATIC: Final = Path(__file__).with_name("static")
 
-log = structlog.get_logger()
+log = structlog.get_logger("web")
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -162,19 +162,19 @@ class Dashboard:
         if not password:
             return _refusal(403, "no password is set", hint="Set dashboard_password.")
         if wait_s := self._attempts.wait_s(address, now):
-            log.warning("dashboard login not looked at: too many have failed", addr=address)
+            log.warning("dashboard login refused: too many have failed", address=address)
             refusal = _refusal(429, "too many logins have failed", hint=f"Try again in {wait_s:.0f} s.")
             refusal.headers["Retry-After"] = f"{wait_s:.0f}"
             return refusal
         if not same(shown.password, password):
             self._attempts.failed(address, now)
-            log.warning("dashboard login failed", addr=address)
+            log.warning("dashboard login failed", address=address)
             return _refusal(403, "password authentication failed", code=sqlstate.INVALID_PASSWORD)
         self._attempts.succeeded(address)
         # A session that the browser had before is not gone on with.
         self._sessions.end(_token(request))
         token = self._sessions.begin(password, now)
-        log.info("dashboard login", addr=address)
+        log.info("dashboard login", address=address)
         session = self._sessions.find(token, password, now)
         assert session is not None
         response = _json(Told(True, self._broadcast.full, "here", session.csrf))
@@ -187,7 +187,7 @@ class Dashboard:
         if isinstance(session := self._acting(request), web.Response):
             return session
         self._sessions.end(_token(request))
-        log.info("dashboard logout", addr=_address(request, "peername"))
+        log.info("dashboard logout", address=_address(request, "peername"))
         response = _json(self._told(request))
         response.headers["Set-Cookie"] = _cookie(request, "", 0)
         return response
@@ -199,7 +199,6 @@ class Dashboard:
             return session
         try:
             command = command_of(action, lambda: {node.name for node in self._site.topology.nodes})
-            log.info("dashboard command", command=command, addr=_address(request, "peername"))
             outcome = await self._desk.carry_out(command)
         except PointsmanError as error:
             return _refusal(409, error.message, error.detail, error.hint, error.sqlstate)
@@ -212,9 +211,10 @@ class Dashboard:
         wanted = await _body(request, Cancel)
         if isinstance(session := self._acting(request), web.Response):
             return session
-        if not self._desk.cancel(wanted.id):
+        command = self._desk.cancel(wanted.id)
+        if not command:
             return _refusal(409, "the command has ended already", code=sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE)
-        log.info("dashboard cancel", addr=_address(request, "peername"))
+        log.info("command canceled", command=command, address=_address(request, "peername"))
         return _json({})
 
     async def stream(self, request: web.Request) -> web.StreamResponse:

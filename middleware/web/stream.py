@@ -32,7 +32,7 @@ QUEUE_MAX: Final = 8
 EVENTS_MAX: Final = 200
 """As many as a page is told when it opens, and as it shows."""
 
-log = structlog.get_logger()
+log = structlog.get_logger("web")
 
 
 class Opened(msgspec.Struct, frozen=True, tag_field="kind", tag="opened"):
@@ -164,7 +164,7 @@ class Broadcast:
             self._latest[type(what)] = data
         for listener in tuple(self._listeners):
             if not listener.put(data):
-                log.info("a dashboard was cut off: it reads too slowly")
+                log.info("a dashboard was closed: it reads too slowly")
                 self._listeners.discard(listener)
 
     async def _tick(self) -> None:
@@ -220,5 +220,5 @@ async def _for_ever(loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await loop()
         except Exception:
-            log.exception("the dashboard has failed to tell what there is")
+            log.exception("a bug has ended what dashboards are told")
             await asyncio.sleep(AGAIN_S)
