@@ -16,6 +16,8 @@ class PointsmanError(Exception):
         self.message = message
         self.detail = detail
         self.hint = hint
+        self.logged = message
+        """What the log has of it: the same, without what a client may have put into it."""
         if sqlstate:
             self.sqlstate = sqlstate
 
@@ -96,6 +98,7 @@ class InvalidSetting(PointsmanError):
             f'invalid value for parameter "pointsman.{name}": "{value}"',
             hint=f"Available values: {', '.join(allowed)}.",
         )
+        self.logged = f'invalid value for parameter "pointsman.{name}"'
 
 
 class UnknownSetting(PointsmanError):

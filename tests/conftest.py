@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -117,9 +118,10 @@ class pointsman:  # noqa: N801 - reads as the command it runs
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             lines = self.log().splitlines()
-            if any(" ready " in line and "workers=" in line for line in lines):
-                line = next(line for line in lines if "listening" in line and "port=" in line)
-                return int(line.split("port=")[1].split()[0])
+            if any(" ready " in line or '"id": "ready"' in line for line in lines):
+                found = re.search(r'listening.*port(?:=|": )(\d+)', self.log())
+                assert found is not None
+                return int(found[1])
             if self._process is not None and self._process.poll() is not None:
                 break
             time.sleep(0.02)
@@ -131,14 +133,17 @@ def settings_for(
     *,
     nodes: Mapping[str, Mapping[str, object]] | None = None,
     routes: Sequence[Mapping[str, object]] = (),
+    log: Mapping[str, object] | None = None,
     **settings: object,
 ) -> str:
     """A settings file for a cluster: TOML, with top-level settings from the keywords.
 
-    `nodes` has keys for [nodes.NAME] beyond host and port, `routes` the tables [[routes]].
+    `nodes` has keys for [nodes.NAME] beyond host and port, `routes` the tables [[routes]], `log` the keys of [log].
     """
     lines = ['listen_addr = "127.0.0.1"', "listen_port = 0", *_toml(settings)]
     lines += ["[health_check]", 'user = "pointsman"', f'password = "{cluster.passwords["pointsman"]}"', "period = 0.3"]
+    if log:
+        lines += ["[log]", *_toml(log)]
     for node in cluster.nodes:
         lines += [f"[nodes.{node.name}]", f'host = "{node.host}"', f"port = {node.port}"]
         lines += _toml((nodes or {}).get(node.name, {}))

@@ -15,7 +15,7 @@ def serve(config: ConfigOption = CONFIG_DEFAULT) -> None:
     Then no new clients are taken, and open transactions have shutdown_timeout to end; a second signal ends at once.
     """
     settings = settings_or_exit(config)
-    set_up_logs(settings.log.options())
+    set_up_logs(settings.log_options())
     try:
         anyio.run(run, settings)
     except StartError as error:

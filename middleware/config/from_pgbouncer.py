@@ -39,6 +39,8 @@ _ZERO: Final[dict[str, tuple[float | None, str]]] = {
 }
 """What stands for a 0 that has another meaning there; None for nothing."""
 _FILE: Final = re.compile(r"auth_(hba_|ident_)?file|(client|server)_tls_(key|cert|ca)_file")
+_SWITCHES: Final = ("tcp_keepalive", "log_connections", "log_disconnections", "log_pooler_errors", "log_stats")
+"""Written as 0 and 1 there."""
 _WHY: Final = {
     "so_reuseport": "set workers: one Pointsman uses many cores, and its limits are over all of them",
     "logfile": "logs go to standard error",
@@ -98,7 +100,7 @@ def _take(found: Imported, path: Path, name: str, value: str) -> None:
         _unix_socket_mode(found, value)
     elif name == "server_reset_query":
         _server_reset_query(found, value)
-    elif name == "tcp_keepalive":
+    elif name in _SWITCHES:
         found.values[name] = "off" if re.fullmatch("0+", value) else "on"
     elif name in _ZERO and re.fullmatch(r"0+\.?0*|\.0+", value):
         instead, why = _ZERO[name]

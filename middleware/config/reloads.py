@@ -180,6 +180,13 @@ _AT_ONCE: Final = (
     "log.format",
     "log.levels.*",
     "log.event_rate_max",
+    "log_connections",
+    "log_disconnections",
+    "log_pooler_errors",
+    "log_min_duration",
+    "log_sample_rate",
+    "log_statement_text",
+    "log_stats",
     # Read by each drill.
     "drill.*",
     # Nodes
@@ -216,6 +223,7 @@ _AT_ONCE: Final = (
     "routes.*.transaction_timeout",
     "routes.*.idle_transaction_timeout",
     "routes.*.leak_warning",
+    "routes.*.log_min_duration",
     "routes.*.consistency",
     "routes.*.consistency_wait",
     "routes.*.max_replica_lag",

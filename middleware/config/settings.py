@@ -29,6 +29,7 @@ from middleware.config.drilling import DrillSettings
 from middleware.config.failing_over import Failover
 from middleware.config.fields import setting
 from middleware.config.instances import Instances
+from middleware.config.log_lines import LogLines
 from middleware.config.operating import Operating
 from middleware.config.patroni import FromPatroni
 from middleware.config.reads import Reads, States
@@ -51,6 +52,7 @@ from middleware.config.worker import (
     TlsSettings,
     WorkerSettings,
 )
+from middleware.logs.options import LogOptions
 from routing.rows import Overrides
 
 GROUPS = (
@@ -71,6 +73,7 @@ GROUPS = (
     Instances,
     FromPatroni,
     Operating,
+    LogLines,
 )
 """The chapters of the reference, in their order."""
 
@@ -79,6 +82,7 @@ CONTROL_ADDRESS_CHARS_MAX: Final = 60
 
 
 class Settings(
+    LogLines,
     Operating,
     FromPatroni,
     Instances,
@@ -203,8 +207,22 @@ class Settings(
             nodes={name: NodeShare(node.weight, node.zone) for name, node in self.nodes.items()},
             policies=self.policies(),
             cache=self.cache(),
-            log=self.log.options(),
+            log=self.log_options(),
             digests_max=self.digests_max,
+        )
+
+    def log_options(self) -> LogOptions:
+        """How each process logs, and what."""
+        return LogOptions(
+            level=self.log.level,
+            levels=self.log.levels.model_dump(exclude_none=True),
+            format=self.log.format,
+            event_rate_max=self.log.event_rate_max,
+            connections=self.log_connections == "on",
+            disconnections=self.log_disconnections == "on",
+            pooler_errors=self.log_pooler_errors == "on",
+            sample_rate=self.log_sample_rate,
+            statement_text=self.log_statement_text == "on",
         )
 
     def cache(self) -> CacheSettings:
@@ -304,5 +322,6 @@ class Settings(
                 transaction_s=resolved("transaction_timeout"),
                 idle_transaction_s=resolved("idle_transaction_timeout"),
                 leak_warning_s=resolved("leak_warning"),
+                log_min_duration_s=resolved("log_min_duration"),
             ),
         )

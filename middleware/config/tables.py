@@ -7,7 +7,6 @@ from pydantic import SecretStr
 
 from middleware.config.fields import Switch, Table, one_of, seconds, setting, whole
 from middleware.logs.events import SUBJECTS
-from middleware.logs.options import LogOptions
 from parser.session_state import (
     CURSORS,
     LIBRARIES,
@@ -86,10 +85,6 @@ class LogSettings(Table):
         "Lines of one event a second that one process writes, on average over ten seconds; 0 for no bound. What is "
         "left out is counted, and the log says so.",
     )
-
-    def options(self) -> LogOptions:
-        """What each process is told of it."""
-        return LogOptions(self.level, self.levels.model_dump(exclude_none=True), self.format, self.event_rate_max)
 
 
 class HealthCheckSettings(Table):
@@ -253,6 +248,9 @@ class RouteSettings(Table):
     transaction_timeout: float | None = seconds(None, "As the top level's.", zero=True)
     idle_transaction_timeout: float | None = seconds(None, "As the top level's.", zero=True)
     leak_warning: float | None = seconds(None, "As the top level's.", zero=True)
+    log_min_duration: float | None = setting(
+        None, "a number of seconds, 0 for all, -1 for none", "As the top level's.", ge=-1, le=10_000_000
+    )
     # Reads
     consistency: Consistency | None = one_of(None, Consistency, "As the top level's.")
     consistency_wait: float | None = seconds(None, "As the top level's.", zero=True)

@@ -40,6 +40,8 @@ class ClientPolicy(msgspec.Struct, frozen=True):
     transaction_s: float = 0.0
     idle_transaction_s: float = 0.0
     leak_warning_s: float = 0.0
+    log_min_duration_s: float = -1.0
+    """0 for all statements, -1 for none."""
 
 
 class TlsSettings(msgspec.Struct, frozen=True):

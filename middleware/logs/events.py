@@ -56,7 +56,43 @@ def _of(subject: str, *events: tuple[str, str, str, str, str]) -> list[Event]:
 
 _CLIENT: Final = _of(
     "client",
-    ("login_refused", INFO, "login refused", "address user database why sqlstate", "By its own doing: who, what for."),
+    (
+        "login",
+        INFO,
+        "client has logged in",
+        "address port user database application_name rule tls replication node process_id login_s",
+        "With log_connections. `node` is that of a replication connection, which has its server from the start.",
+    ),
+    (
+        "client_gone",
+        INFO,
+        "client is gone",
+        "reason sqlstate why address port user database application_name rule process_id connected_s",
+        "With log_disconnections: the end of each that had logged in. `sqlstate` and `why` are what it was told, if it "
+        "was.",
+    ),
+    (
+        "login_refused",
+        INFO,
+        "login refused",
+        "address port user database why sqlstate",
+        "It was told why it cannot come in: a wrong password, a limit, no node, a timeout.",
+    ),
+    (
+        "gone_before_login",
+        DEBUG,
+        "gone before it had logged in",
+        "address port user database",
+        "Somebody who looks whether the port is open, or who gave up.",
+    ),
+    (
+        "pooler_error",
+        WARNING,
+        "error of Pointsman's own",
+        "sqlstate severity why user database process_id",
+        "With log_pooler_errors: what a client was sent that no node has said. A FATAL is told here only without "
+        "log_disconnections, else in `client_gone`.",
+    ),
     ("tls_failed", INFO, "a TLS handshake has failed", "address why", "With a client."),
     (
         "login_bug",
@@ -78,13 +114,6 @@ _CLIENT: Final = _of(
         "too many connections that have not logged in: those that were silent for longest were closed",
         "max_client_logins closed",
         "Somebody connects and does not log in; or many do at once, and max_client_logins is too low.",
-    ),
-    (
-        "replication_begun",
-        INFO,
-        "replication has begun",
-        "user database node process_id",
-        "A replication connection has its server. `database` is that of logical replication.",
     ),
     (
         "query_timeout",
@@ -129,6 +158,22 @@ _STATE: Final = _of(
 
 _POOL: Final = _of(
     "pool",
+    (
+        "server_open",
+        INFO,
+        "server connection is open",
+        "node address database user rule backend encrypted",
+        "With log_connections.",
+    ),
+    (
+        "server_closed",
+        INFO,
+        "server connection is closed",
+        "reason sqlstate why node address database user rule backend connected_s",
+        "With log_disconnections. `reason` is `idle_timeout`, `lifetime` (or its node has moved), `left_behind` (its "
+        "client went in the middle of something), `wanted_elsewhere` (another pool or worker gets its place), `limit` "
+        "(it was an administrator's), `node` (that is not used any more), `lost` (see `why`) or `uncertain`.",
+    ),
     (
         "server_unreachable",
         WARNING,
@@ -411,8 +456,11 @@ FIELDS: Final = {
     "action": "What is done about it: track, pin, reject or allow.",
     "address": 'The client\'s, without its port; "unix" for a unix socket.',
     "application_name": "As the client gave it at its login.",
+    "connected_s": "How long it was connected, in seconds.",
+    "backend": "The process id of the node's backend, as in pg_stat_activity.",
     "closed": "How many connections were closed.",
     "database": "Its name.",
+    "encrypted": "Whether it runs over TLS.",
     "event_id": "The `id` of another event.",
     "event_kind": "A kind of happening.",
     "held_s": "For how long, in seconds.",
@@ -421,6 +469,7 @@ FIELDS: Final = {
     "limit": "How many there may be.",
     "lines": "How many.",
     "lived_s": "How long the process has lived, in seconds.",
+    "login_s": "From its connecting until it could begin, in seconds: its own time to prove who it is, and ours.",
     "logger": "The library's own name of what speaks.",
     "max_client_logins": "The setting.",
     "message": "The kind of a message between our processes.",
@@ -429,17 +478,25 @@ FIELDS: Final = {
     "needed": "How many there should be able to be, by the settings.",
     "node": "A node's name.",
     "pid": "A process's, as the system has it.",
-    "port": "A port of this machine.",
+    "port": "A port: of this machine, or of the client.",
     "process_id": "A client's, as in its BackendKeyData, in SHOW CLIENTS and in cancel keys.",
+    "reason": "In one word, why it is over; of a client `goodbye` (it said so), `closed` (it just closed), `lost` (the "
+    "connection broke), `server` (its server has sent FATAL), `server_lost`, `administrator` (shutdown, drain, KILL), "
+    "`idle_timeout`, `idle_transaction_timeout`, `transaction_timeout`, `query_timeout`, `refused` (another FATAL, "
+    "see `sqlstate`), `bug`.",
+    "replication": "physical or logical.",
     "restart_in_s": "In so many seconds another is started.",
     "role": "A node's: primary, standby or unknown.",
+    "rule": "The name of the rule of [[routes]] that holds for it.",
     "said": "Its words.",
+    "severity": "ERROR, and the session goes on, or FATAL.",
     "shutdown_timeout": "The setting.",
     "signal": "Its name.",
     "sqlstate": "What the client was told, see PostgreSQL's appendix A.",
     "state": "A class of session state.",
     "statement": "A statement's shape: its text with ? for each constant, without comments.",
     "status": "How the process ended.",
+    "tls": "Version and cipher.",
     "user": "As the client calls it.",
     "users": "How many there are, in [users] and auth_file.",
     "what": "In words.",

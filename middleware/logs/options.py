@@ -1,10 +1,10 @@
-"""How a process logs: what travels to the workers, and what the settings' [log] says."""
+"""How a process logs, and what: what travels to the workers, and what the settings' [log] and log_* say."""
 
 import msgspec
 
 
 class LogOptions(msgspec.Struct, frozen=True):
-    """See docs/settings.md, [log]."""
+    """See docs/settings.md, [log] and "Logs"."""
 
     level: str = "info"
     levels: dict[str, str] = {}
@@ -13,3 +13,8 @@ class LogOptions(msgspec.Struct, frozen=True):
     """"text" or "json"."""
     event_rate_max: int = 100
     """Lines of one event a second, over BURST_S; 0 for no bound."""
+    connections: bool = True
+    disconnections: bool = True
+    pooler_errors: bool = True
+    sample_rate: float = 0.0
+    statement_text: bool = False

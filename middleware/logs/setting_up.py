@@ -13,6 +13,7 @@ from middleware.logs.events import BY_TEXT, LIBRARY, LINES_LEFT_OUT, LINES_LOST
 from middleware.logs.flood import Flood
 from middleware.logs.lines import EXCEPTION, Plain, as_json, as_text, plain, traceback_of
 from middleware.logs.options import LogOptions
+from middleware.logs.wanted import WANTED
 from middleware.logs.writer import Writer, journal_reads
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -36,6 +37,7 @@ class _Output:
     def use(self, options: LogOptions) -> None:
         """From now on."""
         self.options = options
+        WANTED.use(options)
         self.flood.rate_max = float(options.event_rate_max)
         self.threshold = LEVELS[options.level]
         self.thresholds = {subject: LEVELS[level] for subject, level in options.levels.items()}

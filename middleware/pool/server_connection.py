@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 from middleware.cache.fill import Fill
 from middleware.config import ClientPolicy
 from middleware.errors import ConnectionLost, LoginRefused, PointsmanError
+from middleware.pool.server_log import tell_closing, tell_lost, tell_opened
 from middleware.session.parameters import NONE, Interned, StartupParameters
 from middleware.session.prepared import ClientStatements
 from middleware.session.server import (
@@ -115,6 +116,7 @@ class ServerConnection:
         "_parameters_before",
         "_reading_paused",
         "_suspended",
+        "abandoned",
         "address",
         "answered_at",
         "asked",
@@ -174,6 +176,8 @@ class ServerConnection:
         """CancelRequests under way for it: until they have arrived it must not serve another client."""
         self.close_needed = False
         """It is not to be lent again."""
+        self.abandoned = False
+        """It was closed for what its client has left on it."""
         self.yields = False
         """It was closed for others to have its place."""
         self.asked: bool | None = None
@@ -271,6 +275,7 @@ class ServerConnection:
                 return
             self.state = IDLE
             self.pool.state.logins.took.observe(monotonic() - self.opening_since)
+            tell_opened(self)
             self.pool.opened(self)
 
     def sends(self, size: int) -> None:
@@ -324,12 +329,14 @@ class ServerConnection:
         self.session.parameters = self._parameters_before
         body, self.session.setup_error = self.session.setup_error, None
         fields = error_fields(body or b"")
-        return LoginRefused(
+        refused = LoginRefused(
             fields.get(b"M", b"invalid settings").decode(errors="replace"),
             detail=fields.get(b"D", b"").decode(errors="replace"),
             hint=fields.get(b"H", b"").decode(errors="replace"),
             sqlstate=fields.get(b"C", b"22023").decode(errors="replace"),
         )
+        refused.logged = "its settings were refused by a node"
+        return refused
 
     def pause_reading(self) -> None:
         """Its client reads slower than the node sends."""
@@ -384,6 +391,8 @@ class ServerConnection:
         if state == CLOSING:
             self.pool.ended(self)
             return
+        if state != LOGGING_IN:
+            tell_lost(self, error)
         self.pool.gone(self, state, error)
         if client is not None:
             client.server_lost(self, error)
@@ -403,6 +412,7 @@ class ServerConnection:
     def discard(self) -> None:
         """Close it, through no fault of the node: what its client has left on it cannot be undone."""
         if self.state < CLOSING:
+            self.abandoned = True
             self.pool.discarded(self)
             self.close()
 
@@ -411,6 +421,7 @@ class ServerConnection:
         if self.state >= CLOSING:
             return
         self.suspend(False)
+        tell_closing(self)
         self.state = CLOSING
         self.client = None
         self.pool.closing(self)

@@ -20,6 +20,7 @@ from middleware.auth import Access, Authority
 from middleware.auth.scram import Keys
 from middleware.config.tls import ALPN, ClientTls
 from middleware.errors import LoginRefused, NoNode, PointsmanError, ShuttingDown, TooManyConnections
+from middleware.logs.wanted import WANTED
 from middleware.pool.ledger import Limit
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import Borrower, ServerConnection
@@ -28,7 +29,8 @@ from middleware.relay.client_connection import ClientConnection
 from middleware.relay.console import CONSOLES, ConsoleClient, refused
 from middleware.relay.freshness import Marks
 from middleware.relay.own_settings import OwnSettings
-from middleware.relay.peers import feed, peer_of
+from middleware.relay.parting import tell_departure, tell_login, tell_refusal
+from middleware.relay.peers import address_of, feed, peer_of
 from middleware.relay.primary_queue import passes
 from middleware.relay.relay import NO_PRIMARY, Relay
 from middleware.relay.replication import ReplicationClient, Wish, node_for
@@ -83,6 +85,7 @@ class Arrival(Borrower):
         "counted",
         "database",
         "deadline",
+        "peer",
         "process_id",
         "secret",
         "server",
@@ -133,8 +136,9 @@ class Arrival(Borrower):
         # uvloop has transports of its own kind.
         self.transport = cast(asyncio.Transport, transport)
         relay = self._relay
+        self.peer = address_of(transport, "peername")
+        address = self.peer[0]
         # Whoever may use the socket's file needs no secrecy from it.
-        address = self._address()
         sslmode = "disable" if relay.client_tls is None or address == "unix" else relay.client_tls.sslmode
         self._login = ClientLogin(relay.authority, address, sslmode, partial(peer_of, transport))
         if relay.draining:
@@ -156,16 +160,18 @@ class Arrival(Borrower):
                 self._rest.append(data)
                 self.transport.pause_reading()
         except PointsmanError as error:
-            self._refused(error)
-        except Exception:
-            log.exception("a bug has ended a login", user=self.user, database=self.database)
-            self.close()
+            self.refuse(error)
+        except Exception as error:
+            self._failed(error)
 
     def eof_received(self) -> bool:
         """Half a login is none: connection_lost() follows."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.state != CLOSED:
+            login = self._login
+            tell_departure(self.peer, login.startup.get(b"user", b""), login.database)
         self.close()
 
     def pause_writing(self) -> None:
@@ -236,24 +242,10 @@ class Arrival(Borrower):
             self.transport.write(answer())
             self._log_in(b"")
         except PointsmanError as error:
-            self._refused(error)
-        except Exception:
+            self.refuse(error)
+        except Exception as error:
             # Called for all that wait for the same user.
-            log.exception("a bug has ended a login", user=self.user, database=self.database)
-            self.close()
-
-    def _refused(self, error: PointsmanError) -> None:
-        """It may not come in, by its own doing."""
-        login = self._login
-        log.info(
-            "login refused",
-            address=self._address(),
-            user=login.startup.get(b"user", b"").decode(errors="replace"),
-            database=login.database.decode(errors="replace"),
-            why=error.message,
-            sqlstate=error.sqlstate,
-        )
-        self.refuse(error)
+            self._failed(error)
 
     # TLS
 
@@ -277,7 +269,7 @@ class Arrival(Borrower):
             assert transport is not None
         except (OSError, ConnectionError) as error:
             why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error) or "timeout"
-            log.info("a TLS handshake has failed", address=self._address(), why=why)
+            log.info("a TLS handshake has failed", address=self.peer[0], why=why)
             self.close()
             return
         self.transport = transport
@@ -285,7 +277,7 @@ class Arrival(Borrower):
         if self.state == CLOSED:
             transport.abort()
         elif direct and ssl_object.selected_alpn_protocol() != ALPN:
-            log.info("a TLS handshake has failed", address=self._address(), why="no ALPN, which direct TLS needs")
+            log.info("a TLS handshake has failed", address=self.peer[0], why="no ALPN, which direct TLS needs")
             self.close()
         else:
             self._login.encrypted(tls.encryption(transport))
@@ -301,12 +293,14 @@ class Arrival(Borrower):
         try:
             self._parameters = relay.parameters.of(gucs_of(login.startup))
         except ValueError as error:
-            raise LoginRefused(str(error), sqlstate=SYNTAX_ERROR) from error
+            refusal = LoginRefused(str(error), sqlstate=SYNTAX_ERROR)
+            refusal.logged = "settings in the startup packet that cannot be read"
+            raise refusal from error
         if self.database in CONSOLES and not login.replication:
             self._open_console(login)
             return
         name_given = dict(self._parameters.values).get(b"application_name", b"")
-        policy = relay.policies.of(self.database, user, name_given, self._address())
+        policy = relay.policies.of(self.database, user, name_given, self.peer[0])
         self.account = relay.accounts.of(self.database, user, policy)
         if policy.refuse:
             name = self.database.decode(errors="replace")
@@ -436,7 +430,7 @@ class Arrival(Borrower):
         try:
             self._begin_replication(login)
         except PointsmanError as error:
-            self._refused(error)
+            self.refuse(error)
 
     def _begin_replication(self, login: ClientLogin) -> None:
         relay = self._relay
@@ -460,11 +454,6 @@ class Arrival(Borrower):
         out, self._due = self._due + data, b""
         if out:
             self.transport.write(out)
-
-    def _address(self) -> str:
-        """Where it comes from; "unix" for a unix socket."""
-        peer = self.transport.get_extra_info("peername")
-        return str(peer[0]) if isinstance(peer, tuple) else "unix"
 
     def _ask(self, server: ServerConnection) -> None:
         """Learn from `server` its parameters under the client's settings."""
@@ -501,13 +490,18 @@ class Arrival(Borrower):
             self.account,
             self.counted,
         )
-        client.connected_at = self.connected_at
+        client.connected_at, client.peer = self.connected_at, self.peer
         client.process_id, client.secret, client.admin = self.process_id, self._key, self.admin
         client.called = client.routing.called = self.called
         relay.clients[self.process_id] = client
         self.transport.set_protocol(cast(asyncio.Protocol, client))
         key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self._key)
         self._write(parameters + key + READY_IDLE)
+        if WANTED.connections:
+            now = relay.loop.time()
+            tell_login(
+                self.account, self.peer, self._parameters, self.process_id, self.transport, now - self.connected_at
+            )
         if self._rest:
             self.transport.resume_reading()
             client.data_received(b"".join(self._rest))
@@ -522,10 +516,9 @@ class Arrival(Borrower):
         """A server for what it waits for."""
         try:
             self._ask(server)
-        except Exception:
+        except Exception as error:
             # Called from within another client's callback: it must not hear of it.
-            log.exception("a bug has ended a login", user=self.user, database=self.database)
-            self.close()
+            self._failed(error)
 
     def not_lent(self, error: PointsmanError) -> None:
         """There will be no server from the pool it waits for."""
@@ -545,10 +538,9 @@ class Arrival(Borrower):
                 self._wait_for_primary(error)
             else:
                 self._lease(standby)
-        except Exception:
+        except Exception as error:
             # Called for all that wait for the same pool.
-            log.exception("a bug has ended a login", user=self.user, database=self.database)
-            self.close()
+            self._failed(error)
 
     def server_answered(self, server: ServerConnection, events: int) -> None:
         """The server has said something about the settings it was given."""
@@ -618,6 +610,11 @@ class Arrival(Borrower):
         """Go now, and say why."""
         self.refuse(ShuttingDown())
 
+    def _failed(self, bug: Exception) -> None:
+        """It ends here."""
+        log.error("a bug has ended a login", user=self.user, database=self.database, exc_info=bug)
+        self.close()
+
     def refuse(self, error: PointsmanError) -> None:
         """Say FATAL and close."""
         if self.state != CLOSED:
@@ -625,6 +622,8 @@ class Arrival(Borrower):
                 # By a timeout, nobody is refused. What is refused was not abandoned, as close() takes it to be.
                 self._relay.health.logins_refused += 1
                 self._relay.health.logins_abandoned -= 1
+            login = self._login
+            tell_refusal(self.peer, login.startup.get(b"user", b""), login.database, error)
             self._write(error_response(error, "FATAL"))
             self.close()
 

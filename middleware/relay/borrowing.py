@@ -21,8 +21,8 @@ from middleware.relay.balance import Route
 from middleware.relay.client_cache import ClientCache
 from middleware.relay.client_routing import ClientRouting
 from middleware.relay.freshness_wait import FreshnessWait
-from middleware.relay.intake import Intake
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
+from middleware.relay.parting import Parting
 from middleware.relay.policies import NAME_BYTES_MAX
 from middleware.relay.primary_queue import passes
 from middleware.relay.relay import NO_PRIMARY, NO_READER, NO_STANDBY, NONE_SERVED, Relay
@@ -47,7 +47,7 @@ FAILED_TRANSACTION: Final = message(QUERY, b"BEGIN; ROLLBACK TO SAVEPOINT lost_w
 """Begins a transaction that has failed."""
 
 
-class Borrowing(Intake):
+class Borrowing(Parting):
     """The side of a client's connection that has a server, or waits for one."""
 
     __slots__ = (
@@ -68,10 +68,8 @@ class Borrowing(Intake):
         "_slow",
         "_tries",
         "_wait",
-        "account",
         "adrift",
         "caching",
-        "connected_at",
         "database",
         "held_at",
         "idle_since",
@@ -95,10 +93,8 @@ class Borrowing(Intake):
         account: Account,
     ) -> None:
         policy = account.policy
-        super().__init__(transport, policy.client)
+        super().__init__(transport, policy.client, account, relay.clock.now)
         self.relay: Final = relay
-        self.account: Final = account
-        self.connected_at = relay.clock.now
         self.user: Final = user
         self.database: Final = database
         self.called = database
@@ -184,10 +180,6 @@ class Borrowing(Intake):
         """Go now, and say why."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Close the connection, and leave nothing behind. Safe to call again."""
-
-    @abstractmethod
     def _takes_from_cache(self, batch: Batch, data: bytes) -> bool:
         """Whether a batch is answered from the cache; else what it waits for, if anything, is in `awaited`."""
 
@@ -257,9 +249,8 @@ class Borrowing(Intake):
             if self._choose(batch, data):
                 self.unblock()
                 self._leave()
-        except Exception:
-            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
-            self.close()
+        except Exception as error:
+            self.failed(error)
 
     def _wait_for_freshness(self, batch: Batch, data: bytes, route: Route) -> bool:
         """Hold a read until a standby is fresh enough for it, or its time is over. False: blocked."""
@@ -359,10 +350,9 @@ class Borrowing(Intake):
             self._send(server, batch, data, prefix)
             if batch.state != HELD:
                 self.unblock()
-        except Exception:
+        except Exception as error:
             # Called from within another client's callback: it must not hear of it.
-            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
-            self.close()
+            self.failed(error)
 
     def not_lent(self, error: PointsmanError) -> None:
         """There will be no server from the pool it waits for."""

@@ -11,8 +11,6 @@ for, or by the answer that its session holds messages back for.
 import asyncio
 from typing import Final
 
-import structlog
-
 from middleware.errors import Canceled, NotSupported, PointsmanError, ProtocolViolation, ShuttingDown
 from middleware.pool.ledger import Limit
 from middleware.pool.server_connection import LENT, ServerConnection
@@ -21,6 +19,7 @@ from middleware.relay.answers import RouteAnswers
 from middleware.relay.cancel import send_cancel
 from middleware.relay.intake import BLOCKED
 from middleware.relay.own_settings import OwnSettings
+from middleware.relay.parting import CLOSED, GOODBYE, LOST, SERVER, reason_of
 from middleware.relay.relay import Relay
 from middleware.relay.session_state import NO_TRANSACTIONS, SESSION_POOLING
 from middleware.relay.timekeeping import Timekeeping
@@ -50,8 +49,6 @@ from middleware.wire.codes import PARSE, QUERY
 from parser.facts import StatementFacts
 from routing.router import STANDBY
 
-log: Final = structlog.get_logger("client")
-
 REFUSED_QUERY: Final = message(QUERY, b"refused by pointsman\0")
 """What no server can read: its error is then shown as ours, and its transaction has failed."""
 REFUSED_PARSE: Final = message(PARSE, b"\0refused by pointsman\0\0\0") + FLUSH_MESSAGE
@@ -78,7 +75,6 @@ class ClientConnection(Timekeeping):
     ) -> None:
         super().__init__(relay, transport, user, database, parameters, own, account)
         self.counted = counted
-        self.process_id = 0
         self.secret = b""
         self.deadline = 0.0
         """When it is closed, if it is leaving."""
@@ -105,15 +101,16 @@ class ClientConnection(Timekeeping):
                 self.take_in(data)
         except PointsmanError as error:
             self.refuse(error)
-        except Exception:
-            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
-            self.close()
+        except Exception as error:
+            self.failed(error)
 
     def eof_received(self) -> bool:
         """The client sends no more: what it has sent is answered, as PostgreSQL does, and then it is gone."""
+        self.part(CLOSED)
         return self._goodbye()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.part(CLOSED if exc is None else LOST)
         self.close()
 
     def pause_writing(self) -> None:
@@ -265,6 +262,7 @@ class ClientConnection(Timekeeping):
             return True
         if batch.state == TERMINATED:
             # What came before is carried out, as by PostgreSQL.
+            self.part(GOODBYE)
             if not self._goodbye():
                 self.close()
             return False
@@ -304,6 +302,7 @@ class ClientConnection(Timekeeping):
         if peer.expected:
             self._held, self._held_data = batch, data
             return False
+        self.tell_error(error)
         self.session.take_back(batch)
         peer.substitute = error_response(error, "ERROR")
         peer.unnamed = None
@@ -385,6 +384,7 @@ class ClientConnection(Timekeeping):
 
     def _fail_batch(self, batch: Batch, error: PointsmanError) -> None:
         """Answer a batch that was not sent with an error, as a server would."""
+        self.tell_error(error)
         session = self.session
         if self._begin_again:
             # In the client's eyes it is in the transaction that was to begin again: that has failed.
@@ -411,10 +411,9 @@ class ClientConnection(Timekeeping):
         """The server has said something that matters; it has been passed on."""
         try:
             self._act_on(server, events)
-        except Exception:
+        except Exception as error:
             # Called from within the server's callback, which is no part of this.
-            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
-            self.close()
+            self.failed(error)
 
     def _act_on(self, server: ServerConnection, events: int) -> None:
         if self.fill is not None:
@@ -457,6 +456,7 @@ class ClientConnection(Timekeeping):
                 server.said_goodbye()
                 return
             # It has reached the client, and the server's connection ends: the client's ends as it would directly.
+            self.part(SERVER)
             self._drop_server(server)
             self.close()
             return
@@ -545,6 +545,7 @@ class ClientConnection(Timekeeping):
         if self.server is None or not self.server.session.mid_message():
             self.account.here.errors += 1
             self.transport.write(error_response(error, "FATAL"))
+        self.part(reason_of(error), error)
         self.close()
 
     def close(self) -> None:
@@ -552,6 +553,7 @@ class ClientConnection(Timekeeping):
         if self._closed:
             return
         self._closed = True
+        self.tell_end(self.session.parameters, self.relay.loop.time())
         self.relay.leaving.discard(self)
         self.relay.gone(self)
         if self._pool is not None:

@@ -6,7 +6,6 @@ two of them. So an answer is of several moments; whoever comes or goes meanwhile
 Little of it is kept for this alone: addresses and TLS are asked of the transports.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -17,10 +16,10 @@ from middleware.pool.server_connection import CHECKING, CLOSING, HELD_BACK, IDLE
 from middleware.relay.arrival import WELCOME, Arrival
 from middleware.relay.client_connection import ClientConnection
 from middleware.relay.console import ConsoleClient
+from middleware.relay.peers import address_of, application_name, tls_of
 from middleware.relay.relay import Client, Relay
 from middleware.relay.replication import ReplicationClient
 from middleware.reports import ClientReport, PoolReport, PreparedReport, Report, ServerReport
-from middleware.session.parameters import StartupParameters
 from middleware.session.prepared import Statement
 from middleware.session.replication import LOGICAL
 
@@ -84,36 +83,6 @@ def size_of(report: Report) -> tuple[float, float]:
             return report.clients, report.servers
         case _:
             return report.total_s, report.calls
-
-
-# Transports
-
-
-def address_of(transport: asyncio.BaseTransport, what: str) -> tuple[str, int]:
-    """Address and port of "peername" or "sockname"; "unix" for a unix socket, and the port in its file's name."""
-    address = transport.get_extra_info(what)
-    if isinstance(address, tuple):
-        return str(address[0]), int(address[1])
-    for end in ("sockname", "peername"):
-        _, _, port = str(transport.get_extra_info(end)).rpartition(".")
-        if port.isdecimal():
-            return "unix", int(port)
-    return "unix", 0
-
-
-def tls_of(transport: asyncio.BaseTransport) -> str:
-    """Version and cipher, where it has TLS."""
-    ssl_object = transport.get_extra_info("ssl_object")
-    cipher = None if ssl_object is None else ssl_object.cipher()
-    return "" if cipher is None else f"{ssl_object.version()}/{cipher[0]}"
-
-
-def application_name(parameters: StartupParameters) -> str:
-    """What a client calls itself."""
-    for name, value in parameters.values:
-        if name == b"application_name":
-            return value.decode(errors="replace")
-    return ""
 
 
 class _Clock:

@@ -22,6 +22,7 @@ from middleware.pool.server_connection import ServerConnection
 from middleware.relay.borrowing import TRIES_MAX
 from middleware.relay.caching import Caching
 from middleware.relay.own_settings import STANDBY_ONLY
+from middleware.relay.parting import SERVER_LOST
 from middleware.relay.transaction import ENDED, NONE
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.server import HIDDEN_LAST, IDLE, ServerSession
@@ -62,6 +63,7 @@ class Losing(Caching):
         if self._closed:
             return
         if peer.mid_message():
+            self.part(SERVER_LOST, error)
             self.close()
         elif self.state.lost_with_server(unknown):
             # What its session had there is gone, or what has become of it.
@@ -126,9 +128,8 @@ class Losing(Caching):
             return
         try:
             self.unblock()
-        except Exception:
-            log.exception("a bug has ended a client's connection", user=self.user, database=self.database)
-            self.close()
+        except Exception as error:
+            self.failed(error)
 
     def _go_on_without(self, peer: ServerSession, open_: bool, error: PointsmanError, tally: Tally) -> None:
         """Tell the client, and go on."""
@@ -151,6 +152,8 @@ class Losing(Caching):
             # What it has sent behind that is held, and belongs to the same batch.
             out += error_response(error, "ERROR")
             tally.errors += 1
+        if unanswered or self._sent_open or self._cut_short:
+            self.tell_error(error)
         self._skip_rest = self._cut_short
         self._sent_open = session.copying = self._cut_short = False
         self.transport.write(out)

@@ -15,24 +15,24 @@ import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple, cast
 
-import structlog
-
 from healthcheck.topology import Condition, Node, Topology
 from middleware.config import RoutePolicy
 from middleware.errors import ConnectionLost, PointsmanError, ShuttingDown
+from middleware.logs.wanted import WANTED
 from middleware.pool.dial import other_kind
 from middleware.pool.ledger import Limit
 from middleware.relay.accounts import Account
 from middleware.relay.cancel import Target, cancel_at
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
+from middleware.relay.parting import CLOSED as CLOSED_BY_CLIENT
+from middleware.relay.parting import LOST, SERVER, reason_of, tell_end, tell_login
+from middleware.relay.peers import address_of
 from middleware.relay.relay import NO_PRIMARY, NO_STANDBY, Relay
 from middleware.session.parameters import OWN_PREFIX, StartupParameters
 from middleware.session.replication import AT_WORK, LOGICAL, ReplicationStream
 from middleware.session.server_login import ServerLogin
 from middleware.wire.build import READY_IDLE, TERMINATE_MESSAGE, error_response, message
 from middleware.wire.codes import BACKEND_KEY_DATA, ERROR_RESPONSE, PARAMETER_STATUS
-
-log: Final = structlog.get_logger("client")
 
 OPENING: Final = 0
 PASSING: Final = 1
@@ -184,6 +184,10 @@ class ReplicationClient(asyncio.Protocol):
         self._opening: asyncio.Task[None] | None = None
         self._draining = False
         self._suspended = False
+        self.peer: Final = address_of(transport, "peername")
+        self._parting = ""
+        """Why it goes; "" while it does not."""
+        self._parting_error: PointsmanError | None = None
 
     @property
     def server(self) -> WalSender | None:
@@ -261,13 +265,12 @@ class ReplicationClient(asyncio.Protocol):
         key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self.secret)
         self.transport.write(told + key + READY_IDLE)
         wish = self.wish
-        log.info(
-            "replication has begun",
-            user=wish.user,
-            database=wish.database if wish.kind == LOGICAL else None,
-            node=self.node.name,
-            process_id=self.process_id,
-        )
+        if WANTED.connections:
+            took_s = self.relay.loop.time() - wish.connected_at
+            kind = "logical" if wish.kind == LOGICAL else "physical"
+            tell_login(
+                wish.account, self.peer, wish.parameters, self.process_id, self.transport, took_s, kind, self.node.name
+            )
         if self._sent:
             self.data_received(self._sent)
             self._sent = b""
@@ -300,6 +303,7 @@ class ReplicationClient(asyncio.Protocol):
             stream = server.stream
             if stream.last == ERROR_RESPONSE or not stream.whole():
                 # It has told the client why itself; or nobody can.
+                self._part(SERVER)
                 self.close()
             else:
                 self.end(
@@ -323,6 +327,7 @@ class ReplicationClient(asyncio.Protocol):
             server.transport.write(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._part(CLOSED_BY_CLIENT if exc is None else LOST)
         self.close()
 
     def pause_writing(self) -> None:
@@ -416,7 +421,20 @@ class ReplicationClient(asyncio.Protocol):
         # Until a login of the server is over, its stream has not begun.
         if self._server is None or self._server.stream.whole():
             self.transport.write(error_response(error, "FATAL"))
+        self._part(reason_of(error), error)
         self.close()
+
+    def _part(self, reason: str, error: PointsmanError | None = None) -> None:
+        """It goes; unless it was going already, for this."""
+        if not self._parting:
+            self._parting, self._parting_error = reason, error
+
+    def _tell_end(self) -> None:
+        wish = self.wish
+        if WANTED.disconnections:
+            connected_s = self.relay.loop.time() - wish.connected_at
+            reason, error = self._parting, self._parting_error
+            tell_end(wish.account, self.peer, wish.parameters, self.process_id, connected_s, reason, error)
 
     def close(self) -> None:
         """Close both connections. Safe to call again."""
@@ -427,6 +445,7 @@ class ReplicationClient(asyncio.Protocol):
             # Its command would run on to its end: nobody waits for that.
             self.cancel()
         self.state = CLOSED
+        self._tell_end()
         self.relay.gone(self)
         self.transport.close()
         self.relay.loop.call_later(LINGER_S, self.transport.abort)

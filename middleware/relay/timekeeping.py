@@ -31,9 +31,7 @@ log: Final = structlog.get_logger("client")
 class Timekeeping(Losing):
     """See above."""
 
-    __slots__ = ("process_id",)
-
-    process_id: int
+    __slots__ = ()
 
     def keep_time(self, now: float) -> None:
         """It has a server: look at its timeouts."""

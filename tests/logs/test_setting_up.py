@@ -105,13 +105,13 @@ def test_what_is_left_out_of_a_storm_is_said() -> None:
         set_up_logs(LogOptions(format="json", event_rate_max=1))
         for _ in range(500):
             client.info("login refused", user="app")
-        client.info("replication has begun", user="app")
+        client.info("client is gone", user="app")
         tell_left_out()
         """
     )
     refused = [line for line in told if line["id"] == "login_refused"]
     assert 10 <= len(refused) < 20
-    assert told[-2]["id"] == "replication_begun"
+    assert told[-2]["id"] == "client_gone"
     assert told[-1]["id"] == "lines_left_out"
     assert told[-1]["event_id"] == "login_refused"
     assert told[-1]["lines"] == 500 - len(refused)
@@ -156,10 +156,10 @@ def test_a_log_that_cannot_be_written_stops_nobody_and_says_so_later() -> None:
     for _ in range(3):
         client.info("login refused", user="app")
     os.dup2(kept, 2)
-    client.info("replication has begun", user="app")
+    client.info("client is gone", user="app")
     """
     told = lines(code)
-    assert [line["id"] for line in told] == ["replication_begun", "lines_lost"]
+    assert [line["id"] for line in told] == ["client_gone", "lines_lost"]
     assert told[1]["lines"] == 3
 
 
