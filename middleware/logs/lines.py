@@ -4,7 +4,9 @@ In: an event's text, level, subject and fields. Out: one line without its end; o
 of them indented, which no event begins with.
 """
 
+import functools
 import json
+import re
 import traceback
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
@@ -20,6 +22,11 @@ TEXT_CHARS_MAX: Final = 2000
 """Of one value."""
 CUT: Final = "[..]"
 
+_encode: Final = json.JSONEncoder().encode
+"""ASCII alone, with all else escaped."""
+_one_word: Final = re.compile(r'[^\x00-\x20"=\\\x7f-\U0010ffff]+').fullmatch
+"""Printable ASCII but for what would need quotes."""
+
 Plain = str | int | float | bool | list[Any] | dict[str, Any]
 
 _COLOURS: Final = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
@@ -31,10 +38,12 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 def plain(value: object) -> Plain:
     """A value that both forms can write: text for all that is no number or list."""
-    if isinstance(value, bool | int | float):
-        return value
     if isinstance(value, str):
+        if len(value) <= TEXT_CHARS_MAX:
+            return value
         text = value
+    elif isinstance(value, int | float):
+        return value
     elif isinstance(value, bytes):
         # Names as they are on the wire.
         text = value.decode(errors="replace")
@@ -67,7 +76,13 @@ def traceback_of(exc_info: ExcInfo) -> str:
 
 def timestamp(now: float) -> str:
     """`now` (time.time()) in UTC."""
-    return datetime.fromtimestamp(now, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    second = int(now)
+    return f"{_to_the_second(second)}.{int((now - second) * 1_000_000):06}Z"
+
+
+@functools.lru_cache(maxsize=2)
+def _to_the_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def as_json(now: float, level: str, subject: str, name: str, event: str, fields: Mapping[str, Plain]) -> str:
@@ -78,7 +93,7 @@ def as_json(now: float, level: str, subject: str, name: str, event: str, fields:
     values["event"] = event
     values.update(fields)
     while True:
-        line = json.dumps(values)
+        line = _encode(values)
         if len(line) < LINE_BYTES_MAX or not _shorten(values):
             return line
 
@@ -90,7 +105,11 @@ def as_text(
     values: dict[str, Any] = dict(fields)
     while True:
         text = _as_text(now, level, subject, event, values, colours=colours)
-        if len(text.encode(errors="replace")) < LINE_BYTES_MAX or not _shorten(values):
+        if (
+            len(text) < LINE_BYTES_MAX // 4
+            or len(text.encode(errors="replace")) < LINE_BYTES_MAX
+            or not _shorten(values)
+        ):
             return text
 
 
@@ -114,13 +133,16 @@ EXCEPTION: Final = "exception"
 
 def word(value: object) -> str:
     """A value in a line of text: as it is where it is one plain word, else in double quotes."""
-    if isinstance(value, bool):
+    if isinstance(value, str):
+        if _one_word(value):
+            return value
+        text = value
+    elif isinstance(value, bool):
         return "true" if value else "false"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if isinstance(value, int | float):
-        return text
-    if text and text.isprintable() and not any(char in ' "=\\' for char in text):
-        return text
+    elif isinstance(value, int | float):
+        return str(value)
+    else:
+        text = json.dumps(value, ensure_ascii=False)
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped(quoted)}"'
 
