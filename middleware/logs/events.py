@@ -170,7 +170,8 @@ _POOL: Final = _of(
         INFO,
         "server connection is closed",
         "reason sqlstate why node address database user rule backend connected_s",
-        "With log_disconnections. `reason` is `idle_timeout`, `lifetime` (or its node has moved), `left_behind` (its "
+        "With log_disconnections. `reason` is `idle_timeout`, `lifetime`, `reconnect` (RECONNECT, or "
+        "its node has moved), `paused` (PAUSE), `left_behind` (its "
         "client went in the middle of something), `wanted_elsewhere` (another pool or worker gets its place), `limit` "
         "(it was an administrator's), `node` (that is not used any more), `lost` (see `why`) or `uncertain`.",
     ),

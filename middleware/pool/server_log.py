@@ -22,7 +22,9 @@ ELSEWHERE: Final = "wanted_elsewhere"
 NODE: Final = "node"
 """Its node is not used any more, or not in this role."""
 LIFETIME: Final = "lifetime"
-"""server_lifetime; or the addresses of its node's name have changed."""
+RENEWED: Final = "reconnect"
+"""RECONNECT; or the addresses of its node's name have changed."""
+PAUSED: Final = "paused"
 LIMIT: Final = "limit"
 """It was one of those that only administrators get."""
 IDLE: Final = "idle_timeout"
@@ -85,6 +87,10 @@ def _reason(server: "ServerConnection") -> str:
         return ELSEWHERE
     if plan.closed:
         return NODE
+    if plan.paused:
+        return PAUSED
+    if server.close_needed:
+        return RENEWED
     if 0.0 < server.expires_at <= server.pool.clock.now:
         return LIFETIME
     return LIMIT if plan.over else IDLE
