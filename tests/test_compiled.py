@@ -10,7 +10,6 @@ SELDOM = {
     "middleware/cache/shared_value.py": "for misses where answers are shared",
     "middleware/cache/sharing.py": "for misses where answers are shared",
     "middleware/relay/health.py": "once a second, and for each login",
-    "middleware/relay/accounts.py": "once for each login",
     "middleware/relay/peers.py": "once for each login",
     "middleware/relay/inventory.py": "what is asked of us",
     "middleware/relay/shared.py": "asked once per process",
