@@ -83,7 +83,7 @@ class Account:
         self._tallies: Final = tallies
         self._nodes: Final[dict[str, Tally]] = {}
         """Made when something is counted: databases that nobody gets to take no place in the table of all."""
-        self.digests: Final = DatabaseDigests(database, digests) if digests.count_max else None
+        self.digests: Final = DatabaseDigests(database, digests)
 
     @property
     def here(self) -> Tally:

@@ -123,8 +123,7 @@ class Caching(Borrowing):
             answer = notice("statement answered from the query cache") + answer
         account = self.account
         account.here.answered(asked_bytes, len(answer), not routing.transaction.open())
-        if account.digests is not None:
-            account.digests.of(facts).hit()
+        account.digests.of(facts).hit()
         self.transport.write(answer)
 
     def _board(self, batch: Batch, data: bytes) -> None:

@@ -308,6 +308,7 @@ class ClientConnection(Timekeeping):
         peer.unnamed = None
         if batch.state == COMPLETE or batch.hold == HOLD_FOR_QUERY:
             batch.state = COMPLETE
+            self.routing.asks_for_end(peer.meter)
             peer.expected.append(SYNC)
             server.transport.write(REFUSED_QUERY)
         else:

@@ -16,7 +16,7 @@ from middleware.relay.reasons import LEVEL_PRIMARY, NO_STANDBY, NOT_FRESH
 from middleware.relay.relay import Relay
 from middleware.relay.transaction import FRESH, NONE, READ, Transaction, ends
 from middleware.session.batch import COMPLETE, Batch
-from middleware.session.digests import UNTOLD, DatabaseDigests, Digest, together
+from middleware.session.digests import UNTOLD, Digest, together
 from middleware.session.meter import Meter
 from middleware.session.parameters import StartupParameters
 from middleware.session.server import SYNC
@@ -262,8 +262,8 @@ class ClientRouting:
             why = decision.reason if on_primary else ""
             if on_primary and batch.executes and not facts.write_reason and not facts.asks:
                 why = self._count_kept(batch, decision)
-            if self._digests is not None and (batch.executes or batch.binds):
-                self._count_digest(self._digests, batch, facts, on_primary, why)
+            if batch.executes or batch.binds:
+                self._count_digest(batch, facts, on_primary, why)
             if facts.special:
                 self._note_special(facts)
             if decision.writes and self.transaction.phase == NONE and facts.transaction is None:
@@ -297,13 +297,11 @@ class ClientRouting:
         why = decision.reason
         if on_primary and not facts.write_reason:
             why = self._count_kept(None, decision)
-        digests = self._digests
-        if digests is not None:
-            digest = digests.of(facts)
-            digest.sent(1, on_primary)
-            if on_primary and why:
-                digest.reason = why
-            meter.calls.append(digest)
+        digest = self._digests.of(facts)
+        digest.sent(1, on_primary)
+        if on_primary and why:
+            digest.reason = why
+        meter.calls.append(digest)
         if not on_primary:
             pool.state.reads += 1
             self._relay.reasons.on_standbys += 1
@@ -343,13 +341,11 @@ class ClientRouting:
         self._relay.reasons.count(reason)
         return reason
 
-    def _count_digest(
-        self, digests: DatabaseDigests, batch: Batch, facts: StatementFacts, on_primary: bool, why: str
-    ) -> None:
+    def _count_digest(self, batch: Batch, facts: StatementFacts, on_primary: bool, why: str) -> None:
         """A statement of a batch is about to be sent, or the part that binds it."""
         if facts.asks or facts is EMPTY:
             return
-        digest = digests.of(facts)
+        digest = self._digests.of(facts)
         calls = batch.executes
         if calls > 1 and len(batch.facts) > 1:
             # How often each was executed, nobody has noted: once, and the last one the rest.
@@ -361,13 +357,16 @@ class ClientRouting:
 
     def sends_end(self, batch: Batch, meter: Meter, on_primary: bool) -> None:
         """A part of a batch was sent. With its end, the answer to all of it is due."""
-        if self._digests is not None:
-            if batch.executes and not batch.facts:
-                # Of what was bound in another part.
-                self.digest.sent(batch.executes, on_primary)
-            if batch.ops and batch.ops[-1] is SYNC:
-                meter.calls.append(self.digest)
-                self.digest = UNTOLD
+        if batch.executes and not batch.facts:
+            # Of what was bound in another part.
+            self.digest.sent(batch.executes, on_primary)
+        if batch.ops and batch.ops[-1] is SYNC:
+            self.asks_for_end(meter)
+
+    def asks_for_end(self, meter: Meter) -> None:
+        """A ReadyForQuery is due for what was sent since the last one."""
+        meter.calls.append(self.digest)
+        self.digest = UNTOLD
 
     def _note_special(self, facts: StatementFacts) -> None:
         if facts.changes_catalog > self._changes_catalog:

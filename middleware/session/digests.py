@@ -148,7 +148,7 @@ class Digests:
 
     def __init__(self, count_max: int, facts_table: FactsTable) -> None:
         """`count_max`: 0 for none at all."""
-        self.count_max: Final = count_max
+        self.count_max = count_max
         self._facts_table: Final = facts_table
         self._known: dict[tuple[str, str], Digest] = {}
         self.generation = 0
@@ -157,6 +157,12 @@ class Digests:
     def __len__(self) -> int:
         return len(self._known)
 
+    def resize(self, count_max: int) -> None:
+        """There may be so many from now on."""
+        self.count_max = count_max
+        if len(self._known) > count_max:
+            self._evict(len(self._known) - count_max)
+
     def find(self, database: str, facts: StatementFacts) -> Digest:
         """That of a statement; a new one where there is none."""
         # A text that was not read, or whose shape was forgotten, is called by its kind.
@@ -164,14 +170,13 @@ class Digests:
         digest = self._known.get((database, shape))
         if digest is None:
             if len(self._known) >= self.count_max:
-                self._evict()
+                self._evict(max(1, self.count_max // EVICTED_PART))
             digest = self._known[database, shape] = Digest(database, shape, facts.transaction is not None)
         return digest
 
-    def _evict(self) -> None:
+    def _evict(self, count: int) -> None:
         """Forget those that are used least; of those that are used alike, the oldest."""
         used = sorted(self._known.items(), key=lambda one: one[1].look())
-        count = max(1, self.count_max // EVICTED_PART)
         gone = {key for key, _ in used[:count]}
         self._known = {key: digest for key, digest in self._known.items() if key not in gone}
         self.generation += 1
@@ -200,6 +205,8 @@ class DatabaseDigests:
             self._known = {}
         digest = self._known.get(facts)
         if digest is None:
+            if not self._all.count_max:
+                return UNTOLD
             digest = self._all.find(self._database, facts)
             if len(self._known) > 2 * self._all.count_max:
                 # Facts may be of one text alone.

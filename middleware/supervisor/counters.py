@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from middleware.control import CacheCounters, Counters, NodeCounters, StateUse
-from middleware.reports import HealthReport, Histogram, TimingsReport, TrafficReport
+from middleware.control import CacheCounters, Counters, NodeCounters, SetReasons, StateUse
+from middleware.reports import HealthReport, TimingsReport, TrafficReport
 from middleware.supervisor.cache_totals import added, outlived
+from middleware.supervisor.statistics import TRAFFIC_MAX, added_health, added_timings, added_traffic, what_was_done
 
 
 class CountersSnapshot(msgspec.Struct, frozen=True):
@@ -30,6 +31,8 @@ class CountersSnapshot(msgspec.Struct, frozen=True):
     timings: tuple[TimingsReport, ...] = ()
     health: dict[int, HealthReport] = {}
     """Of each worker that has reported, of its process alone."""
+    all_health: HealthReport = HealthReport()
+    """Sums, with what workers had done that have ended; of the lag the worst."""
     as_of: float = 0.0
     """When the workers reported this (time.monotonic()), on average; 0 before any has. Counts divided by the time
     between two of these are a rate: between two looks there may be no report of a worker, or two."""
@@ -50,6 +53,7 @@ class Totals:
         self._cache_of_the_dead = CacheCounters()
         self._traffic_of_the_dead: tuple[TrafficReport, ...] = ()
         self._timings_of_the_dead: tuple[TimingsReport, ...] = ()
+        self._health_of_the_dead = HealthReport()
 
     def reported(self, counters: Counters) -> list[str]:
         """A worker's counts since it started; returns the nodes that have answered it since its last report."""
@@ -70,8 +74,9 @@ class Totals:
         self._reads_again_of_the_dead += counters.reads_again
         self._states_of_the_dead = _added(self._states_of_the_dead, counters.states)
         self._cache_of_the_dead = outlived(added((self._cache_of_the_dead, counters.cache)))
-        self._traffic_of_the_dead = _traffic(self._traffic_of_the_dead, counters.traffic)
-        self._timings_of_the_dead = _timings(self._timings_of_the_dead, counters.timings)
+        self._traffic_of_the_dead = added_traffic(self._traffic_of_the_dead, counters.traffic, count_max=TRAFFIC_MAX)
+        self._timings_of_the_dead = added_timings(self._timings_of_the_dead, counters.timings)
+        self._health_of_the_dead = added_health(self._health_of_the_dead, what_was_done(counters.health))
         for node in counters.nodes:
             _add(self._of_the_dead, msgspec.structs.replace(node, leases=0, servers=0))
 
@@ -83,25 +88,36 @@ class Totals:
         """The query caches' totals."""
         return added((self._cache_of_the_dead, *(counters.cache for counters in self._latest.values())))
 
-    def snapshot(self) -> CountersSnapshot:
-        """The totals as of the latest reports."""
-        nodes = dict(self._of_the_dead)
+    def reasons(self) -> SetReasons:
+        """Why reads went to the primary, and who uses session state: told to all with each report."""
         reasons = Counter(self._reasons_of_the_dead)
         for counters in self._latest.values():
             reasons.update(counters.reasons)
+        return SetReasons(
+            dict(reasons),
+            self._on_standbys_of_the_dead + sum(one.on_standbys for one in self._latest.values()),
+            _added(self._states_of_the_dead, *(counters.states for counters in self._latest.values())),
+        )
+
+    def snapshot(self) -> CountersSnapshot:
+        """The totals as of the latest reports."""
+        nodes = dict(self._of_the_dead)
+        for counters in self._latest.values():
             for node in counters.nodes:
                 _add(nodes, node)
+        reasons, latest = self.reasons(), self._latest.values()
         return CountersSnapshot(
             clients=sum(counters.clients for counters in self._latest.values()),
             waiting=sum(counters.waiting for counters in self._latest.values()),
             nodes=nodes,
-            reasons=dict(reasons),
-            on_standbys=self._on_standbys_of_the_dead + sum(one.on_standbys for one in self._latest.values()),
-            states=_added(self._states_of_the_dead, *(counters.states for counters in self._latest.values())),
+            reasons=reasons.reasons,
+            on_standbys=reasons.on_standbys,
+            states=reasons.states,
             reads_again=self._reads_again_of_the_dead + sum(one.reads_again for one in self._latest.values()),
-            traffic=_traffic(self._traffic_of_the_dead, *(one.traffic for one in self._latest.values())),
-            timings=_timings(self._timings_of_the_dead, *(one.timings for one in self._latest.values())),
+            traffic=added_traffic(self._traffic_of_the_dead, *(one.traffic for one in latest)),
+            timings=added_timings(self._timings_of_the_dead, *(one.timings for one in latest)),
             health={worker: counters.health for worker, counters in self._latest.items()},
+            all_health=added_health(self._health_of_the_dead, *(one.health for one in latest)),
             as_of=sum(self._reported_at.values()) / max(1, len(self._reported_at)),
         )
 
@@ -133,30 +149,3 @@ def _add(nodes: dict[str, NodeCounters], more: NodeCounters) -> None:
         servers=have.servers + more.servers,
         answers=have.answers + more.answers,
     )
-
-
-def _traffic(*reports: Iterable[TrafficReport]) -> tuple[TrafficReport, ...]:
-    totals: dict[tuple[str, str, str], list[float]] = {}
-    for one in itertools.chain(*reports):
-        database, route, node, *numbers = msgspec.structs.astuple(one)
-        have = totals.get((database, route, node))
-        totals[database, route, node] = numbers if have is None else [a + b for a, b in zip(have, numbers, strict=True)]
-    return tuple(TrafficReport(*key, *numbers) for key, numbers in totals.items())  # type: ignore[arg-type]
-
-
-def _timings(*reports: Iterable[TimingsReport]) -> tuple[TimingsReport, ...]:
-    totals: dict[tuple[str, str], TimingsReport] = {}
-    for one in itertools.chain(*reports):
-        have = totals.get((one.route, one.node), TimingsReport(one.route, one.node))
-        totals[one.route, one.node] = TimingsReport(
-            one.route,
-            one.node,
-            _both(have.query, one.query),
-            _both(have.wait, one.wait),
-            _both(have.checkout, one.checkout),
-        )
-    return tuple(totals.values())
-
-
-def _both(one: Histogram, other: Histogram) -> Histogram:
-    return Histogram(tuple(a + b for a, b in zip(one.counts, other.counts, strict=True)), one.sum_s + other.sum_s)

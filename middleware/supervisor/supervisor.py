@@ -5,7 +5,6 @@ In: Settings. Out: a proxy that serves, and what there is to know of it: address
 
 import socket
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -87,7 +86,6 @@ from middleware.supervisor.pausing import Pausing
 from middleware.supervisor.reloading import Reloaded
 from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.shown import Outlook
-from middleware.supervisor.statistics import Statistics, StatisticsTotals
 from middleware.supervisor.status import Status, status_of
 from middleware.supervisor.stopping import Stopping
 from middleware.supervisor.traffic import DrainingTraffic
@@ -116,7 +114,6 @@ class Supervisor:
         self._listeners = Listeners()
         self._web_listeners = Listeners()
         self._totals = Totals()
-        self._statistics = StatisticsTotals(settings.stats_period, time.monotonic())
         self._published: Topology | None = None
         self.journal = Journal()
         checks = settings.health_check
@@ -278,10 +275,6 @@ class Supervisor:
     def counters(self) -> CountersSnapshot:
         """What all workers have done since the start, as of their latest reports."""
         return self._totals.snapshot()
-
-    def statistics(self) -> Statistics:
-        """What all workers have counted and timed since the start, and in the last period."""
-        return self._statistics.statistics(time.monotonic())
 
     def status(self) -> Status:
         """What the nodes and the workers are now."""
@@ -548,7 +541,6 @@ class Supervisor:
     def _ended(self, index: int) -> None:
         """The process of worker `index` is gone."""
         self._totals.ended(index)
-        self._statistics.ended(index)
         self._traffic.ended(index)
         self.asking.ended(index)
         self._console_clients.ended(index)
@@ -561,7 +553,6 @@ class Supervisor:
             case Ready():
                 workers_log.info("worker ready", worker=index, pid=self._workers[index].pid)
             case Counters():
-                self._statistics.reported(message, time.monotonic())
                 for node in self._totals.reported(message):
                     self._monitor.heard(node, since_s=REPORT_S)
                 self._share_reasons()
@@ -610,8 +601,7 @@ class Supervisor:
 
     def _share_reasons(self) -> None:
         """Let each worker's clients ask why reads stay on the primary, all workers'."""
-        totals = self._totals.snapshot()
-        reasons = SetReasons(totals.reasons, totals.on_standbys, totals.states)
+        reasons = self._totals.reasons()
         if reasons != self._reasons:
             self._reasons = reasons
             self._tell_all(reasons)

@@ -11,9 +11,9 @@ from parser.shapes import FactsTable
 POLICY = RoutePolicy(None, None, None, "session", 0.0, 1.0, "random", "fallback", False, "primary", ())
 
 
-def accounts(digests_max: int = 10) -> tuple[Accounts, Tallies]:
+def accounts() -> tuple[Accounts, Tallies]:
     tallies = Tallies()
-    return Accounts(tallies, Digests(digests_max, FactsTable())), tallies
+    return Accounts(tallies, Digests(10, FactsTable())), tallies
 
 
 def test_who_is_alike_shares_an_account_and_users_of_a_database_their_counts() -> None:
@@ -51,8 +51,3 @@ def test_beyond_the_bound_databases_are_counted_together() -> None:
     (others,) = [report for report in found if report.database == OTHERS]
     assert others.queries == 50
     assert len(tallies.timings()) == 1
-
-
-def test_without_digests_an_account_has_none() -> None:
-    known, _ = accounts(digests_max=0)
-    assert known.of(b"d", b"u", POLICY).digests is None

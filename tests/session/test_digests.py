@@ -66,7 +66,7 @@ def test_at_the_bound_those_go_that_were_used_least_of_late() -> None:
         for name in names[1:]:
             used(name, 10)
         used("y" * 5, 1)
-        all_of_them._evict()
+        all_of_them._evict(1)
     assert kept not in all_of_them.all()
     # Who counts for one that has gone does no harm, and finds a new one next time.
     assert used(names[0], 1) is not kept
@@ -78,6 +78,21 @@ def test_facts_of_one_text_each_do_not_pile_up() -> None:
         ours.of(table.facts_of(f"SET statement_timeout = {number}".encode()))
     assert [one.shape for one in all_of_them.all()] == ["SET statement_timeout"]
     assert len(ours._known) <= 11
+
+
+def test_how_many_there_may_be_can_be_changed() -> None:
+    table, all_of_them, ours = digests(count_max=10)
+    facts = [table.facts_of(f"SELECT {name} FROM t".encode()) for name in "abcdefgh"]
+    for number, each in enumerate(facts):
+        ours.of(each).sent(number, on_primary=True)
+    all_of_them.resize(3)
+    assert [digest.shape for digest in all_of_them.all()] == [f"SELECT {name} FROM t" for name in "fgh"]
+    all_of_them.resize(0)
+    assert all_of_them.all() == []
+    assert ours.of(facts[7]) is UNTOLD
+    all_of_them.resize(5)
+    assert ours.of(facts[0]).shape == "SELECT a FROM t"
+    assert len(all_of_them) == 1
 
 
 def one(shape: str, aside: bool = False) -> Digest:
