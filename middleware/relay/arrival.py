@@ -538,9 +538,9 @@ class Arrival(Borrower):
                 self._wait_for_primary(error)
             else:
                 self._lease(standby)
-        except Exception as error:
+        except Exception as bug:
             # Called for all that wait for the same pool.
-            self._failed(error)
+            self._failed(bug)
 
     def server_answered(self, server: ServerConnection, events: int) -> None:
         """The server has said something about the settings it was given."""
