@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from middleware.admin.table import Column
+from middleware.admin.table import Column, Value
 from middleware.admin.values import text_of
 from middleware.cli.common import CONFIG_DEFAULT, ConfigOption
 from middleware.cli.remote import ask
@@ -25,22 +25,20 @@ NUMBERS: Final = ("int4", "int8", "float8", "numeric")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 
-Cell = str | bool | float | None
-
 
 class Outcome(msgspec.Struct, frozen=True):
     """What a command has come to."""
 
     tag: str
     columns: tuple[Column, ...]
-    rows: list[list[Cell]]
+    rows: list[list[Value]]
     notices: tuple[str, ...]
 
 
 def run(config: Path, command: str) -> Outcome:
     """Carry it out; what it waits for meanwhile is told on standard error. Ctrl-C takes back what can be. Whatever
     fails is said on standard error, and exits."""
-    rows: list[list[Cell]] = []
+    rows: list[list[Value]] = []
     try:
         for answer in ask(config, ConsoleWanted(command)):
             if answer.notice is not None:
@@ -85,7 +83,7 @@ def _print_table(outcome: Outcome) -> None:
     console.print(table)
 
 
-def _cells(columns: Iterable[Column], row: Iterable[Cell]) -> list[Text]:
+def _cells(columns: Iterable[Column], row: Iterable[Value]) -> list[Text]:
     return [
         Text("" if value is None else text_of(column.type, value)) for column, value in zip(columns, row, strict=True)
     ]

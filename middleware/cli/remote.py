@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 import msgspec
 import typer
 
+from middleware.admin.table import Value
 from middleware.cli.common import EXIT_CONFIG, EXIT_FAILED, settings_or_exit
 from middleware.supervisor.commands import Request
 from middleware.supervisor.journal import Event
@@ -31,7 +32,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     event: Event | None = None
     notice: str | None = None
-    rows: list[list[str | bool | float | None]] | None = None
+    rows: list[list[Value]] | None = None
     done: msgspec.Raw = msgspec.Raw()
     error: Failure | None = None
 
