@@ -151,10 +151,6 @@ class Plan(Generic[S, C]):
         """What kept the last opening from succeeding may be over."""
         self.failing_until = 0.0
 
-    def keeps(self) -> bool:
-        """Whether a server that comes back may stay."""
-        return not (self.closed or self.paused or self.owed)
-
     def next_client(self) -> C | None:
         """The client that has waited longest, no longer waiting."""
         return self.waiting.popleft().client if self.waiting else None

@@ -195,14 +195,15 @@ class Pool:
         if server.state == CLOSED:
             return
         server.take_back()
-        self.plan.lent.discard(server)
+        plan = self.plan
+        plan.lent.discard(server)
         session = server.session
-        if session.uncertain or not self.plan.keeps() or self._outlived(server, self.clock.now):
-            if self.plan.owed:
-                self.plan.owed -= 1
+        if session.uncertain or plan.closed or plan.paused or plan.owed or self._outlived(server, self.clock.now):
+            if plan.owed:
+                plan.owed -= 1
                 server.yields = True
             server.close()
-        elif self.plan.over and self._too_many():
+        elif plan.over and self._too_many():
             server.close()
         elif session.dirty:
             self._reset(server)

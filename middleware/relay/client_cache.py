@@ -93,7 +93,7 @@ class ClientCache:
         hint = facts.cache_hint
         if mode <= OFF or hint == "off" or (mode == HINT and not hint):
             return False
-        if self._routing.nodes().paused:
+        if self._relay.pools.some_paused and self._routing.nodes().paused:
             # Whoever has paused a database may be about to change it, unseen.
             return False
         # "primary" is for who would have that asked.

@@ -36,6 +36,7 @@ class Pools:
         "_pools",
         "_resting",
         "_routes",
+        "some_paused",
         "topology",
         "version",
     )
@@ -51,6 +52,8 @@ class Pools:
         self.topology = Topology()
         self.version = 0
         """Grows with each topology: a Route of an earlier one is to be asked for again."""
+        self.some_paused = False
+        """Some databases are, or all."""
         self._all_paused = False
         self._paused: frozenset[bytes] = frozenset()
         """What clients call the databases that are."""
@@ -81,6 +84,7 @@ class Pools:
 
     def set_paused(self, everything: bool, names: frozenset[bytes]) -> None:
         """Lead clients of these databases nowhere; the pools are the caller's."""
+        self.some_paused = everything or bool(names)
         self._all_paused = everything
         self._paused = names
         self._forget_routes()

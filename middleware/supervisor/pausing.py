@@ -77,8 +77,7 @@ class Pausing:
     ) -> None:
         """`running`: the workers that have a process. `changed` is called when something else is paused; with True
         where all had been, and go on."""
-        self._policies: Final = Policies(tuple(policies))
-        self._mapped: Final = frozenset(policy.server_database for policy in policies if policy.server_database)
+        self.use(policies)
         self._send: Final = send
         self._running: Final = running
         self._happened: Final = happened
@@ -96,6 +95,11 @@ class Pausing:
         self._orders: Final[dict[int, _Order]] = {}
         self._last_order = 0
         self._moved = anyio.Event()
+
+    def use(self, policies: Sequence[RoutePolicy]) -> None:
+        """These are the rules by which clients are led to databases."""
+        self._policies = Policies(tuple(policies))
+        self._mapped = frozenset(policy.server_database for policy in policies if policy.server_database)
 
     # The workers
 

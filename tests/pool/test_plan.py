@@ -44,6 +44,9 @@ def test_no_opening_while_the_last_has_just_failed_or_when_closed() -> None:
     assert plan.openings(5.0) == 1
     plan.closed = True
     assert plan.openings(5.0) == 0
+    plan.closed, plan.paused = False, True
+    assert plan.openings(5.0) == 0
+    assert len(plan.waiting) == 1
 
 
 def test_those_who_waited_too_long_leave_in_order() -> None:

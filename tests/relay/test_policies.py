@@ -73,3 +73,24 @@ def test_a_rule_may_be_for_addresses(address: str, expected: str) -> None:
 
     policies = Policies((at("private", "10.0.0.0/8"), at("local", "unix", "fd00::/8"), rule("rest")))
     assert [policies.of(b"d", b"u", b"", address).balance for _ in range(2)] == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("database", "expected"),
+    [
+        ("app", ["both", "user", "database"]),
+        ("abc", ["user", "database"]),
+        ("x", ["user", "nameless", "name", "rest"]),
+        ("y", ["user", "name", "rest"]),
+    ],
+)
+def test_which_rules_may_hold_for_clients_of_a_database(database: str, expected: list[str]) -> None:
+    """Up to the first that asks for nothing else."""
+    assert [policy.balance for policy in RULES.leading(database)] == expected
+
+
+def test_a_rule_that_refuses_leads_nowhere() -> None:
+    refusing = msgspec.structs.replace(rule("none", database="secret"), refuse=True)
+    policies = Policies((rule("boss", database="secret", user="boss"), refusing, rule("rest")))
+    assert [policy.balance for policy in policies.leading("secret")] == ["boss"]
+    assert [policy.balance for policy in policies.leading("other")] == ["rest"]

@@ -12,6 +12,7 @@ from middleware.config import RoutePolicy, build_settings
 from middleware.control import NodeLeases
 from middleware.pool.plan import Waiter
 from middleware.pool.pool import Pool
+from middleware.pool.recall import pause, renew, to_close
 from middleware.pool.server_connection import Borrower, ServerConnection
 from middleware.relay.balance import Route
 from middleware.relay.pools import RETIRED, Pools
@@ -181,3 +182,54 @@ def test_min_pool_size_is_kept_until_nobody_wants_what_cannot_be_opened(loop: as
     assert pool not in worker.pools.awake()
     assert pool.lease(Fleeting([]), NONE) is None
     assert not pool.plan.waiting
+
+
+@interpreted
+def test_clients_of_a_database_that_is_paused_are_led_nowhere(loop: asyncio.AbstractEventLoop) -> None:
+    worker = Worker(loop)
+    before = {name: worker.route(name) for name in (b"d", b"other")}
+    worker.pools.set_paused(False, frozenset((b"d",)))
+    assert before[b"d"].version != worker.pools.version
+    paused, other = worker.route(b"d"), worker.route(b"other")
+    assert (paused.paused, paused.primary, paused.pools(), paused.version) == (True, None, (), worker.pools.version)
+    assert not other.paused
+    assert other.primary is before[b"other"].primary
+    worker.pools.set_paused(True, frozenset())
+    assert worker.route(b"other").paused
+    # A client of the console is led by its own name for it: to none.
+    assert not worker.pools.paused(None)
+    worker.pools.set_paused(False, frozenset())
+    assert worker.route(b"d").primary is before[b"d"].primary
+
+
+@interpreted
+def test_a_pool_that_is_paused_closes_what_comes_back_and_opens_nothing(loop: asyncio.AbstractEventLoop) -> None:
+    worker = Worker(loop, min_pool_size=2)
+    pool = worker.route(b"d").primary
+    assert pool is not None
+    server = lend(pool)
+    server.session = ServerSession(1, {})
+    for one in worker.pools.all():
+        pause(one)
+    for now in (1.0, 2.0):
+        worker.tick(now)
+    assert [(set(one.plan.lent), one.plan.on_the_way) for one in worker.pools.all()] == [({server}, 0), (set(), 0)]
+    # Somebody comes who calls its database otherwise.
+    worker.pools.set_paused(False, frozenset((b"alias",)))
+    assert worker.pools.route(b"d", b"u", worker.policy, b"d").primary is pool
+    assert not pool.plan.paused
+
+
+@interpreted
+def test_servers_that_are_to_be_renewed_are_counted_until_they_are_closed(loop: asyncio.AbstractEventLoop) -> None:
+    worker = Worker(loop)
+    pool = worker.route(b"d").primary
+    assert pool is not None
+    server = lend(pool)
+    assert to_close(pool) == 0
+    assert renew(pool) == 1
+    assert (to_close(pool), server.close_needed) == (1, True)
+    later = lend(pool)
+    assert not later.close_needed
+    pool.plan.lent.discard(server)
+    assert to_close(pool) == 0

@@ -103,6 +103,36 @@ def test_who_comes_back_goes_on_waiting(queue: PrimaryQueue) -> None:
     assert heard[-1].startswith("a hears 57P03")
 
 
+def test_who_is_paused_waits_for_the_operator_whether_there_was_a_primary_or_not() -> None:
+    queue = PrimaryQueue(Clock(100.0))
+    heard: list[str] = []
+    first, second = Waiting(heard, "a"), Waiting(heard, "b")
+    queue.pause(first)
+    queue.pause(second)
+    queue.tick(102.0)
+    first.finds = True
+    queue.look()
+    queue.tick(110.0)
+    assert heard == [
+        "a waits for the database to be resumed",
+        "b waits for the database to be resumed",
+        "a seeks",
+        "b hears 57P03 It was not resumed within 10 s (query_wait_timeout).",
+    ]
+
+
+def test_who_was_paused_and_finds_no_primary_then_goes_on_waiting(queue: PrimaryQueue) -> None:
+    heard: list[str] = []
+    one = Waiting(heard)
+    queue.pause(one)
+    one.finds = True
+    queue.look()
+    one.finds = False
+    assert queue.join(one, None)
+    queue.tick(110.0)
+    assert heard[-1].startswith("a hears 57P03 There was none")
+
+
 @pytest.mark.parametrize(
     ("error", "is_passing"),
     [
