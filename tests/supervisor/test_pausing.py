@@ -399,3 +399,151 @@ async def test_what_is_named_must_be_there(kept: Sandbox) -> None:
         assert refused.value.sqlstate == "55000"
         with pytest.raises(PointsmanError, match="is not paused or suspended"):
             await pausing.resume(None, "somebody")
+
+
+async def test_resume_before_the_node_is_back_is_no_error_either(kept: Sandbox) -> None:
+    """Work for a primary then waits for it, as it does whenever there is none."""
+    async with pointsman(kept, failover="follow") as supervisor, crowd(supervisor, kept) as made:
+        await supervisor.pausing.pause(None, "somebody")
+        await in_thread(kept.node("db1").stop)
+        await until(lambda: primary_of(supervisor) == "", supervisor)
+        await supervisor.pausing.resume(None, "somebody")
+        await anyio.sleep(0.5)
+        await in_thread(kept.node("db1").start)
+        await in_thread(made.wait_for_a_round)
+        assert made.errors == []
+
+
+async def test_resume_while_the_node_is_believed_to_be_up_and_is_not(kept: Sandbox) -> None:
+    """Its probes have not found out yet: what cannot be opened there is waited for."""
+    checks = {
+        "user": "pointsman",
+        "password": kept.passwords["pointsman"],
+        "period": 5.0,
+        "timeout": 5.0,
+        "max_retries": 20,
+    }
+    async with (
+        pointsman(kept, failover="follow", health_check=checks) as supervisor,
+        crowd(supervisor, kept) as made,
+    ):
+        await supervisor.pausing.pause(None, "somebody")
+        await in_thread(kept.node("db1").stop)
+        await supervisor.pausing.resume(None, "somebody")
+        assert primary_of(supervisor) == "db1"
+        await anyio.sleep(0.5)
+        await in_thread(kept.node("db1").start)
+        await in_thread(made.wait_for_a_round)
+        assert made.errors == []
+
+
+async def test_what_replicates_is_waited_for_and_who_comes_meanwhile_waits(kept: Sandbox) -> None:
+    told: list[str] = []
+    async with pointsman(kept, workers=1) as supervisor:
+        host, port = supervisor.addresses[0]
+        replicates = f"host={host} port={port} user=postgres password={kept.passwords['postgres']} replication=database"
+        walsenders = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND usename = 'postgres'"
+        before = await in_thread(lambda: kept.query(walsenders))
+
+        async def ask(name: str) -> Any:
+            async with await psycopg.AsyncConnection.connect(f"{replicates} dbname={name}", autocommit=True) as one:
+                await one.execute("IDENTIFY_SYSTEM")
+
+        one = await psycopg.AsyncConnection.connect(f"{replicates} dbname=app", autocommit=True)
+        await one.execute("IDENTIFY_SYSTEM")
+        # Another database's is none of its business.
+        await supervisor.pausing.pause("other", "somebody")
+        async with later(lambda: ask("other")) as newcomer:
+            await waits(newcomer)
+            async with later(lambda: supervisor.pausing.pause("app", "somebody", told.append)) as pause:
+                await until(lambda: bool(told), supervisor)
+                assert told == ["waiting for 1 replication connections"]
+                await one.close()
+            assert pause.error is None
+            assert not newcomer.ended()
+            assert await in_thread(lambda: kept.query(walsenders)) == before
+            await supervisor.pausing.resume("other", "somebody")
+        assert newcomer.error is None
+
+
+async def test_no_cached_answer_is_given_while_a_database_is_paused(kept: Sandbox) -> None:
+    """Whoever has paused it may be about to change it where nobody sees that."""
+    await in_thread(lambda: kept.query("CREATE TABLE IF NOT EXISTS seen (a int); TRUNCATE seen", user="app"))
+    await in_thread(lambda: kept.query("INSERT INTO seen VALUES (1)", user="app"))
+    await in_thread(kept.wait_for_replay)
+    asked = "SELECT sum(a) FROM seen"
+    async with (
+        pointsman(kept, workers=1, query_cache="on", cache_watch="off") as supervisor,
+        client(supervisor, kept) as one,
+    ):
+
+        async def hits() -> bool:
+            before = supervisor.cache_counters().hits
+            assert await value(one, asked) == 1
+            await anyio.sleep(1.2)
+            return supervisor.cache_counters().hits > before
+
+        with anyio.fail_after(DEADLINE_S):
+            while not await hits():
+                pass
+        for database in (None, "app"):
+            await supervisor.pausing.pause(database, "somebody")
+            async with later(lambda: value(one, asked)) as waiting:
+                await waits(waiting)
+                await in_thread(lambda: kept.query("UPDATE seen SET a = a + 1"))
+                await in_thread(kept.wait_for_replay)
+                await supervisor.pausing.resume(database, "somebody")
+            if database is None:
+                # All that was kept is gone with the pause of all.
+                assert waiting.came_to == 2
+                assert await value(one, asked) == 2
+
+
+async def test_nothing_of_ours_is_connected_to_a_database_that_is_paused(kept: Sandbox) -> None:
+    """It can be renamed, or be a template: the watcher of others' writes has let go of it, no catalog is read."""
+    await in_thread(lambda: kept.query("CREATE DATABASE third OWNER app"))
+    async with (
+        pointsman(kept, query_cache="on", cache_watch="poll") as supervisor,
+        client(supervisor, kept, "third") as one,
+    ):
+        watched = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'third' AND usename = 'pointsman'"
+        await value(one, "SELECT 1")
+        await until(lambda: kept.query(watched) == [["1"]], supervisor)
+        await supervisor.pausing.pause("third", "somebody")
+        await until(lambda: kept.query(watched) == [["0"]], supervisor)
+        await in_thread(lambda: kept.query("ALTER DATABASE third RENAME TO fourth"))
+        await in_thread(lambda: kept.query("ALTER DATABASE fourth RENAME TO third"))
+        await supervisor.pausing.resume("third", "somebody")
+        assert await value(one, "SELECT 1") == 1
+        await until(lambda: kept.query(watched) == [["1"]], supervisor)
+    await in_thread(lambda: kept.query("DROP DATABASE third WITH (FORCE)"))
+
+
+def read_to_the_end(talk: psycopg.pq.abc.PGconn) -> None:
+    """All answers. Raises OperationalError where the connection ends before."""
+    result = True
+    while result:
+        while talk.is_busy():
+            talk.consume_input()
+        result = talk.get_result() is not None
+
+
+async def test_who_does_not_take_what_it_is_sent_is_closed_after_suspend_timeout(kept: Sandbox) -> None:
+    async with pointsman(kept, workers=1, suspend_timeout=1.0) as supervisor:
+        # A reader that reads nothing.
+        talk = psycopg.pq.PGconn.connect(conninfo(supervisor, kept).encode())
+        talk.send_query(b"SELECT repeat('x', 1000000) FROM generate_series(1, 100)")
+        sent = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite' AND usename = 'app'"
+        await until(lambda: kept.query(sent) == [["1"]], supervisor)
+        async with client(supervisor, kept) as other:
+            await value(other)
+            began = time.monotonic()
+            with anyio.fail_after(DEADLINE_S):
+                await supervisor.pausing.suspend("somebody")
+            assert time.monotonic() - began > 0.5
+            await supervisor.pausing.resume(None, "somebody")
+            assert await value(other, "SELECT 1") == 1
+        with pytest.raises(psycopg.OperationalError):
+            read_to_the_end(talk)
+        assert talk.status == psycopg.pq.ConnStatus.BAD
+        talk.finish()
