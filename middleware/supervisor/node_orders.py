@@ -6,7 +6,7 @@ Pointsman. A switchover gives orders of its own: while one goes on, an operator'
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 import anyio
@@ -56,6 +56,14 @@ class NodeOrders:
     def orders(self) -> tuple[NodeOrder, ...]:
         """Those in force."""
         return tuple(self._orders.values())
+
+    def restore(self, orders: Iterable[NodeOrder]) -> None:
+        """Have nodes be detached as another Pointsman says that they were there. Whoever was draining one is gone: it
+        stays out, too. A node that is not there any more is passed over."""
+        for one in orders:
+            if self._node(one.node) is not None:
+                self._orders[one.node] = msgspec.structs.replace(one, order="detached")
+                self._monitor.detach(one.node, one.who)
 
     async def detach(self, node: str, who: str) -> tuple[str, ...]:
         """Give it nothing new from now on; what it has may end."""

@@ -55,6 +55,8 @@ class PauseState(msgspec.Struct, frozen=True):
     """Of all of them: SHOW STATE."""
     databases: tuple[DatabaseState, ...] = ()
     """By name."""
+    by: str = ""
+    """Who has paused or suspended all."""
 
     def paused(self, database: str) -> bool:
         """Whether a database is paused, by itself or with all others."""
@@ -135,7 +137,15 @@ class Pausing:
         return PauseState(
             self._everything,
             tuple(DatabaseState(name, name in self._paused, name in self._disabled) for name in names),
+            self._by if self._everything != "active" else "",
         )
+
+    def restore(self, state: PauseState) -> None:
+        """Have it be as another Pointsman says that it was there."""
+        self._everything, self._by = state.everything, state.by
+        self._paused = {one.name for one in state.databases if one.paused}
+        self._disabled = {one.name for one in state.databases if one.disabled}
+        self._say()
 
     def stays(self) -> str:
         """Why no standby is to be promoted: whoever has all paused may have the primary restarted. "" for no reason."""

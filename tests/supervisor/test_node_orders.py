@@ -12,6 +12,7 @@ from healthcheck.topology import Condition
 from middleware.errors import PointsmanError
 from middleware.sandbox import Sandbox
 from middleware.supervisor import Supervisor
+from middleware.supervisor.node_orders import NodeOrder
 from tests.supervisor.clients import backends, client, conninfo, crowd, in_thread, later, pointsman, value, waits
 from tests.supervisor.quick import DEADLINE_S, happened, primary_of, until
 
@@ -160,3 +161,21 @@ async def test_a_client_whose_session_is_there_is_waited_for(kept: Sandbox) -> N
                 await pinned.close()
         assert drain.error is None
         await supervisor.node_orders.attach("db1", "somebody")
+
+
+async def test_nothing_is_said_of_nodes_while_a_switchover_goes_on(kept: Sandbox) -> None:
+    async with pointsman(kept) as supervisor:
+        orders = supervisor.node_orders
+        supervisor._handover._going_on = True
+        for act in (orders.detach, orders.attach, orders.drain):
+            with pytest.raises(PointsmanError, match="a switchover is going on") as refused:
+                await act("db2", "somebody")
+            assert refused.value.sqlstate == "55006"
+
+
+async def test_what_was_said_to_another_pointsman_holds_here(kept: Sandbox) -> None:
+    async with pointsman(kept) as supervisor:
+        orders = supervisor.node_orders
+        orders.restore((NodeOrder("db2", "detached", "root", 1.0), NodeOrder("db9", "draining", "root", 2.0)))
+        assert orders.orders() == (NodeOrder("db2", "detached", "root", 1.0),)
+        assert why(supervisor, "db2") == (Condition.DETACHED, "detached by root")

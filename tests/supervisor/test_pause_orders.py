@@ -99,7 +99,7 @@ async def test_pause_ends_when_all_have_said_that_nothing_is_left() -> None:
     stage = Stage()
     async with order(lambda: stage.pausing.pause(None, "root")) as pause:
         assert stage.told() == SetPauses(1, "paused")
-        assert stage.pausing.state() == PauseState("paused")
+        assert stage.pausing.state() == PauseState("paused", by="root")
         stage.say(0, Left(None))
         assert not await settled(pause)
         stage.say(1, Left(None, busy=1, servers=1))
@@ -287,6 +287,19 @@ async def test_suspend_waits_for_what_was_read_to_be_passed_on() -> None:
     await paused.pausing.pause("app", "root")
     with pytest.raises(PointsmanError, match="cannot suspend with paused databases"):
         await paused.pausing.suspend("root")
+
+
+async def test_what_was_said_to_another_pointsman_holds_here() -> None:
+    before = Stage(0)
+    await before.pausing.disable("jobs", "root")
+    await before.pausing.pause("app", "root")
+    await before.pausing.pause(None, "root")
+    after = Stage(1)
+    after.pausing.restore(before.pausing.state())
+    assert after.pausing.state() == before.pausing.state()
+    assert after.pausing.greeting() == SetPauses(1, "paused", ("app",), ("jobs",))
+    assert after.pausing.stays() == "all databases are paused by root"
+    assert after.happened == []
 
 
 async def test_a_pause_until_the_end_cannot_be_ended() -> None:
