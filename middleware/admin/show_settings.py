@@ -15,8 +15,8 @@ CONSOLE: Final = "pgbouncer"
 """What the console is called as a database and a user, in PgBouncer's tables."""
 CONSOLES: Final = ("pointsman", CONSOLE)
 """The databases that are the console."""
-_PLAIN: Final = re.compile(r"[\w-]+")
-"""A rule's pattern that is a name."""
+_PLAIN: Final = re.compile(r"(?:\w|-|\\\W)+")
+"""A rule's pattern that is a name: what could be anything else is escaped."""
 
 
 def config(settings: Settings) -> Table:
@@ -67,7 +67,9 @@ def databases(
         servers[pool.database] += servers_of(pool)
     connected = Counter(client.database for client in clients)
     named = {
-        rule.database for rule in policies if rule.database and _PLAIN.fullmatch(rule.database) and not rule.refuse
+        re.sub(r"\\(.)", r"\1", rule.database)
+        for rule in policies
+        if rule.database and _PLAIN.fullmatch(rule.database) and not rule.refuse
     }
     known = (named | servers.keys() | connected.keys() | paused.keys() | disabled.keys()).difference(CONSOLES)
     host, port = address or (None, None)

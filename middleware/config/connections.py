@@ -122,7 +122,7 @@ class Authentication(BaseModel):
     admin_users: tuple[str, ...] = setting(
         (),
         "a list of names of users",
-        "Users for whom admin_reserved_conn is kept free.",
+        "Users who may do anything in the admin console, and for whom admin_reserved_conn is kept free.",
         peers="pgbouncer: admin_users",
     )
 

@@ -53,7 +53,6 @@ _WHY: Final = {
     "server_reset_query_always": "a client that has left something behind has its server reset in every pool_mode",
     "disable_pqexec": "simple queries are taken HERE: there they were refused",
     "user": "start it as that user",
-    "stats_users": "there is no admin console yet",
     "peer_id": "cancel requests find their worker by themselves",
     "auth_ldap_options": "there is no LDAP here",
 }

@@ -12,7 +12,7 @@ Watching = Literal["on", "local", "login", "off"]
 class Operating(BaseModel):
     """Operations
 
-    The admin console, and what is served over HTTP: see [operations.md](operations.md)."""
+    The admin console, and what is served over HTTP: see [console.md](console.md) and [operations.md](operations.md)."""
 
     stats_users: tuple[str, ...] = setting(
         (),

@@ -31,6 +31,8 @@ auth_file = userlist.txt
 auth_user = asker
 auth_dbname = alias
 admin_users = postgres, root
+stats_users = monitor
+stats_period = 30
     ; PgBouncer takes lines that are indented
     pool_mode = transaction
 max_client_conn = 500
@@ -92,6 +94,8 @@ def test_a_file(tmp_path: Path) -> None:
         "auth_user": "asker",
         "auth_dbname": "app",
         "admin_users": ["postgres", "root"],
+        "stats_users": ["monitor"],
+        "stats_period": 30,
         "default_pool_size": 40,
         "reserve_pool_timeout": 3,
         "server_reset_query": "DISCARD ALL",
