@@ -221,6 +221,7 @@ class Settings(
             connections=self.log_connections == "on",
             disconnections=self.log_disconnections == "on",
             pooler_errors=self.log_pooler_errors == "on",
+            statements=bool(self.log_sample_rate) or any(one.client.log_min_duration_s >= 0 for one in self.policies()),
             sample_rate=self.log_sample_rate,
             statement_text=self.log_statement_text == "on",
         )

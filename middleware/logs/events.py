@@ -145,6 +145,25 @@ _CLIENT: Final = _of(
     ),
 )
 
+_STATEMENT: Final = _of(
+    "statement",
+    (
+        "slow_statement",
+        INFO,
+        "slow statement",
+        "duration_s wait_s rows failed node target why user database application_name rule process_id statement text",
+        "It took log_min_duration or longer on its server. `why` is why it went to the primary; `text` is there with "
+        "log_statement_text.",
+    ),
+    (
+        "sampled_statement",
+        INFO,
+        "sampled statement",
+        "duration_s wait_s rows failed node target why user database application_name rule process_id statement text",
+        "One of those that log_sample_rate has logged by chance.",
+    ),
+)
+
 _STATE: Final = _of(
     "session_state",
     (
@@ -429,6 +448,7 @@ LINES_LOST: Final = Event(
 
 EVENTS: Final[tuple[Event, ...]] = (
     *_CLIENT,
+    *_STATEMENT,
     *_STATE,
     *_POOL,
     *_NODE,
@@ -461,9 +481,11 @@ FIELDS: Final = {
     "backend": "The process id of the node's backend, as in pg_stat_activity.",
     "closed": "How many connections were closed.",
     "database": "Its name.",
+    "duration_s": "From its being sent to a server, or from the end of what that did before, to its answer, seconds.",
     "encrypted": "Whether it runs over TLS.",
     "event_id": "The `id` of another event.",
     "event_kind": "A kind of happening.",
+    "failed": "Whether the answer was an error.",
     "held_s": "For how long, in seconds.",
     "host": "An address of this machine.",
     "in_transaction": "Whether a transaction is open.",
@@ -488,6 +510,7 @@ FIELDS: Final = {
     "replication": "physical or logical.",
     "restart_in_s": "In so many seconds another is started.",
     "role": "A node's: primary, standby or unknown.",
+    "rows": "How many PostgreSQL says it has returned or changed.",
     "rule": "The name of the rule of [[routes]] that holds for it.",
     "said": "Its words.",
     "severity": "ERROR, and the session goes on, or FATAL.",
@@ -495,11 +518,14 @@ FIELDS: Final = {
     "signal": "Its name.",
     "sqlstate": "What the client was told, see PostgreSQL's appendix A.",
     "state": "A class of session state.",
-    "statement": "A statement's shape: its text with ? for each constant, without comments.",
+    "statement": "A statement's shape: its text with $1 or ? for each constant, without comments.",
     "status": "How the process ended.",
+    "target": "primary or standby.",
+    "text": "As it was sent, with its literals; of several statements the last.",
     "tls": "Version and cipher.",
     "user": "As the client calls it.",
     "users": "How many there are, in [users] and auth_file.",
+    "wait_s": "How long it has waited for a server before that, in seconds.",
     "what": "In words.",
     "why": "The reason, in words.",
     "worker": "A worker's number, from 0: the one that the line is about, or that has written it.",

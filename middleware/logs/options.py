@@ -16,5 +16,7 @@ class LogOptions(msgspec.Struct, frozen=True):
     connections: bool = True
     disconnections: bool = True
     pooler_errors: bool = True
+    statements: bool = False
+    """Those of some rule, or some by chance."""
     sample_rate: float = 0.0
     statement_text: bool = False

@@ -8,7 +8,7 @@ from middleware.logs.options import LogOptions
 class Wanted:
     """What this process logs; nothing before its logs are set up."""
 
-    __slots__ = ("connections", "disconnections", "pooler_errors", "sample_rate", "statement_text")
+    __slots__ = ("connections", "disconnections", "pooler_errors", "sample_rate", "statement_text", "statements")
 
     def __init__(self) -> None:
         self.connections = False
@@ -16,6 +16,8 @@ class Wanted:
         self.pooler_errors = False
         self.sample_rate = 0.0
         """The part of statements that are logged by chance, from 0 to 1."""
+        self.statements = False
+        """Some of them are logged, of some clients."""
         self.statement_text = False
         """As they were sent, with their literals."""
 
@@ -25,6 +27,7 @@ class Wanted:
         self.disconnections = options.disconnections
         self.pooler_errors = options.pooler_errors
         self.sample_rate = options.sample_rate
+        self.statements = options.statements
         self.statement_text = options.statement_text
 
 

@@ -492,6 +492,7 @@ class Arrival(Borrower):
         )
         client.connected_at, client.peer = self.connected_at, self.peer
         client.process_id, client.secret, client.admin = self.process_id, self._key, self.admin
+        client.routing.statement_log.process_id = self.process_id
         client.called = client.routing.called = self.called
         relay.clients[self.process_id] = client
         self.transport.set_protocol(cast(asyncio.Protocol, client))

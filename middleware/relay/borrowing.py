@@ -115,6 +115,7 @@ class Borrowing(Parting):
         self.wrote = False
         self.admin = False
         self.routing: Final = ClientRouting(relay, user, database, parameters, own, account)
+        self.routing.statement_log.session = self.session
         if policy.mode == SESSION_MODE:
             self.routing.settle(parameters, SESSION_POOLING)
         known = dict(parameters.values)
@@ -401,9 +402,8 @@ class Borrowing(Parting):
         self._aim = None
         self._pool = None
         now = time.monotonic()
-        server.session.meter.taken(
-            self.account.tally(server.pool.node), now, now - self.held_at if self.held_at else 0.0
-        )
+        waited_s = self.routing.statement_log.waited_s = now - self.held_at if self.held_at else 0.0
+        server.session.meter.taken(self.account.tally(server.pool.node), now, waited_s)
         self.waiting_since = self.held_at = 0.0
         if self._wait.running():
             self._wait.end()

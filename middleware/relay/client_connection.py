@@ -9,6 +9,7 @@ for, or by the answer that its session holds messages back for.
 """
 
 import asyncio
+from time import monotonic
 from typing import Final
 
 from middleware.errors import Canceled, NotSupported, PointsmanError, ProtocolViolation, ShuttingDown
@@ -308,7 +309,7 @@ class ClientConnection(Timekeeping):
         peer.unnamed = None
         if batch.state == COMPLETE or batch.hold == HOLD_FOR_QUERY:
             batch.state = COMPLETE
-            self.routing.asks_for_end(peer.meter)
+            self.routing.asks_for_end(peer.meter, self._on_primary)
             peer.expected.append(SYNC)
             server.transport.write(REFUSED_QUERY)
         else:
@@ -319,6 +320,9 @@ class ClientConnection(Timekeeping):
         return True
 
     def _send(self, server: ServerConnection, batch: Batch, data: bytes, prefix: bytes = b"") -> None:
+        if self._sent_open and not server.session.expected:
+            # What was sent of it before was answered, and its client has thought meanwhile.
+            server.session.meter.asked(monotonic())
         server.sends(min(batch.end, len(data)) - batch.start)
         if not server.session.expected and server.session.status == IDLE:
             # It may have been at rest with its server for long.

@@ -6,6 +6,7 @@ ClientConnection asks before it sends a batch, tells what it sends and when it g
 from typing import Final
 
 from middleware.errors import PointsmanError
+from middleware.logs.wanted import WANTED
 from middleware.pool.pool import Pool
 from middleware.relay.accounts import Account
 from middleware.relay.answers import ASKED_FOR_PRIMARY
@@ -14,6 +15,7 @@ from middleware.relay.freshness import EVENTUAL, GLOBAL, LEVELS, NEVER, PRIMARY,
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
 from middleware.relay.reasons import LEVEL_PRIMARY, NO_STANDBY, NOT_FRESH
 from middleware.relay.relay import Relay
+from middleware.relay.statement_log import StatementLog
 from middleware.relay.transaction import FRESH, NONE, READ, Transaction, ends
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.digests import UNTOLD, Digest, together
@@ -59,6 +61,7 @@ class ClientRouting:
         "reads",
         "router",
         "saw",
+        "statement_log",
         "transaction",
         "writes",
     )
@@ -95,6 +98,7 @@ class ClientRouting:
         self._digests: Final = account.digests
         self.digest: Digest = UNTOLD
         """What is sent counts for, up to the end of its batch."""
+        self.statement_log: Final = StatementLog(account, relay.facts, relay.draw)
         self._max_replica_lag_s: Final = policy.max_replica_lag_s
         self.marks: Final = Marks()
         self.transaction: Final = Transaction()
@@ -264,6 +268,8 @@ class ClientRouting:
                 why = self._count_kept(batch, decision)
             if batch.executes or batch.binds:
                 self._count_digest(batch, facts, on_primary, why)
+                if WANTED.statements and not facts.asks and facts is not EMPTY:
+                    self.statement_log.add(facts, why)
             if facts.special:
                 self._note_special(facts)
             if decision.writes and self.transaction.phase == NONE and facts.transaction is None:
@@ -301,6 +307,9 @@ class ClientRouting:
         digest.sent(1, on_primary)
         if on_primary and why:
             digest.reason = why
+        if WANTED.statements:
+            self.statement_log.add(facts, why if on_primary else "")
+            digest = self._watched(digest, on_primary)
         meter.calls.append(digest)
         if not on_primary:
             pool.state.reads += 1
@@ -361,12 +370,16 @@ class ClientRouting:
             # Of what was bound in another part.
             self.digest.sent(batch.executes, on_primary)
         if batch.ops and batch.ops[-1] is SYNC:
-            self.asks_for_end(meter)
+            self.asks_for_end(meter, on_primary)
 
-    def asks_for_end(self, meter: Meter) -> None:
+    def asks_for_end(self, meter: Meter, on_primary: bool) -> None:
         """A ReadyForQuery is due for what was sent since the last one."""
-        meter.calls.append(self.digest)
-        self.digest = UNTOLD
+        digest, self.digest = self.digest, UNTOLD
+        meter.calls.append(self._watched(digest, on_primary) if WANTED.statements else digest)
+
+    def _watched(self, digest: Digest, on_primary: bool) -> Digest:
+        """Who hears of the end of a query, where slow ones are logged."""
+        return self.statement_log.end(digest, self.last_node, on_primary, self.policy, self._parameters)
 
     def _note_special(self, facts: StatementFacts) -> None:
         if facts.changes_catalog > self._changes_catalog:

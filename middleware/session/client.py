@@ -23,6 +23,7 @@ Awkward cases, told by the manual's "Message Flow":
 from typing import Final
 
 from middleware.errors import ProtocolViolation, StatementTooLarge
+from middleware.logs.wanted import WANTED
 from middleware.session.answers import Answerer
 from middleware.session.batch import (
     BATCH_BYTES_MAX,
@@ -112,12 +113,15 @@ class ClientSession:
         "listening",
         "parameters",
         "statements",
+        "text",
         "unsettled",
     )
 
     def __init__(
         self, facts_table: FactsTable, registry: StatementRegistry, statement_size_max: int, packet_size_max: int
     ) -> None:
+        self.text = b""
+        """What was read, or bound, last; kept where the log is to have it."""
         self._facts_table: Final = facts_table
         self._registry: Final = registry
         self._statement_size_max: Final = statement_size_max
@@ -146,6 +150,8 @@ class ClientSession:
 
     def facts_of(self, text: bytes) -> StatementFacts:
         """The facts of a text in this client's encoding and under its string syntax."""
+        if WANTED.statement_text:
+            self.text = text
         return UNREAD if self.parameters.opaque(text) else self._facts_table.facts_of(text)
 
     def returned(self) -> None:
@@ -457,6 +463,8 @@ class ClientSession:
             return facts
         if statement is not None:
             self.statements.recent.add(statement)
+            if WANTED.statement_text:
+                self.text = statement.body.partition(b"\0")[0]
         batch.edited = True
         batch.ops.append(Edit(EDIT_BIND, position, end, name, statement))
         return facts

@@ -1,0 +1,163 @@
+"""What the log is told of statements: those that took long, and some by chance; by their shape, without literals.
+
+What is timed is a query as tally.py has it: one Query, or all up to a Sync. It stands behind its digest in the meter's
+line of what is under way (Watched), and hears from there how long it took. Off, this costs a look at a flag per query.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from middleware.config import RoutePolicy
+from middleware.logs.wanted import WANTED
+from middleware.relay.accounts import Account
+from middleware.relay.peers import application_name
+from middleware.session.client import ClientSession
+from middleware.session.digests import Digest
+from middleware.session.parameters import StartupParameters
+from parser.facts import StatementFacts
+from parser.shapes import FactsTable
+
+log: Final = structlog.get_logger("statement")
+
+SHAPE_CHARS_MAX: Final = 1000
+"""Of each statement's shape."""
+STATEMENTS_MAX: Final = 10
+"""Of one query whose shapes are told."""
+TEXT_CHARS_MAX: Final = 1000
+"""Of a statement's text, where that is asked for."""
+
+
+class StatementLog:
+    """One client's."""
+
+    __slots__ = ("_account", "_draw", "_facts", "_facts_table", "_why", "process_id", "session", "waited_s")
+
+    def __init__(self, account: Account, facts_table: FactsTable, draw: Callable[[], float]) -> None:
+        self._account: Final = account
+        self._facts_table: Final = facts_table
+        self._draw: Final = draw
+        self._facts: list[StatementFacts] = []
+        """What of the query that is being sent was sent."""
+        self._why = ""
+        self.process_id = 0
+        self.session: ClientSession | None = None
+        """Who has read what it sends."""
+        self.waited_s = 0.0
+        """How long that query has waited for its server."""
+
+    def add(self, facts: StatementFacts, why: str) -> None:
+        """A statement is about to be sent. `why`: it goes to the primary, if it does."""
+        if len(self._facts) < STATEMENTS_MAX:
+            self._facts.append(facts)
+        if facts.transaction is None or not self._why:
+            self._why = why
+
+    def end(
+        self, digest: Digest, node: str, on_primary: bool, policy: RoutePolicy, parameters: StartupParameters
+    ) -> Digest:
+        """All of a query is sent: who hears of its end, where `digest` alone would."""
+        facts, why, waited_s = self._facts, self._why, self.waited_s
+        self._facts, self._why, self.waited_s = [], "", 0.0
+        slow_s = policy.client.log_min_duration_s
+        if not facts or (slow_s < 0.0 and not WANTED.sample_rate):
+            return digest
+        text = self.session.text if WANTED.statement_text and self.session is not None else b""
+        return Watched(self, digest, facts, text, node, on_primary, why, waited_s, slow_s, parameters)
+
+    def tell(self, one: "Watched", took_s: float, rows: int, failed: bool) -> None:
+        """It was answered."""
+        slow = 0.0 <= one.slow_s <= took_s
+        if not slow and (not WANTED.sample_rate or self._draw() >= WANTED.sample_rate):
+            return
+        account = self._account
+        shapes = [self._facts_table.shape_with(facts, SHAPE_CHARS_MAX) or facts.kind for facts in one.facts]
+        statement = "; ".join([shape.rstrip("; ") for shape in shapes])
+        duration_s, wait_s = round(took_s, 6), round(one.waited_s, 6)
+        why = one.why or None
+        name = application_name(one.parameters) or None
+        rule = account.policy.name or None
+        text = one.text.decode(errors="replace")[:TEXT_CHARS_MAX] or None
+        if slow:
+            log.info(
+                "slow statement",
+                duration_s=duration_s,
+                wait_s=wait_s,
+                rows=rows,
+                failed=failed,
+                node=one.node,
+                target=one.target,
+                why=why,
+                user=account.user,
+                database=account.database,
+                application_name=name,
+                rule=rule,
+                process_id=self.process_id,
+                statement=statement,
+                text=text,
+            )
+        else:
+            log.info(
+                "sampled statement",
+                duration_s=duration_s,
+                wait_s=wait_s,
+                rows=rows,
+                failed=failed,
+                node=one.node,
+                target=one.target,
+                why=why,
+                user=account.user,
+                database=account.database,
+                application_name=name,
+                rule=rule,
+                process_id=self.process_id,
+                statement=statement,
+                text=text,
+            )
+
+
+class Watched(Digest):
+    """A query under way whose time is looked at; it counts for `digest`."""
+
+    __slots__ = (
+        "_digest",
+        "_log",
+        "facts",
+        "node",
+        "parameters",
+        "slow_s",
+        "target",
+        "text",
+        "waited_s",
+        "why",
+    )
+
+    def __init__(
+        self,
+        statement_log: StatementLog,
+        digest: Digest,
+        facts: list[StatementFacts],
+        text: bytes,
+        node: str,
+        on_primary: bool,
+        why: str,
+        waited_s: float,
+        slow_s: float,
+        parameters: StartupParameters,
+    ) -> None:
+        super().__init__("", "")
+        self._log: Final = statement_log
+        self._digest: Final = digest
+        self.facts: Final = facts
+        self.text: Final = text
+        self.node: Final = node
+        self.target: Final = "primary" if on_primary else "standby"
+        self.why: Final = why
+        self.waited_s: Final = waited_s
+        self.slow_s: Final = slow_s
+        self.parameters: Final = parameters
+
+    def answered(self, took_s: float, rows: int, failed: bool) -> None:
+        self._digest.answered(took_s, rows, failed)
+        self._log.tell(self, took_s, rows, failed)
