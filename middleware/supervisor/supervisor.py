@@ -453,7 +453,6 @@ class Supervisor:
             # A successor may have their places.
             self._listeners.close()
             if not order.wait_for:
-                self._web_listeners.close()
                 self._control.close()
             for worker in self._workers:
                 worker.drain(order)
