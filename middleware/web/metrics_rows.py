@@ -280,6 +280,10 @@ class Rows:
             await breath.take()
         for state, count in states.items():
             out.add("pools", count, state)
+        said = self._site.pausing.state()
+        out.add("paused", said.everything != "active")
+        out.add("databases_paused", sum(one.paused for one in said.databases))
+        out.add("databases_disabled", sum(one.disabled for one in said.databases))
         others: dict[str, _Pool] = {}
         kept = sorted(pools.items(), key=lambda entry: (-entry[1].weight(), entry[0]))
         for key, pool in kept[:POOL_ROWS_MAX]:
@@ -291,7 +295,7 @@ class Rows:
             pool.say(out, (OTHERS, OTHERS, OTHERS, node))
 
 
-POOL_STATES: Final = ("active", "paused", "disabled", "draining", "closed", "failing")
+POOL_STATES: Final = ("active", "draining", "closed", "failing")
 
 _TRAFFIC: Final = (
     ("transactions_total", "xacts"),

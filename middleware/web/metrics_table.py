@@ -301,10 +301,13 @@ CHAPTERS: Final = (
             ),
             _gauge(
                 "pools",
-                "Pools of all workers, by state: active, paused, disabled, draining, closed, failing.",
+                "Pools of all workers, by state: active, draining, closed, failing.",
                 "state",
-                alarms=("PointsmanPaused", "PointsmanPoolFailing"),
+                alarms=("PointsmanPoolFailing",),
             ),
+            _gauge("paused", "1 while all databases are paused or suspended.", alarms=("PointsmanPaused",)),
+            _gauge("databases_paused", "Databases that are paused by their names.", alarms=("PointsmanPaused",)),
+            _gauge("databases_disabled", "Databases that are disabled.", alarms=("PointsmanPaused",)),
         ),
     ),
     Chapter(

@@ -13,6 +13,7 @@ from middleware.supervisor.cache_control import CacheState
 from middleware.supervisor.console import Console
 from middleware.supervisor.counters import CountersSnapshot
 from middleware.supervisor.journal import Journal
+from middleware.supervisor.pausing import Pausing
 from middleware.supervisor.status import Status
 from middleware.supervisor.supervisor import Phase
 from middleware.supervisor.workers import WorkerLife
@@ -44,6 +45,8 @@ class Site(Protocol):
     def cache_state(self) -> CacheState: ...
     @property
     def phase(self) -> Phase: ...
+    @property
+    def pausing(self) -> Pausing: ...
     def lives(self) -> tuple[WorkerLife, ...]: ...
 
 

@@ -141,10 +141,15 @@ RINGS: Final[dict[str, tuple[list[dict[str, str]], list[dict[str, str]]]]] = {
     ),
     "PointsmanReloadFailed": ([event("not_reloaded", "0x55 1x65")], [event("not_reloaded", "2x120")]),
     "PointsmanPaused": (
-        [series("pointsman_pools", "1x120", state="paused"), series("pointsman_pools", "0x120", state="disabled")],
         [
-            series("pointsman_pools", "0x55 1x5 0x60", state="paused"),
-            series("pointsman_pools", "5x120", state="active"),
+            series("pointsman_paused", "0x120"),
+            series("pointsman_databases_paused", "1x120"),
+            series("pointsman_databases_disabled", "0x120"),
+        ],
+        [
+            series("pointsman_paused", "0x55 1x5 0x60"),
+            series("pointsman_databases_paused", "0x120"),
+            series("pointsman_databases_disabled", "0x120"),
         ],
     ),
     "PointsmanLagBytes": (

@@ -40,6 +40,9 @@ SHOWN_NOWHERE: Final = {
     "pointsman_node_weight",
     "pointsman_node_leases",
     "pointsman_pool_reserve_size",
+    "pointsman_paused",
+    "pointsman_databases_paused",
+    "pointsman_databases_disabled",
 }
 """Metrics for alarms, or for who asks by hand."""
 

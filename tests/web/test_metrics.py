@@ -173,7 +173,7 @@ async def test_pools_are_added_up_over_workers_and_bounds_are_not(monkeypatch: p
     monkeypatch.setattr(metrics_rows, "POOL_ROWS_MAX", 2)
     reports = [
         pool("shop", sv_active=2, cl_waiting=1),
-        pool("shop", sv_active=3, cl_active=4, maxwait_s=2.0, state="paused"),
+        pool("shop", sv_active=3, cl_active=4, maxwait_s=2.0, state="draining"),
         pool("b", sv_idle=2),
         pool("small", sv_idle=1, size=5),
         pool("smaller", size=6, reserve_size=1, maxwait_s=9.0),
@@ -189,7 +189,7 @@ async def test_pools_are_added_up_over_workers_and_bounds_are_not(monkeypatch: p
     assert values(page, "pointsman_pool_max_wait_seconds")[shop] == 2.0
     assert values(page, "pointsman_pool_max_wait_seconds")[others] == 9.0
     assert values(page, "pointsman_pools") == {
-        ("active",): 4, ("paused",): 1, ("disabled",): 0, ("draining",): 0, ("closed",): 0, ("failing",): 0,
+        ("active",): 4, ("draining",): 1, ("closed",): 0, ("failing",): 0,
     }  # fmt: skip
 
 
