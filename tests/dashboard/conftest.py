@@ -1,7 +1,7 @@
 """A Pointsman that serves the dashboard, and clients of it: httpx, and Debian's chromium where it is installed."""
 
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 from middleware.sandbox.ports import free_port
 from middleware.service import running
 from middleware.supervisor import Supervisor
-from tests.supervisor.conftest import ECHO_WORKER, settings
+from tests.supervisor.conftest import settings
 
 PASSWORD: Final = "correct horse"
 
@@ -24,15 +24,12 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def serving(
-    *, worker_command: Sequence[str] = ECHO_WORKER, **changes: Any
-) -> AsyncIterator[tuple[Supervisor, httpx.AsyncClient]]:
-    """One over a node that refuses connections, with a password; and a client with its address. A stream needs workers
-    that answer: WORKER_COMMAND."""
+async def serving(**changes: Any) -> AsyncIterator[tuple[Supervisor, httpx.AsyncClient]]:
+    """One over a node that refuses connections, with a password; and a client with its address."""
     port = free_port()
     chosen = settings(http_port=port, **{"dashboard_password": PASSWORD, **changes})
     client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/dashboard/", timeout=20, trust_env=False)
-    async with running(chosen, worker_command=worker_command) as supervisor, client:
+    async with running(chosen) as supervisor, client:
         yield supervisor, client
 
 

@@ -9,7 +9,6 @@ import anyio
 import httpx
 import pytest
 
-from middleware.supervisor.workers import WORKER_COMMAND
 from middleware.web import dashboard
 from middleware.web.sessions import FAILURES_MAX
 from middleware.web.stream import LISTENERS_MAX, QUEUE_MAX, Listener
@@ -253,7 +252,7 @@ async def test_a_body_has_a_bound() -> None:
     ],
 )
 async def test_who_may_look_without_a_login(watching: str, headers: dict[str, str], status: int) -> None:
-    async with serving(worker_command=WORKER_COMMAND, dashboard=watching) as (_, client):
+    async with serving(dashboard=watching) as (_, client):
         async with client.stream("GET", "stream", headers=headers) as answer:
             assert answer.status_code == status
         page = await client.get("", headers=headers)
@@ -261,7 +260,7 @@ async def test_who_may_look_without_a_login(watching: str, headers: dict[str, st
 
 
 async def test_who_is_logged_in_may_look_until_the_session_ends() -> None:
-    async with serving(worker_command=WORKER_COMMAND, dashboard="login") as (_, client):
+    async with serving(dashboard="login") as (_, client):
         headers = await log_in(client)
         async with client.stream("GET", "stream") as answer:
             assert answer.status_code == 200
@@ -274,7 +273,7 @@ async def test_who_is_logged_in_may_look_until_the_session_ends() -> None:
 
 
 async def test_a_stream_begins_with_what_was_and_goes_on_with_what_is() -> None:
-    async with serving(worker_command=WORKER_COMMAND) as (supervisor, client):
+    async with serving() as (supervisor, client):
         await asyncio.sleep(1.2)
         async with client.stream("GET", "stream") as answer:
             assert answer.headers["Content-Type"] == "text/event-stream"
@@ -301,7 +300,7 @@ async def test_a_stream_begins_with_what_was_and_goes_on_with_what_is() -> None:
 
 
 async def test_so_many_may_look_and_one_more_is_told_so() -> None:
-    async with serving(worker_command=WORKER_COMMAND) as (_, client):
+    async with serving() as (_, client):
         limits = httpx.Limits(max_connections=LISTENERS_MAX + 5)
         async with httpx.AsyncClient(base_url=client.base_url, timeout=20, trust_env=False, limits=limits) as many:
             streams = [many.stream("GET", "stream") for _ in range(LISTENERS_MAX)]
@@ -335,7 +334,7 @@ async def test_who_reads_too_slowly_is_cut_off() -> None:
 
 
 async def test_an_open_stream_does_not_hold_up_the_end() -> None:
-    async with serving(worker_command=WORKER_COMMAND) as (supervisor, client), client.stream("GET", "stream") as answer:
+    async with serving() as (supervisor, client), client.stream("GET", "stream") as answer:
         heard = messages(answer)
         await anext(heard)
         supervisor.stop()
