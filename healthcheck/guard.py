@@ -85,12 +85,12 @@ class Guard:
         """`stayed`: why nobody is to be promoted at the moment, by an operator's word; "" for no reason."""
         self._stayed: Final = stayed
         self._monitor: Final = monitor
-        self._policy: Final = policy
+        self._policy = policy
         self._hand: Final = hand
-        self._commands: Final = orders
-        self._places: Final = places
+        self._commands = orders
+        self._places = places
         self._tell: Final = tell
-        self._promote_timeout_s: Final = promote_timeout_s
+        self._promote_timeout_s = promote_timeout_s
         self._leader: Final = leader or Alone()
         self._told_of: Begun | None = None
         """The failover after which failover_command was run."""
@@ -130,6 +130,23 @@ class Guard:
             if self._well() and not self._leader.hindered() and not self.tending.locked():
                 async with self.tending:
                     await self._tend()
+
+    def use(self, policy: Policy, orders: Commands, places: Mapping[str, Place], *, promote_timeout_s: float) -> None:
+        """Go by these from now on. Called together with the monitor's use(), by who holds `busy`."""
+        self._policy, self._commands, self._promote_timeout_s = policy, orders, promote_timeout_s
+        before, self._places = self._places, places
+        last = self._last
+        if last is not None and last.name not in places:
+            was = before[last.name]
+            now = [place.name for place in places.values() if (place.host, place.port) == (was.host, was.port)]
+            # What one that is not there any more had written is nobody's to judge by.
+            self._last = msgspec.structs.replace(last, name=now[0]) if now else None
+            self._absence.over()
+
+    def awaited(self) -> str:
+        """The primary that was, while it is not known who is to be it in its place; "" for none."""
+        waits = self._last is not None and self._monitor.topology.writer() is None
+        return self._last.name if waits and self._last is not None else ""
 
     def _well(self) -> bool:
         return self._policy.promotes and self._verdict.kind is Kind.WELL
@@ -306,13 +323,16 @@ class Guard:
     async def repoint(self, name: str) -> None:
         topology = self._monitor.topology
         primary = topology.primary()
-        standby = next(node for node in topology.nodes if node.name == name)
-        if primary is not None:
+        standby = next((node for node in topology.nodes if node.name == name), None)
+        # It may have been taken out of the settings meanwhile.
+        if primary is not None and standby is not None:
             await self._hand.repoint(standby, primary)
             self.say("repointed", f"it follows {primary.name}", name)
 
     async def run_command(self, key: str, command: str, node: str, new: str, old: str) -> str:
         """One of the operator's commands; returns what it has written. Raises CommandFailed."""
+        if not {node, new, old} <= self._places.keys():
+            raise CommandFailed(f"{key} is not run: its node is not in the settings any more")
         values = commands.placeholders(self._places[node], self._places[new], self._places[old])
         self.say("command", f"{key} begins", node)
         try:

@@ -117,14 +117,19 @@ class Handover:
         the new primary to have everything."""
         self._guard: Final = guard
         self._monitor: Final = monitor
-        self._policy: Final = policy
+        self._policy = policy
         self._hand: Final = hand
         self._traffic: Final = traffic
-        self._demote_command: Final = demote_command
-        self._follows: Final = follows
-        self._timeout_s: Final = timeout_s
-        self._catch_up_s: Final = catch_up_s
+        self._demote_command = demote_command
+        self._follows = follows
+        self._timeout_s = timeout_s
+        self._catch_up_s = catch_up_s
         self._going_on = False
+
+    def use(self, policy: Policy, *, demote_command: str, follows: bool, timeout_s: float, catch_up_s: float) -> None:
+        """Go by these in the next switchover. One that is under way sees new values where it comes to them."""
+        self._policy, self._demote_command, self._follows = policy, demote_command, follows
+        self._timeout_s, self._catch_up_s = timeout_s, catch_up_s
 
     @property
     def going_on(self) -> bool:

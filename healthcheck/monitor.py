@@ -12,6 +12,7 @@ from typing import Protocol
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 
 from healthcheck.line import Credentials, Denied, NoAnswer, ProbeError
 from healthcheck.memory import Remembered
@@ -31,8 +32,9 @@ class Target(msgspec.Struct, frozen=True):
 class Source(Protocol):
     """Somebody who is to be asked once before anything is published, beside the nodes."""
 
-    known: bool
-    """It was, with or without success."""
+    @property
+    def known(self) -> bool:
+        """It was, with or without success."""
 
 
 class Authority(Source, Protocol):
@@ -47,8 +49,15 @@ class Authority(Source, Protocol):
 
 class _Watched:
     def __init__(self, target: Target, credentials: Credentials, rhythm: Rhythm, draw: Callable[[], float]) -> None:
+        self.target = target
         self.state = NodeState(target.name, target.host, target.port, rhythm)
         self.probe = Probe(target.name, target.host, target.port, credentials, rhythm.timeout_s)
+        self._life: anyio.CancelScope | None = None
+        """That of its task."""
+        self._gone = False
+        self._asks = credentials, rhythm.timeout_s
+        """Who asks with which patience, and has from the next probe on."""
+        self._probes_as = self._asks
         self.wanted = anyio.Event()
         self.heard = False
         """Since the last probe began, it has said something to somebody."""
@@ -60,9 +69,36 @@ class _Watched:
         """Who."""
         self._draw = draw
 
+    def use(self, credentials: Credentials, rhythm: Rhythm) -> None:
+        """Who asks, and when, from the next probe on: the one under way comes to what it comes to."""
+        self.state.use(rhythm)
+        self._asks = credentials, rhythm.timeout_s
+        self.wanted.set()
+
+    def _renew(self) -> None:
+        """Ask over another connection, where somebody else is to ask."""
+        if self._asks != self._probes_as:
+            self._probes_as = self._asks
+            self.probe.close()
+            target, (credentials, timeout_s) = self.target, self._asks
+            self.probe = Probe(target.name, target.host, target.port, credentials, timeout_s)
+
     async def run(self, outcome: Callable[[], None], well_again: Callable[[str], None]) -> None:
+        """Probe until it is gone."""
+        if not self._gone:
+            with anyio.CancelScope() as self._life:
+                await self._run(outcome, well_again)
+
+    def go(self) -> None:
+        """It is watched no more."""
+        self._gone = True
+        if self._life is not None:
+            self._life.cancel()
+
+    async def _run(self, outcome: Callable[[], None], well_again: Callable[[str], None]) -> None:
         try:
             while True:
+                self._renew()
                 before = self.state.condition
                 self.heard = False
                 self.began = time.monotonic()
@@ -116,8 +152,10 @@ class Monitor:
         a node that answers its probes, and had left one unanswered, also where that makes no new topology. `sources`:
         whoever may `know` more, beside the authority."""
         self.topology = Topology(nodes=tuple(Node(target.name, target.host, target.port) for target in targets))
-        draw = random.Random().random  # noqa: S311 - it spreads probes
-        self._watched = {target.name: _Watched(target, credentials, rhythm, draw) for target in targets}
+        self._draw = random.Random().random  # noqa: S311 - it spreads probes
+        self._watched = {target.name: _Watched(target, credentials, rhythm, self._draw) for target in targets}
+        self._tasks: TaskGroup | None = None
+        """Those of run()."""
         self._publish = publish
         self._roles_change = roles_change
         self._well_again = well_again
@@ -129,8 +167,48 @@ class Monitor:
     async def run(self) -> None:
         """Probe until cancelled."""
         async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
             for watched in self._watched.values():
-                tasks.start_soon(watched.run, self._outcome, self._well_again)
+                self._begin(watched)
+            # Whoever is watched: there may be others later.
+            await anyio.sleep_forever()
+
+    def _begin(self, watched: _Watched) -> None:
+        if self._tasks is not None:
+            self._tasks.start_soon(watched.run, self._outcome, self._well_again)
+
+    def use(
+        self, targets: Sequence[Target], credentials: Credentials, rhythm: Rhythm, *, roles_change: bool = True
+    ) -> None:
+        """Watch these from now on. What is known of a node stays, unless it is another by its host or port; an order
+        holds for its name. A node that is gone is used no more when this returns, and a new one not before it was
+        probed. Who was given up as primary, or is the only one that may be it, is so under another name, too."""
+        before, self._watched = self._watched, {}
+        for target in targets:
+            watched = before.get(target.name)
+            if watched is not None and watched.target == target:
+                watched.use(credentials, rhythm)
+                self._watched[target.name] = watched
+                continue
+            self._watched[target.name] = _Watched(target, credentials, rhythm, self._draw)
+            if watched is not None:
+                self._watched[target.name].order = watched.order
+            self._begin(self._watched[target.name])
+        for name, watched in before.items():
+            if self._watched.get(name) is not watched:
+                watched.go()
+        self._roles_change = roles_change
+        names = _names_now([one.target for one in before.values()], targets)
+        topology = self.topology
+        fenced = dict.fromkeys([*topology.fenced, *[names[name] for name in topology.fenced if name in names]])
+        only = topology.only_primary
+        only = "" if roles_change else only if only in self._watched else names.get(only, "")
+        self.topology = msgspec.structs.replace(topology, fenced=tuple(fenced), only_primary=only)
+        if topology.version:
+            self._decide()
+        else:
+            nodes = tuple(Node(target.name, target.host, target.port) for target in targets)
+            self.topology = msgspec.structs.replace(self.topology, nodes=nodes)
 
     def probe_now(self, name: str) -> None:
         """Bring the node's next probe forward; a name that is not watched is passed over."""
@@ -194,6 +272,10 @@ class Monitor:
         self._outcome()
 
     def _outcome(self) -> None:
+        if self.topology.version:
+            # A node that has come since is not in use before it is known, and the others are not to wait for that.
+            self._decide()
+            return
         asked = all(source.known for source in self._sources)
         if asked and all(watched.state.known for watched in self._watched.values()):
             self._decide()
@@ -212,3 +294,10 @@ class Monitor:
         self.topology = decided
         if decided.version != previous.version:
             self._publish(decided)
+
+
+def _names_now(before: Sequence[Target], after: Sequence[Target]) -> dict[str, str]:
+    """The names of nodes that are called otherwise now, and what they are called."""
+    names = {(target.host, target.port): target.name for target in after}
+    found = {target.name: names.get((target.host, target.port), target.name) for target in before}
+    return {old: new for old, new in found.items() if old != new}

@@ -53,7 +53,11 @@ class Hand:
 
     def __init__(self, credentials: Callable[[], Credentials], timeout_s: float) -> None:
         self._credentials: Final = credentials
-        self._timeout_s: Final = timeout_s
+        self._timeout_s = timeout_s
+
+    def use(self, timeout_s: float) -> None:
+        """With so much patience from now on."""
+        self._timeout_s = timeout_s
 
     async def promote(self, node: Node, timeout_s: float, left_s: Callable[[], float]) -> None:
         """Make a standby the primary; it has accepted that when this returns.

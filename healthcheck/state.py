@@ -101,6 +101,10 @@ class NodeState:
         """For how long it must answer, to be believed."""
         self._calm_left_s = 0.0
 
+    def use(self, rhythm: Rhythm) -> None:
+        """In this rhythm from now on."""
+        self._rhythm = rhythm
+
     @property
     def known(self) -> bool:
         """It was probed at least once."""

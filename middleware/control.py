@@ -41,6 +41,19 @@ class SetSettings(msgspec.Struct, frozen=True, tag=True, array_like=True):
     settings: WorkerSettings
 
 
+class Settle(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down, behind all that was sent before: to be answered with Settled once that is done."""
+
+    serial: int
+
+
+class Settled(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Up, in answer to Settle."""
+
+    worker: int
+    serial: int
+
+
 class SetTopology(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Down: the nodes have changed. The first one makes the worker accept clients."""
 
@@ -472,6 +485,7 @@ Down = (
     | ClearCache
     | Ask
     | ConsoleTold
+    | Settle
     | Drain
     | SetPauses
     | Reconnect
@@ -495,6 +509,7 @@ Up = (
     | ConsoleGone
     | PauseProgress
     | Obeyed
+    | Settled
     | Drained
     | Passed
 )

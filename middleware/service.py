@@ -3,7 +3,7 @@ for the command, until a signal."""
 
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 import structlog
@@ -19,12 +19,18 @@ log = structlog.get_logger("service")
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> AsyncIterator[Supervisor]:
-    """A Supervisor that serves while the block runs, and has drained after it. Raises StartError.
+async def running(
+    settings: Settings,
+    *,
+    load: Callable[[], Settings] | None = None,
+    worker_command: Sequence[str] = WORKER_COMMAND,
+) -> AsyncIterator[Supervisor]:
+    """A Supervisor that serves while the block runs, and has drained after it. Raises StartError. `load` reads the
+    settings anew for a reload.
 
     The block begins when every worker accepts clients. An exception of the block comes out as it is.
     """
-    supervisor = Supervisor(settings, worker_command=worker_command)
+    supervisor = Supervisor(settings, load=load, worker_command=worker_command)
     supervisor.listen()
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
@@ -42,19 +48,24 @@ async def running(settings: Settings, *, worker_command: Sequence[str] = WORKER_
         raise failure
 
 
-async def serve(settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second one ends at once. Raises StartError."""
+async def serve(
+    settings: Settings,
+    load: Callable[[], Settings] | None = None,
+    *,
+    worker_command: Sequence[str] = WORKER_COMMAND,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second one ends at once. SIGHUP has `load` read the settings anew.
+    Raises StartError."""
     raise_limit(settings)
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        supervisor = Supervisor(settings, worker_command=worker_command)
+        supervisor = Supervisor(settings, load=load, worker_command=worker_command)
         supervisor.listen()
 
         async def obey() -> None:
             async for number in signals:
                 if number == signal.SIGHUP:
-                    # What is wrong is in the log.
-                    with contextlib.suppress(PointsmanError):
-                        await supervisor.reload("SIGHUP")
+                    # Whoever wants it to end is not to wait for that.
+                    tasks.start_soon(_reload, supervisor)
                 else:
                     log.info("received signal", signal=signal.Signals(number).name)
                     supervisor.stop()
@@ -65,6 +76,12 @@ async def serve(settings: Settings, *, worker_command: Sequence[str] = WORKER_CO
             tasks.cancel_scope.cancel()
     if supervisor.failure is not None:
         raise supervisor.failure
+
+
+async def _reload(supervisor: Supervisor) -> None:
+    # What is wrong is in the log.
+    with contextlib.suppress(PointsmanError):
+        await supervisor.reload("SIGHUP")
 
 
 async def _run(supervisor: Supervisor) -> None:

@@ -19,6 +19,7 @@ import uvloop
 
 from middleware import control
 from middleware.cache.versions import DOUBT_S, Versions
+from middleware.config import WorkerSettings
 from middleware.config.tls import TlsError
 from middleware.control import (
     Ask,
@@ -55,6 +56,9 @@ from middleware.control import (
     SetPauses,
     SetReasons,
     SetSecret,
+    SetSettings,
+    Settle,
+    Settled,
     SetTls,
     SetTopology,
     WatchWanted,
@@ -135,6 +139,10 @@ class Worker(asyncio.Protocol):
             self._report_leases(relay)
             if self._accepting is None:
                 self._accepting = self._loop.create_task(self._accept(relay))
+        elif isinstance(message, SetSettings):
+            self._set_settings(relay, message.settings)
+        elif isinstance(message, Settle):
+            self._tell(Settled(relay.worker, message.serial))
         elif isinstance(message, SetAccess):
             relay.authority.use(message.access)
         elif isinstance(message, SetSecret):
@@ -248,6 +256,11 @@ class Worker(asyncio.Protocol):
         if self._relay.cache.sharing is not None:
             self._relay.cache.sharing.start()
         self._loop.call_later(TICK_S, self._tick, self._relay)
+
+    def _set_settings(self, relay: Relay, settings: WorkerSettings) -> None:
+        if settings.log != relay.settings.log:
+            set_up_logs(settings.log, worker=relay.worker)
+        relay.set_settings(settings)
 
     def _report_leases(self, relay: Relay) -> None:
         """While a node is draining, tell what is under way there whenever that has changed."""

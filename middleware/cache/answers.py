@@ -28,6 +28,13 @@ class Answers(LRUCache):  # type: ignore[type-arg]
         super().__delitem__(key)
         del self.found[key]
 
+    def resize(self, bytes_max: int) -> None:
+        """Keep so many bytes from now on."""
+        # It asks for nothing but this: a copy into another one would take its time.
+        self._Cache__maxsize = bytes_max
+        while self.currsize > bytes_max:
+            self.popitem()
+
     def use(self, key: Key) -> None:
         """It was used: others make room before it."""
         self.get(key)

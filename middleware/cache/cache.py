@@ -62,7 +62,7 @@ class QueryCache:
     """Those of one worker."""
 
     def __init__(self, settings: CacheSettings, versions: Versions, call_soon: CallSoon) -> None:
-        self.settings: Final = settings
+        self.settings = settings
         self.versions: Final = versions
         self._call_soon: Final = call_soon
         self._toggle = Toggle()
@@ -74,7 +74,7 @@ class QueryCache:
         """Answers are kept and given: all workers note writes."""
         self.serial = 0
         """Another number after each change of what is on and off."""
-        self.watched: Final = settings.watch != "off"
+        self.watched = settings.watch != "off"
         """Others' writes are noticed, too."""
         self.sharing: Sharing | None = None
         """The way to other instances' answers, if there is one."""
@@ -356,6 +356,14 @@ class QueryCache:
         if not self.serving:
             self.clear("off")
         return before != self.tracking
+
+    def use_settings(self, settings: CacheSettings) -> None:
+        """By these, and by other rules, from now on. The way to other instances' answers stays the one there is."""
+        if settings.size_bytes != self.settings.size_bytes:
+            self._answers.resize(settings.size_bytes)
+        self.settings = settings
+        self.watched = settings.watch != "off"
+        self.serial += 1
 
     def exact(self) -> bool:
         """Whether others' writes are told as they are committed, and not some time later."""

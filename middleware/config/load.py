@@ -17,7 +17,7 @@ from typing import Any, Final, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import EnvSettingsSource, SettingsError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsError
 
 from middleware.config.contradictions import contradictions
 from middleware.config.settings import Settings
@@ -75,6 +75,57 @@ def build_settings(values: Mapping[str, Any], *, origin: str = "settings") -> Se
     return settings
 
 
+class _Said(Settings):
+    """Settings without the environment: values that were said later than its."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def with_setting(settings: Settings, loc: Sequence[int | str], text: str) -> Settings:
+    """The same with another value at `loc`, which is there: its words, a list as JSON or with commas between. Raises
+    ConfigError."""
+    values: Any = settings.model_dump()
+    at = values
+    for key in loc[:-1]:
+        at = at[key]
+    _, field = _field_at(tuple(loc))
+    assert field is not None
+    at[loc[-1]] = _read(text, field)
+    try:
+        said: Settings = _Said(**values)
+    except ValidationError as error:
+        lines = [
+            f"{key_path(mistake['loc'])}: {_told(mistake)}"
+            for mistake in error.errors(include_url=False, include_context=False)
+        ]
+        raise ConfigError(lines) from None
+    wrong = [f"{key_path(place)}: {what}" for place, what in contradictions(said)]
+    if wrong:
+        raise ConfigError(wrong)
+    return said
+
+
+def _read(text: str, field: FieldInfo) -> Any:
+    """What words stand for: numbers are read by their field, and nothing is no value where there may be none."""
+    if get_origin(field.annotation) is tuple:
+        if not text.lstrip().startswith("["):
+            return [part.strip() for part in text.split(",") if part.strip()]
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return None if not text and field.default is None and not field.is_required() else text
+
+
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """pydantic-settings passes over variables it has no field for; a misspelt one must not go unseen."""
     known = [_PREFIX + name.upper() for name in Settings.model_fields]
@@ -95,7 +146,7 @@ def _place(loc: _Loc, origin: str, from_environment: object) -> str:
             # A variable may hold what stands above the mistake: a table's worth of JSON, or a plain string.
             if depth and not isinstance(at, Mapping):
                 return _variable(loc[:depth])
-            return f"{origin}: {_key_path(loc)}"
+            return f"{origin}: {key_path(loc)}"
         at = at[key]
     return _variable(loc)
 
@@ -109,7 +160,7 @@ def _not_json(error: str) -> str:
     return f"{variable}: not allowed: a table as JSON, or {variable}__KEY for one key of it"
 
 
-def _key_path(loc: _Loc) -> str:
+def key_path(loc: _Loc) -> str:
     """`nodes.db1.port`, `routes[0].prefer`."""
     path = ""
     for part in loc:

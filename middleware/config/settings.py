@@ -188,6 +188,7 @@ class Settings(
             max_prepared_statements=self.max_prepared_statements,
             max_packet_size=self.max_packet_size,
             statement_size_max=self.statement_size_max,
+            shutdown_timeout_s=self.shutdown_timeout,
             client_login_timeout_s=self.client_login_timeout,
             cancel_wait_timeout_s=self.cancel_wait_timeout,
             suspend_timeout_s=self.suspend_timeout,

@@ -35,6 +35,7 @@ class Setting(NamedTuple):
     """`nodes.db1.port`, `routes[0].pool_size`."""
     pattern: str
     """The same with `*` for what is the user's own: `nodes.*.port`."""
+    loc: tuple[int | str, ...]
     value: Any
     field: FieldInfo
 
@@ -49,23 +50,23 @@ def config_values(settings: Settings) -> list[ConfigValue]:
 
 def values(settings: Settings) -> Iterator[Setting]:
     """Each value that stands in a file, or might."""
-    yield from _values(settings, "", "")
+    yield from _values(settings, "", "", ())
 
 
-def _values(table: BaseModel, at: str, pattern: str) -> Iterator[Setting]:
+def _values(table: BaseModel, at: str, pattern: str, above: tuple[int | str, ...]) -> Iterator[Setting]:
     for name, field in type(table).model_fields.items():
         value = getattr(table, name)
-        key, like = f"{at}{name}", f"{pattern}{name}"
+        key, like, loc = f"{at}{name}", f"{pattern}{name}", (*above, name)
         if isinstance(value, BaseModel):
-            yield from _values(value, f"{key}.", f"{like}.")
+            yield from _values(value, f"{key}.", f"{like}.", loc)
         elif isinstance(value, dict):
             for inner, one in value.items():
-                yield from _values(one, f"{key}.{inner}.", f"{like}.*.")
+                yield from _values(one, f"{key}.{inner}.", f"{like}.*.", (*loc, inner))
         elif isinstance(value, tuple) and _of_tables(field):
             for index, one in enumerate(value):
-                yield from _values(one, f"{key}[{index}].", f"{like}.*.")
+                yield from _values(one, f"{key}[{index}].", f"{like}.*.", (*loc, index))
         else:
-            yield Setting(key, like, value, field)
+            yield Setting(key, like, loc, value, field)
 
 
 def _of_tables(field: FieldInfo) -> bool:

@@ -1,5 +1,7 @@
 """What a worker needs of the settings: plain values for its hot path. They travel over the control channel."""
 
+from typing import Final
+
 import msgspec
 
 from middleware.logs.options import LogOptions
@@ -164,6 +166,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Bytes of a message from a client."""
     statement_size_max: int
     """Bytes of SQL looked at; a longer simple query goes to the primary unread, a longer named one is refused."""
+    shutdown_timeout_s: float
+    """For what is lent of a node to end that is gone from the settings."""
     client_login_timeout_s: float
     cancel_wait_timeout_s: float
     suspend_timeout_s: float
@@ -194,3 +198,10 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     log: LogOptions
     digests_max: int
     """Shapes of statements whose use is counted; 0 for none."""
+
+    def share_of(self, node: str) -> NodeShare:
+        """Of the reads. What workers are told of the settings and of the nodes may come at different times."""
+        return self.nodes.get(node) or ONE_MORE
+
+
+ONE_MORE: Final = NodeShare()

@@ -213,6 +213,8 @@ _POOL: Final = _of(
 
 _NODE: Final = _of(
     "node",
+    ("node_added", INFO, "node added", "node host port", "By a reload. It is used once it has answered."),
+    ("node_removed", INFO, "node removed", "node", "By a reload. What is lent of it may end."),
     ("node_up", INFO, "node up", "node role", "It is used, in this role."),
     ("node_draining", INFO, "node draining", "node role", "It is given nothing new, and what it has may end."),
     ("node_down", WARNING, "node not used", "node role why", ""),
@@ -324,7 +326,7 @@ _SERVICE: Final = _of(
     ("workers_killed", WARNING, "workers killed before they had drained", "", "Their clients were cut off."),
     ("stopped", INFO, "stopped", "", ""),
     ("reload_refused", ERROR, "not reloaded", "why by", "Nothing has changed. A line for each mistake."),
-    ("reloaded", INFO, "certificates and keys, users and rules were read again", "users by", ""),
+    ("set_refused", ERROR, "not set", "key why by", "One setting was to be another: SET, in the console."),
 )
 
 _WORKER: Final = _of(
@@ -467,6 +469,7 @@ EVENTS: Final[tuple[Event, ...]] = (
 BY_TEXT: Final = {event.text: event for event in EVENTS}
 
 FIELDS: Final = {
+    "key": "A setting's name.",
     "admin": "Whether it may change something.",
     "command": "As it was read, without what may be a secret.",
     "connections": "How many.",
@@ -524,7 +527,6 @@ FIELDS: Final = {
     "text": "As it was sent, with its literals; of several statements the last.",
     "tls": "Version and cipher.",
     "user": "As the client calls it.",
-    "users": "How many there are, in [users] and auth_file.",
     "wait_s": "How long it has waited for a server before that, in seconds.",
     "what": "In words.",
     "why": "The reason, in words.",

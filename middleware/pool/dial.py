@@ -38,7 +38,7 @@ class Dialer:
         moved: Callable[[str, frozenset[str]], None],
     ) -> None:
         self._loop: Final = loop
-        self._network: Final = network
+        self._network = network
         self._moved: Final = moved
         self._known: Final[dict[str, tuple[list[Address], float]]] = {}
         """The addresses of a name, and until when they are used without asking again."""
@@ -46,6 +46,10 @@ class Dialer:
         self.sslmode = "disable"
         self.direct = False
         self.context: ssl.SSLContext | None = None
+
+    def use_network(self, network: NetworkSettings) -> None:
+        """Open connections with these options from now on, and resolve names as often."""
+        self._network = network
 
     def use(self, sslmode: str, direct: bool, context: ssl.SSLContext | None) -> None:
         """Open connections like this from now on."""
@@ -229,6 +233,14 @@ def set_options(one: socket.socket, network: NetworkSettings) -> None:
     ):
         if value:
             one.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def set_again(one: socket.socket, network: NetworkSettings) -> None:
+    """The same for a socket that may have had other options: what is to be as the system has it is so again."""
+    with socket.socket(one.family, socket.SOCK_STREAM) as fresh:
+        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT):
+            one.setsockopt(socket.IPPROTO_TCP, option, fresh.getsockopt(socket.IPPROTO_TCP, option))
+    set_options(one, network)
 
 
 def _literal(host: str) -> Address | None:

@@ -42,7 +42,7 @@ class ServerLimits:
     ) -> None:
         self._ledger: Final = ledger
         self._workers: Final = workers
-        self._settings: Final = settings
+        self._settings = settings
         self._wanted: Final = wanted
         self._freed: Final = freed
         self._by_key: Final[dict[bytes, list[Pool]]] = {}
@@ -50,6 +50,10 @@ class ServerLimits:
         """Pools that may not open a server they need, and when they last asked the other workers for one."""
         self._promised: Final[dict[bytes, float]] = {}
         """Limits under which another worker is to have the next place: until when that is kept free, once it is."""
+
+    def use(self, settings: WorkerSettings) -> None:
+        """By these from now on."""
+        self._settings = settings
 
     def of(self, node: str, database: bytes, user: bytes, policy: PoolPolicy, size: int) -> list[Limit]:
         """The limits of a pool that may have `size` servers."""
@@ -67,9 +71,16 @@ class ServerLimits:
         more = self._settings.admin_reserved_conn
         return [(key, limit + more if limit else 0) for key, limit in limits]
 
-    def exceeded(self, limits: list[Limit], closing: int) -> bool:
-        """Whether there are more, but for those that are `closing`, than others than administrators may have."""
-        return any(limit and self._ledger.total(key) - closing > limit for key, limit in limits)
+    def exceeded(self, limits: list[Limit]) -> bool:
+        """Whether there are more than others than administrators may have, but for those of ours that are closing."""
+        for key, limit in limits:
+            if limit:
+                left = self._ledger.total(key)
+                for pool in self._by_key.get(key, []):
+                    left -= pool.plan.closing
+                if left > limit:
+                    return True
+        return False
 
     def join(self, pool: "Pool") -> None:
         """There is a new pool."""

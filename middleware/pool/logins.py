@@ -19,7 +19,7 @@ class Logins:
     __slots__ = ("_max", "_turns", "failed", "in_flight", "took")
 
     def __init__(self, count_max: int) -> None:
-        self._max: Final = count_max
+        self._max = count_max
         self.in_flight = 0
         self._turns: Final[deque[Pool]] = deque()
         """Pools that have more to open, each once."""
@@ -47,6 +47,15 @@ class Logins:
     def end(self, now: float) -> None:
         """An opening is over, whatever came of it."""
         self.in_flight -= 1
+        self._go_on(now)
+
+    def use(self, count_max: int, now: float) -> None:
+        """So many at once from now on."""
+        self._max = count_max
+        self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        """It may be the turn of those who wait."""
         for _ in range(len(self._turns)):
             if self.in_flight >= self._max:
                 return

@@ -67,11 +67,11 @@ class Plan(Generic[S, C]):
     def __init__(
         self, size_max: int, reserve_size: int = 0, reserve_timeout_s: float = 0.0, admin_size: int = 0
     ) -> None:
-        self.admin_size: Final = admin_size
+        self.admin_size = admin_size
         """Servers beyond all others, for administrators."""
-        self.size_max: Final = size_max
-        self.reserve_size: Final = reserve_size
-        self.reserve_timeout_s: Final = reserve_timeout_s
+        self.size_max = size_max
+        self.reserve_size = reserve_size
+        self.reserve_timeout_s = reserve_timeout_s
         self.idle: list[tuple[S, float]] = []
         """Servers to lend, the one to lend next at the end, each with the time since when it is idle."""
         self.lent: set[S] = set()
@@ -90,6 +90,11 @@ class Plan(Generic[S, C]):
         self.over = False
         """There may be servers beyond what others than administrators may have."""
         self._failures = 0
+
+    def use(self, size_max: int, reserve_size: int, reserve_timeout_s: float, admin_size: int) -> None:
+        """By these from now on; what there is beyond them is for the pool to close."""
+        self.size_max, self.reserve_size, self.admin_size = size_max, reserve_size, admin_size
+        self.reserve_timeout_s = reserve_timeout_s
 
     def size(self) -> int:
         return len(self.idle) + len(self.lent) + self.on_the_way + self.closing

@@ -5,20 +5,15 @@ resets those whose session a client may have changed, and closes what cannot be 
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Final, cast
 
 import structlog
 
 from healthcheck.topology import Node
-from middleware.auth import Authority
 from middleware.config import PoolPolicy, WorkerSettings
 from middleware.errors import ConnectionLost, PointsmanError, TooManyConnections
-from middleware.pool.dial import Dialer, other_kind
-from middleware.pool.failures import Failures
-from middleware.pool.limits import ServerLimits
-from middleware.pool.logins import Logins
-from middleware.pool.plan import Clock, Plan, Waiter
+from middleware.pool.dial import other_kind
+from middleware.pool.plan import Plan, Waiter
 from middleware.pool.server_connection import (
     CHECKING,
     CLOSED,
@@ -28,61 +23,11 @@ from middleware.pool.server_connection import (
     Borrower,
     ServerConnection,
 )
+from middleware.pool.surroundings import NodeState, Surroundings
 from middleware.session.parameters import NONE, StartupParameters
 from middleware.session.server_login import ServerLogin
 
 log: Final = structlog.get_logger("pool")
-
-TroubleReport = Callable[[str, str], None]
-"""Told a node's name and what went wrong with a connection to it."""
-
-
-class NodeState:
-    """What a worker knows of one node, over all its pools."""
-
-    __slots__ = ("answers", "failures", "fresh_as_of", "lag_bytes", "logins", "reads", "writes")
-
-    def __init__(self, logins_max: int) -> None:
-        self.logins: Final = Logins(logins_max)
-        self.failures: Final = Failures()
-        self.answers = 0
-        """Reads from its connections that have brought something: it is alive."""
-        self.reads = 0
-        self.writes = 0
-        """What it has been given since the worker started."""
-        self.fresh_as_of = float("-inf")
-        """A standby has replayed all that was committed by this moment (time.monotonic())."""
-        self.lag_bytes: int | None = None
-
-
-class Surroundings:
-    """What all pools of a worker share."""
-
-    __slots__ = ("authority", "awake", "clock", "dialer", "draw", "limits", "loop", "settings", "trouble")
-
-    def __init__(
-        self,
-        settings: WorkerSettings,
-        loop: asyncio.AbstractEventLoop,
-        clock: Clock,
-        limits: ServerLimits,
-        dialer: Dialer,
-        authority: Authority,
-        trouble: TroubleReport,
-        draw: Callable[[], float],
-    ) -> None:
-        self.settings: Final = settings
-        self.loop: Final = loop
-        self.clock: Final = clock
-        self.limits: Final = limits
-        self.dialer: Final = dialer
-        self.authority: Final = authority
-        self.trouble: Final = trouble
-        self.draw: Final = draw
-        """A number from 0 to 1, another each time."""
-        self.awake: Final[dict[Pool, None]] = {}
-        """Pools that have servers, or clients that wait for one."""
-
 
 FITTING_MAX: Final = 16
 """How many idle servers are looked at for one that needs no change of settings."""
@@ -105,11 +50,11 @@ class Pool:
         self.port: Final = node.port
         self.database: Final = database
         self.user: Final = user
-        self.policy: Final = policy
+        self.policy = policy
         settings = around.settings
-        self._settings: Final = settings
-        # Asked for with every lease: a Final is at hand, a setting is looked up.
-        self._check_delay_s: Final = settings.server_check_delay_s
+        self._settings = settings
+        # Asked for with every lease: it is at hand here, and a setting is looked up.
+        self._check_delay_s = settings.server_check_delay_s
         self._loop: Final = around.loop
         self.clock: Final = around.clock
         self._dialer: Final = around.dialer
@@ -123,11 +68,9 @@ class Pool:
             policy.size, policy.reserve_size, policy.reserve_timeout_s, settings.admin_reserved_conn
         )
         self._all_limits: Final = around.limits
-        self.limits: Final = around.limits.of(self.node, database, user, policy, policy.size)
+        self.limits = around.limits.of(self.node, database, user, policy, policy.size)
         """Its own size first."""
-        self._reserve_limits: Final = around.limits.of(
-            self.node, database, user, policy, policy.size + policy.reserve_size
-        )
+        self._reserve_limits = around.limits.of(self.node, database, user, policy, policy.size + policy.reserve_size)
         around.limits.join(self)
         self._all_awake: Final = around.awake
         self.awake = False
@@ -144,9 +87,45 @@ class Pool:
         self._closing: Final[set[ServerConnection]] = set()
         self.draining = False
         """It is closed, and may be opened again."""
+        self.retired = False
+        """Its rule is gone: it serves who waits in it, and nobody else."""
+        self.until = 0.0
+        """Its node is gone from the settings: when what is lent of it is taken back. 0 for never."""
         self._lending = False
         """Those who wait are being lent servers."""
         self._last_error: PointsmanError = ConnectionLost(f'could not connect to node "{self.node}"')
+
+    def use(self, settings: WorkerSettings, policy: PoolPolicy) -> None:
+        """By these from now on: idle servers beyond the limits go now, and those that are lent when they come back."""
+        self.use_settings(settings)
+        self.policy = policy
+        self.plan.use(policy.size, policy.reserve_size, policy.reserve_timeout_s, settings.admin_reserved_conn)
+        limits = self._all_limits
+        self.limits = limits.of(self.node, self.database, self.user, policy, policy.size)
+        self._reserve_limits = limits.of(self.node, self.database, self.user, policy, policy.size + policy.reserve_size)
+        self.plan.over = True
+        while self._too_many() and self.plan.idle:
+            self._close_idle()
+        if policy.min_size and not self.plan.closed:
+            self._wake()
+
+    def use_settings(self, settings: WorkerSettings) -> None:
+        """The same, where there is no policy for it any more."""
+        self._settings = settings
+        self._check_delay_s = settings.server_check_delay_s
+
+    def retire(self) -> None:
+        """Its rule is gone: others have pools for those whom it was for."""
+        self.retired = True
+        self.policy = PoolPolicy(self.policy.name, self.policy.size)
+        self.plan.over = True
+        while self._too_many() and self.plan.idle:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        """The one that has been idle for longest."""
+        server, _ = self.plan.idle.pop(0)
+        server.close()
 
     def lease(self, client: Borrower, parameters: StartupParameters) -> ServerConnection | None:
         """A server for `client` now, or None: it will hear lent() or not_lent(), and not before this call returns.
@@ -217,7 +196,9 @@ class Pool:
         plan = self.plan
         if plan.waiting and plan.waiting[0].admin:
             return False
-        plan.over = self._all_limits.exceeded(self._reserve_limits, plan.closing)
+        if self.retired:
+            return not plan.waiting
+        plan.over = self._all_limits.exceeded(self._reserve_limits)
         return plan.over
 
     def roll_back(self, server: ServerConnection) -> None:
@@ -253,6 +234,11 @@ class Pool:
         plan = self.plan
         # Who still wants it will ask again.
         plan.owed = 0
+        if self.until and now >= self.until:
+            self.until = 0.0
+            self.abandon(ConnectionLost(f'node "{self.node}" is no longer used'))
+        while plan.over and plan.idle and self._too_many():
+            self._close_idle()
         for client in self.plan.overdue(now):
             client.not_lent(
                 TooManyConnections(

@@ -22,8 +22,13 @@ class Admission:
 
     def __init__(self, ledger: Ledger, settings: WorkerSettings) -> None:
         self._ledger: Final = ledger
-        self._settings: Final = settings
+        self._settings = settings
         self._known: dict[tuple[bytes, bytes, ClientPolicy], list[Limit]] = {}
+
+    def use(self, settings: WorkerSettings) -> None:
+        """For who comes from now on."""
+        self._settings = settings
+        self._known = {}
 
     def is_admin(self, user: bytes) -> bool:
         """Whether a user, as it has logged in, may come when nobody else may."""

@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from healthcheck.topology import Node, Role
-from middleware.pool.pool import NodeState
+from middleware.pool.surroundings import NodeState
 from middleware.relay.freshness import NEVER
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY
 from middleware.session.answers import Answerer, rows
@@ -124,7 +124,7 @@ class RouteAnswers(Answerer):
     def _share(self, node: Node) -> str:
         """Which part of the reads it takes."""
         settings = self._client.relay.settings
-        share = settings.nodes[node.name]
+        share = settings.share_of(node.name)
         said = f", weight {share.weight}"
         if share.zone:
             said += f", {'our ' if share.zone == settings.zone else ''}zone {share.zone}"
@@ -139,7 +139,7 @@ class RouteAnswers(Answerer):
     def _why_not(self, node: Node, level: int) -> str:
         """Why a standby may not serve this client's next read."""
         client = self._client
-        if not client.relay.settings.nodes[node.name].weight:
+        if not client.relay.settings.share_of(node.name).weight:
             return "takes no reads"
         fresh = client.relay.pools.node(node.name).fresh_as_of
         need, seen = client.routing.needs(level)

@@ -31,6 +31,7 @@ from middleware.relay.freshness import Marks
 from middleware.relay.own_settings import OwnSettings
 from middleware.relay.parting import tell_departure, tell_login, tell_refusal
 from middleware.relay.peers import address_of, feed, peer_of
+from middleware.relay.policies import KnownAs
 from middleware.relay.primary_queue import passes
 from middleware.relay.relay import NO_PRIMARY, Relay
 from middleware.relay.replication import ReplicationClient, Wish, node_for
@@ -74,12 +75,15 @@ class Arrival(Borrower):
         "_fresh",
         "_handshake",
         "_key",
+        "_known_as",
+        "_known_as",
         "_login",
         "_own",
         "_parameters",
         "_pool",
         "_relay",
         "_rest",
+        "_stale",
         "account",
         "connected_at",
         "counted",
@@ -120,6 +124,8 @@ class Arrival(Borrower):
         self._fresh = True
         """Nothing has come yet."""
         self._handshake: asyncio.Task[None] | None = None
+        self._stale = False
+        """The settings have changed since it has said who it is."""
         self._key = b""
         """The cancel key it will be told."""
         self._parameters: StartupParameters = NONE
@@ -300,6 +306,7 @@ class Arrival(Borrower):
             self._open_console(login)
             return
         name_given = dict(self._parameters.values).get(b"application_name", b"")
+        self._known_as: KnownAs = self.database, user, name_given, self.peer[0]
         policy = relay.policies.of(self.database, user, name_given, self.peer[0])
         self.account = relay.accounts.of(self.database, user, policy)
         if policy.refuse:
@@ -488,6 +495,7 @@ class Arrival(Borrower):
             self._parameters,
             self._own,
             self.account,
+            self._known_as,
             self.counted,
         )
         client.connected_at, client.peer = self.connected_at, self.peer
@@ -495,6 +503,8 @@ class Arrival(Borrower):
         client.routing.statement_log.process_id = self.process_id
         client.called = client.routing.called = self.called
         relay.clients[self.process_id] = client
+        if self._stale:
+            client.settings_changed()
         self.transport.set_protocol(cast(asyncio.Protocol, client))
         key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self._key)
         self._write(parameters + key + READY_IDLE)
@@ -577,6 +587,10 @@ class Arrival(Borrower):
     def pool_key(self) -> tuple[bytes, bytes, str]:
         """Whose pools it uses."""
         return self.server_database, self.server_user, self.account.policy.pool.name
+
+    def settings_changed(self) -> None:
+        """They will hold for it when it is logged in."""
+        self._stale = True
 
     def track_writes(self, begin: bool) -> None:
         """It has sent none yet."""

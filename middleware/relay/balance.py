@@ -220,7 +220,7 @@ def may_serve(pool: Pool, need: float, seen: float, last: Pool | None) -> bool:
 
 
 def _reading(pools: tuple[Pool, ...], settings: WorkerSettings) -> tuple[Pool, ...]:
-    return tuple([pool for pool in pools if settings.nodes[pool.node].weight > 0])
+    return tuple([pool for pool in pools if settings.share_of(pool.node).weight > 0])
 
 
 def _tiers(
@@ -234,13 +234,13 @@ def _tiers(
     for pool in readers:
         if pool.node in policy.prefer:
             rank = 0
-        elif settings.zone and settings.nodes[pool.node].zone == settings.zone:
+        elif settings.zone and settings.share_of(pool.node).zone == settings.zone:
             rank = 1
         else:
             rank = 2
         ranks[rank].append(pool)
     return [
-        Tier(pools, [settings.nodes[pool.node].weight for pool in pools], primary, policy.balance, draw)
+        Tier(pools, [settings.share_of(pool.node).weight for pool in pools], primary, policy.balance, draw)
         for pools in ranks
         if pools
     ]

@@ -23,7 +23,7 @@ from middleware.relay.client_routing import ClientRouting
 from middleware.relay.freshness_wait import FreshnessWait
 from middleware.relay.own_settings import STANDBY_ONLY, OwnSettings
 from middleware.relay.parting import Parting
-from middleware.relay.policies import NAME_BYTES_MAX
+from middleware.relay.policies import NAME_BYTES_MAX, KnownAs
 from middleware.relay.primary_queue import passes
 from middleware.relay.relay import NO_PRIMARY, NO_READER, NO_STANDBY, NONE_SERVED, Relay
 from middleware.relay.session_state import SESSION_MODE, SESSION_POOLING, STATEMENT_MODE, SessionState
@@ -73,10 +73,12 @@ class Borrowing(Parting):
         "database",
         "held_at",
         "idle_since",
+        "known_as",
         "relay",
         "routing",
         "server",
         "session",
+        "stale",
         "state",
         "user",
         "writes",
@@ -91,9 +93,13 @@ class Borrowing(Parting):
         parameters: StartupParameters,
         own: OwnSettings,
         account: Account,
+        known_as: KnownAs,
     ) -> None:
         policy = account.policy
         super().__init__(transport, policy.client, account, relay.clock.now)
+        self.known_as: Final = known_as
+        self.stale = False
+        """It goes by settings of before: see renewing.py."""
         self.relay: Final = relay
         self.user: Final = user
         self.database: Final = database
@@ -175,6 +181,10 @@ class Borrowing(Parting):
     @abstractmethod
     def _leave(self) -> None:
         """Go, if the client has said goodbye and has all its answers."""
+
+    @abstractmethod
+    def go_by_settings(self) -> None:
+        """Have the newest settings hold for it: nothing is under way."""
 
     @abstractmethod
     def terminate(self) -> None:
@@ -535,6 +545,8 @@ class Borrowing(Parting):
         self.wrote = False
         self.admin = False
         self.session.returned()
+        if self.stale:
+            self.go_by_settings()
         if self._draining:
             self.terminate()
         elif server.pool.plan.closed and not server.pool.draining:
@@ -551,6 +563,8 @@ class Borrowing(Parting):
         self._leave_server(server, goes_on=bool(self._begin_again))
         self._tries = 0
         server.pool.give_back(server)
+        if self.stale and self._aim is None:
+            self.go_by_settings()
         if self._held is None:
             self.session.returned()
             if self._draining:

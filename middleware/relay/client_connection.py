@@ -21,9 +21,10 @@ from middleware.relay.cancel import send_cancel
 from middleware.relay.intake import BLOCKED
 from middleware.relay.own_settings import OwnSettings
 from middleware.relay.parting import CLOSED, GOODBYE, LOST, SERVER, reason_of
+from middleware.relay.policies import KnownAs
 from middleware.relay.relay import Relay
+from middleware.relay.renewing import Renewing
 from middleware.relay.session_state import NO_TRANSACTIONS, SESSION_POOLING
-from middleware.relay.timekeeping import Timekeeping
 from middleware.session.batch import COMPLETE, FLUSHED, FULL, HELD, OPEN, TERMINATED, Batch
 from middleware.session.parameters import StartupParameters
 from middleware.session.server import (
@@ -58,7 +59,7 @@ LEAVING_S: Final = 2.0
 """How long a client that sends no more is waited for, and its statement let run."""
 
 
-class ClientConnection(Timekeeping):
+class ClientConnection(Renewing):
     """A client's connection to us: an asyncio.Protocol in all but name (a base class in Python cannot be compiled)."""
 
     __slots__ = ("_drops_left", "_gathering", "_leaving", "_left", "counted", "deadline", "secret")
@@ -72,9 +73,10 @@ class ClientConnection(Timekeeping):
         parameters: StartupParameters,
         own: OwnSettings,
         account: Account,
+        known_as: KnownAs,
         counted: list[Limit],
     ) -> None:
-        super().__init__(relay, transport, user, database, parameters, own, account)
+        super().__init__(relay, transport, user, database, parameters, own, account, known_as)
         self.counted = counted
         self.secret = b""
         self.deadline = 0.0

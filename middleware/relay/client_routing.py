@@ -5,6 +5,7 @@ ClientConnection asks before it sends a batch, tells what it sends and when it g
 
 from typing import Final
 
+from middleware.config import RoutePolicy
 from middleware.errors import PointsmanError
 from middleware.logs.wanted import WANTED
 from middleware.pool.pool import Pool
@@ -94,12 +95,12 @@ class ClientRouting:
         self._changes_catalog = UNCHANGED
         self.router: Router = self._router_for(parameters)
         self.own: Final = own
-        self.policy: Final = policy
-        self._digests: Final = account.digests
+        self.policy = policy
+        self._digests = account.digests
         self.digest: Digest = UNTOLD
         """What is sent counts for, up to the end of its batch."""
         self.statement_log: Final = StatementLog(account, relay.facts, relay.draw)
-        self._max_replica_lag_s: Final = policy.max_replica_lag_s
+        self._max_replica_lag_s = policy.max_replica_lag_s
         self.marks: Final = Marks()
         self.transaction: Final = Transaction()
         self.confined: Decision | None = TOO_STRICT if parameters.isolation == SERIALIZABLE else None
@@ -109,6 +110,17 @@ class ClientRouting:
         self.last_node = ""
         self.last_facts: StatementFacts = EMPTY
         """Its last statement, and where it went."""
+
+    def use(self, account: Account, policy: RoutePolicy, pinned: str) -> None:
+        """Another policy holds from now on, the account's or one that is told apart from it. Called while nothing is
+        under way."""
+        self.policy = policy
+        self._digests = account.digests
+        self.statement_log.use(account, self._relay.facts)
+        self._max_replica_lag_s = policy.max_replica_lag_s
+        self._route = None
+        self.own.use(policy.consistency)
+        self.settle(self._parameters, pinned)
 
     def _router_for(self, parameters: StartupParameters) -> Router:
         user = self._user

@@ -175,6 +175,9 @@ class ConsoleClient(asyncio.Protocol):
     def idle_too_long(self, now: float) -> None:
         """It may be: somebody may look at it."""
 
+    def settings_changed(self) -> None:
+        """What it may do was settled at its login."""
+
     def suspend(self, suspended: bool) -> None:
         """It is by the console that what is suspended is resumed."""
 

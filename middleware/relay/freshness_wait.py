@@ -31,7 +31,13 @@ class FreshnessWait(Reader):
         self._until = 0.0
         """When it has waited long enough; 0 while nothing waits."""
         self._timer: asyncio.TimerHandle | None = None
-        self.only_standbys: Final = policy.read_from_primary == "never"
+        self.only_standbys = False
+        self._seconds = 0.0
+        self.use(policy)
+
+    def use(self, policy: RoutePolicy) -> None:
+        """By this policy from now on. Called while no read is held."""
+        self.only_standbys = policy.read_from_primary == "never"
         self._seconds = 0.0
         if self.only_standbys:
             self._seconds = policy.client.query_wait_s

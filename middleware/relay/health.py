@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-from middleware.pool.pool import NodeState
+from middleware.pool.surroundings import NodeState
 from middleware.relay.newcomers import Newcomers
 from middleware.reports import HealthReport
 from middleware.session.tally import Timing

@@ -37,7 +37,7 @@ class Newcomers:
     __slots__ = ("_max", "_proved", "_silent", "_speaking", "_told_at", "_turned_away")
 
     def __init__(self, count_max: int) -> None:
-        self._max: Final = count_max
+        self._max = count_max
         self._silent: Final[dict[Newcomer, None]] = {}
         """Nothing has come from them. All of these are in the order they came."""
         self._speaking: Final[dict[Newcomer, None]] = {}
@@ -47,6 +47,10 @@ class Newcomers:
 
     def __len__(self) -> int:
         return len(self._silent) + len(self._speaking) + len(self._proved)
+
+    def use(self, count_max: int) -> None:
+        """So many may there be from now on; who has come may stay until others come."""
+        self._max = count_max
 
     def come(self, one: Newcomer) -> None:
         """One has connected."""

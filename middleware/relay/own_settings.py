@@ -28,7 +28,7 @@ class OwnSettings:
     __slots__ = ("_default_level", "level", "notices", "query_cache", "route", "special")
 
     def __init__(self, consistency: str) -> None:
-        self._default_level: Final = LEVELS[consistency]
+        self._default_level = LEVELS[consistency]
         self.level = self._default_level
         """What its reads may miss: see relay/freshness.py."""
         self.route = AUTO
@@ -38,6 +38,10 @@ class OwnSettings:
         """Whether its reads are answered from the cache, and kept there: see MODES."""
         self.special = False
         """Its statements take other ways than most."""
+
+    def use(self, consistency: str) -> None:
+        """What holds from the next set() on for who has said nothing of it."""
+        self._default_level = LEVELS[consistency]
 
     def set(self, name: str, value: str) -> PointsmanError | None:
         """Set one (ALL_SETTINGS: all of them), with "" back to its default; what is wrong with that, if anything is."""

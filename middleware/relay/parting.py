@@ -58,7 +58,7 @@ class Parting(Intake):
 
     def __init__(self, transport: asyncio.Transport, limits: ClientPolicy, account: Account, now: float) -> None:
         super().__init__(transport, limits)
-        self.account: Final = account
+        self.account = account
         self.connected_at = now
         """When it came, by the loop's clock."""
         self.peer = ("", 0)

@@ -74,6 +74,11 @@ class Pauses:
             self._relay.welcomes.clear()
             self._relay.without_primary.look()
 
+    def apply_again(self) -> None:
+        """There are other rules now, or pools."""
+        if self._relay.pools.some_paused:
+            self.use(self._said)
+
     def _send_away(self) -> None:
         """Have clients that are paused wait in no pool: they begin anew, in the order they came."""
         pools = self._relay.pools

@@ -14,6 +14,9 @@ UNIX: Final = "unix"
 NAME_BYTES_MAX: Final = 63
 """What PostgreSQL keeps of an application_name (NAMEDATALEN), and so what an operator sees of it."""
 
+KnownAs = tuple[bytes, bytes, bytes, str]
+"""What a client is known by: database, user and application_name as it gave them at its login, and its address."""
+
 
 class Rule:
     """A policy and whom it is for."""

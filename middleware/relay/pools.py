@@ -10,12 +10,14 @@ from collections.abc import Callable
 from typing import Final
 
 from healthcheck.topology import Condition, Node, Topology
-from middleware.config import PoolPolicy, RoutePolicy
+from middleware.config import PoolPolicy, RoutePolicy, WorkerSettings
 from middleware.control import NodeLeases
 from middleware.errors import ConnectionLost
-from middleware.pool.pool import NodeState, Pool, Surroundings
+from middleware.pool.pool import Pool
 from middleware.pool.recall import go_on, under_way
+from middleware.pool.surroundings import NodeState, Surroundings
 from middleware.relay.balance import Route
+from middleware.relay.freshness import NEVER
 
 UNUSED_S: Final = 600.0
 """How long is long, where servers may be idle for ever."""
@@ -94,26 +96,54 @@ class Pools:
         self._paused_routes = {}
         self.version += 1
 
+    def use(self, settings: WorkerSettings) -> None:
+        """By these settings from now on. Pools of rules that are gone serve who waits in them, and close."""
+        self._around.settings = settings
+        for state in self._nodes.values():
+            state.logins.use(settings.max_server_logins, self._around.clock.now)
+        self._forget_routes()
+        policies = {policy.pool.name: policy.pool for policy in settings.policies}
+        for key, pool in list(self._pools.items()):
+            policy = policies.get(pool.policy.name)
+            if policy is not None:
+                pool.use(settings, policy)
+                continue
+            pool.retire()
+            self._forget(key, pool)
+        for pool in self.awake():
+            # Also those that have gone from the table before.
+            pool.use_settings(settings)
+        self._around.limits.try_again(self._around.clock.now)
+
     def set_topology(self, topology: Topology) -> None:
         """Use a new topology: pools of nodes that are gone, moved, down or draining are closed."""
+        nodes = {(node.name, node.host, node.port): node for node in topology.nodes}
+        known = {(node.name, node.host, node.port) for node in self.topology.nodes}
+        for name, _, _ in nodes.keys() - known:
+            # What another one of this name had replayed says nothing of it.
+            self.node(name).fresh_as_of = NEVER
         self.topology = topology
         self._forget_routes()
-        nodes = {(node.name, node.host, node.port): node for node in topology.nodes}
+        now = self._around.clock.now
         for key, pool in list(self._pools.items()):
             node = nodes.get((pool.node, pool.host, pool.port))
             if node is not None and node.up:
                 self._resume(pool)
             elif node is not None and node.condition is Condition.DRAINING:
                 pool.drain(ConnectionLost(f'node "{pool.node}" is draining'))
-            else:
+            elif node is not None:
                 pool.close(ConnectionLost(f'node "{pool.node}" is down'))
                 self._forget(key, pool)
+            else:
+                pool.close(ConnectionLost(f'node "{pool.node}" is no longer used'))
+                pool.until = now + self._around.settings.shutdown_timeout_s
+                self._forget(key, pool)
         # What is only not to be used any more may end what it has begun.
-        gone = {node.name: node for node in topology.nodes if node.condition is Condition.DOWN or node.cut_off}
         for pool in self.awake():
-            if pool.node in gone:
-                what = "is not the primary" if gone[pool.node].cut_off else "is down"
-                pool.abandon(ConnectionLost(f'node "{pool.node}" {what}', detail=f"{gone[pool.node].why}."))
+            node = nodes.get((pool.node, pool.host, pool.port))
+            if node is not None and (node.condition is Condition.DOWN or node.cut_off):
+                what = "is not the primary" if node.cut_off else "is down"
+                pool.abandon(ConnectionLost(f'node "{pool.node}" {what}', detail=f"{node.why}."))
 
     def _resume(self, pool: Pool) -> None:
         if pool.draining:
@@ -199,7 +229,9 @@ class Pools:
         self._around.awake.pop(pool, None)
         # To the end, wherever it was.
         self._resting.pop(pool, None)
-        if not pool.plan.closed:
+        if pool.retired:
+            self._around.limits.leave(pool)
+        elif not pool.plan.closed:
             self._resting[pool] = pool.rests_since
 
     def _retire(self, now: float) -> None:

@@ -37,7 +37,7 @@ from middleware.pool.dial import Dialer
 from middleware.pool.ledger import Ledger, Limit
 from middleware.pool.limits import ServerLimits
 from middleware.pool.plan import Clock
-from middleware.pool.pool import Surroundings
+from middleware.pool.surroundings import Surroundings
 from middleware.relay.accounts import Accounts, Tallies
 from middleware.relay.admission import Admission
 from middleware.relay.freshness import NEVER, Commits
@@ -116,6 +116,9 @@ class Client(Protocol):
     def cancel(self) -> None:
         """Stop what it is doing or waiting for."""
 
+    def settings_changed(self) -> None:
+        """Go by the relay's settings, as soon as nothing is under way."""
+
     def idle_too_long(self, now: float) -> None:
         """See whether it has sent nothing for too long, while it has no server."""
 
@@ -130,6 +133,13 @@ class Client(Protocol):
 
     def close(self) -> None:
         """Go now, without a word."""
+
+
+class Renewer(Protocol):
+    """A client that goes by settings of before."""
+
+    def renew(self, now: float) -> None:
+        """Go by the relay's, if nothing is under way."""
 
 
 class Reader(ABC):
@@ -170,7 +180,7 @@ class Relay:
         versions: Versions,
     ) -> None:
         self.worker: Final = worker
-        self.settings: Final = settings
+        self.settings = settings
         self.loop: Final = loop
         self.clock: Final = Clock(loop.time())
         self.control: Final = control
@@ -178,8 +188,8 @@ class Relay:
         """Nobody may come in until the control plane has said who."""
         self.inquiries: Final = Inquiries(control.secret_wanted)
         self._derivers: Final = ThreadPoolExecutor(DERIVERS, "derive")
-        self.policies: Final = Policies(settings.policies)
-        self.facts: Final = table_for(settings.primary_queries)
+        self.policies = Policies(settings.policies)
+        self.facts = table_for(settings.primary_queries)
         self.tallies: Final = Tallies()
         self.digests: Final = Digests(settings.digests_max, self.facts)
         self.accounts: Final = Accounts(self.tallies, self.digests)
@@ -220,7 +230,7 @@ class Relay:
                 versions, level, self.want_watch, lambda name: self.catalog_changed(name, certain=False)
             )
         self.reasons: Final = Reasons()
-        self.quiet: Final = frozenset(settings.state_quiet)
+        self.quiet = frozenset(settings.state_quiet)
         self.states: Final = StateCounts()
         self.shared_states: tuple[StateUse, ...] = ()
         """All workers' together, as the control plane last told."""
@@ -242,11 +252,34 @@ class Relay:
         )
         self.pools: Final = Pools(around, self.draw)
         self.pauses: Final = Pauses(self)
+        self.stale: Final[dict[Renewer, None]] = {}
+        """Clients that go by settings of before."""
         self._serial = 0
-        self._someone_may_idle: Final = any(policy.client.idle_s > 0 for policy in settings.policies)
+        self._someone_may_idle = any(policy.client.idle_s > 0 for policy in settings.policies)
         self._idle_looked_at = 0.0
 
     # Snapshots
+
+    def set_settings(self, settings: WorkerSettings) -> None:
+        """Go by these from now on, and for each client as soon as it is at rest."""
+        if settings.primary_queries != self.settings.primary_queries:
+            self.facts = table_for(settings.primary_queries)
+            self.statements.forget()
+        self.settings = settings
+        self.policies = Policies(settings.policies)
+        self.newcomers.use(settings.max_client_logins)
+        self.quiet = frozenset(settings.state_quiet)
+        self._someone_may_idle = any(policy.client.idle_s > 0 for policy in settings.policies)
+        self.admission.use(settings)
+        self.server_limits.use(settings)
+        self.dialer.use_network(settings.network)
+        self.cache.use_settings(settings.cache)
+        self.digests.resize(settings.digests_max)
+        self.pools.use(settings)
+        # Which pools are led to by what is paused may have changed.
+        self.pauses.apply_again()
+        for client in list(self.clients.values()):
+            client.settings_changed()
 
     def set_tls(self, clients: TlsMaterial, nodes: TlsMaterial) -> None:
         """Use these for the connections that come from now on. Raises TlsError, OSError, having changed nothing."""
@@ -316,7 +349,11 @@ class Relay:
     def set_freshness(self, standbys: tuple[tuple[str, float, int | None], ...]) -> None:
         """A sample of how far the standbys have come."""
         bound = self.settings.max_replica_lag_bytes
+        there = {node.name for node in self.pools.topology.standbys()}
         for name, fresh_as_of, lag_bytes in standbys:
+            if name not in there:
+                # Another node of this name may be the next.
+                continue
             state = self.pools.node(name)
             state.lag_bytes = lag_bytes
             too_far = bound > 0 and (lag_bytes is None or lag_bytes > bound)
@@ -412,6 +449,8 @@ class Relay:
     def tick(self, now: float) -> None:
         """Keep the deadlines of pools and logins; called a few times a second."""
         self.clock.now = now
+        for stale in list(self.stale):
+            stale.renew(now)
         if self._someone_may_idle and now >= self._idle_looked_at + IDLE_LOOK_S:
             self._idle_looked_at = now
             for client in list(self.clients.values()):

@@ -361,6 +361,9 @@ class ReplicationClient(asyncio.Protocol):
             backend = Target(node.name, node.host, node.port, address, encrypted, login.process_id, login.secret)
             cancel_at(self.relay, backend, lambda: None)
 
+    def settings_changed(self) -> None:
+        """What it has begun with goes on."""
+
     def idle_too_long(self, now: float) -> None:
         """A stream may be silent for as long as nothing is written."""
 

@@ -103,7 +103,7 @@ class SessionState:
         interned: Interned,
         warnings: StateWarnings,
     ) -> None:
-        self._actions: Final = dict(policy.state)
+        self._actions = dict(policy.state)
         self._base: Final = dict(parameters.values)
         """The values of its startup message: what RESET goes back to."""
         self._user: Final = user
@@ -116,7 +116,7 @@ class SessionState:
         """The classes that keep it on its server."""
         if policy.mode == SESSION_MODE:
             self.pinned.add(SESSION_POOLING)
-        self._statement_mode: Final = policy.mode == STATEMENT_MODE
+        self._statement_mode = policy.mode == STATEMENT_MODE
         self.asking = False
         """PostgreSQL has been asked, and has not answered yet."""
         self._is_set: Final[set[bytes]] = set()
@@ -142,6 +142,16 @@ class SessionState:
         """What it has done since it has its server cannot be seen whole: the server is reset before others get it."""
         self._words: Final[dict[str, StateEffect]] = {}
         """What has touched each class lately."""
+
+    def use(self, policy: RoutePolicy) -> None:
+        """Another policy holds, for what is left behind from now on; with SESSION_MODE also for what was: whoever has
+        not been in session pooling before is in it from the next server on."""
+        self._actions = dict(policy.state)
+        self._statement_mode = policy.mode == STATEMENT_MODE
+        if policy.mode == SESSION_MODE:
+            self.pinned.add(SESSION_POOLING)
+        else:
+            self.pinned.discard(SESSION_POOLING)
 
     # Before a batch is sent
 

@@ -151,14 +151,18 @@ class StateWarnings:
     __slots__ = ("_counts", "_policy", "_quiet", "_told", "_who", "pending")
 
     def __init__(self, policy: RoutePolicy, quiet: frozenset[str], who: Who, counts: StateCounts) -> None:
-        self._policy: Final = policy
-        self._quiet: Final = quiet
+        self._policy = policy
+        self._quiet = quiet
         self._counts: Final = counts
         self._who: Final = who
         self._told: Final[set[str]] = set()
         """The classes the client was told of, and in capitals those the log was."""
         self.pending: list[bytes] = []
         """Messages for the client, to be written where one may stand."""
+
+    def use(self, policy: RoutePolicy, quiet: frozenset[str]) -> None:
+        """By these from now on; what was told was told."""
+        self._policy, self._quiet = policy, quiet
 
     def note(self, effect: StateEffect, action: str, facts: StatementFacts | None) -> None:
         """A class of state is used. `facts` are the statement's, where it is one that tells by its text."""

@@ -35,8 +35,8 @@ class StatementLog:
     __slots__ = ("_account", "_draw", "_facts", "_facts_table", "_why", "process_id", "session", "waited_s")
 
     def __init__(self, account: Account, facts_table: FactsTable, draw: Callable[[], float]) -> None:
-        self._account: Final = account
-        self._facts_table: Final = facts_table
+        self._account = account
+        self._facts_table = facts_table
         self._draw: Final = draw
         self._facts: list[StatementFacts] = []
         """What of the query that is being sent was sent."""
@@ -46,6 +46,10 @@ class StatementLog:
         """Who has read what it sends."""
         self.waited_s = 0.0
         """How long that query has waited for its server."""
+
+    def use(self, account: Account, facts_table: FactsTable) -> None:
+        """By these from now on."""
+        self._account, self._facts_table = account, facts_table
 
     def add(self, facts: StatementFacts, why: str) -> None:
         """A statement is about to be sent. `why`: it goes to the primary, if it does."""

@@ -122,10 +122,10 @@ class ClientSession:
     ) -> None:
         self.text = b""
         """What was read, or bound, last; kept where the log is to have it."""
-        self._facts_table: Final = facts_table
+        self._facts_table = facts_table
         self._registry: Final = registry
-        self._statement_size_max: Final = statement_size_max
-        self._packet_size_max: Final = packet_size_max
+        self._statement_size_max = statement_size_max
+        self._packet_size_max = packet_size_max
         self.parameters: StartupParameters = NONE
         self.statements: Final = ClientStatements()
         self.answerer: Answerer | None = None
@@ -147,6 +147,13 @@ class ClientSession:
         """The names that this batch prepares or closes, the client's and, of what it prepares, the servers'."""
         self.unsettled: set[bytes] = set()
         """The names that batches before it do, and the server has not answered yet: what they mean is open."""
+
+    def use(self, facts_table: FactsTable, statement_size_max: int, packet_size_max: int) -> None:
+        """By these from now on."""
+        self._statement_size_max, self._packet_size_max = statement_size_max, packet_size_max
+        if facts_table is not self._facts_table:
+            self._facts_table = facts_table
+            self.statements.read_again(facts_table)
 
     def facts_of(self, text: bytes) -> StatementFacts:
         """The facts of a text in this client's encoding and under its string syntax."""

@@ -19,7 +19,7 @@ from middleware.session.parameters import NONE, StartupParameters
 from middleware.wire.build import message
 from middleware.wire.codes import PARSE
 from parser.facts import StatementFacts
-from parser.shapes import Generations
+from parser.shapes import FactsTable, Generations
 
 NAME_PREFIX: Final = b"_pointsman_"
 UNKNOWN_PREFIX: Final = b"_pointsman_?"
@@ -38,7 +38,7 @@ class Statement:
     def __init__(self, body: bytes, name: bytes, facts: StatementFacts) -> None:
         self.body: Final = body
         self.name = name
-        self.facts: Final = facts
+        self.facts = facts
 
     def parse_message(self) -> bytes:
         """The Parse message that makes a server have it."""
@@ -64,6 +64,10 @@ class StatementRegistry:
             statement = Statement(body, self._new_name(), facts)
             self._known.put(key, statement)
         return statement
+
+    def forget(self) -> None:
+        """Whoever prepares anything gets another one."""
+        self._known = Generations(self._known.size_max)
 
     def rename(self, statement: Statement) -> None:
         """Give it a new name, so that every server parses it afresh; the old name ages out of the servers."""
@@ -134,6 +138,11 @@ class ServerStatements:
 SKIPPED_MAX: Final = 16
 
 
+def _text(body: bytes) -> bytes:
+    """The SQL of a Parse message's body."""
+    return body[: body.index(0)]
+
+
 class ClientStatements:
     """The named statements one client has prepared, and its unnamed one."""
 
@@ -177,6 +186,15 @@ class ClientStatements:
         self._names.clear()
         self.sql.clear()
         self.forget_unnamed()
+
+    def read_again(self, facts: FactsTable) -> None:
+        """Other facts hold for the same texts; but for those that are answers of ours."""
+        for statement in self.named.values():
+            if not statement.facts.asks:
+                statement.facts = facts.facts_of(_text(statement.body))
+        known = self.unnamed_facts
+        if self.unnamed is not None and self.unnamed_kept and known is not None and not known.asks:
+            self.unnamed_facts = facts.facts_of(_text(self.unnamed))
 
     def begin_open(self, name: bytes) -> list[Statement]:
         """From now on its meaning is open; returns what it may stand for, to be added to."""

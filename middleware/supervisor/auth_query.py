@@ -46,10 +46,10 @@ class AuthQuery:
         seed: bytes,
     ) -> None:
         self._credentials: Final = credentials
-        self._query: Final = query
+        self._query = query
         self._topology: Final = topology
         self._answered: Final = answered
-        self._timeout_s: Final = timeout_s
+        self._timeout_s = timeout_s
         self._seed: Final = seed
         self._waiting: dict[str, None] = {}
         self._asking: set[str] = set()
@@ -63,6 +63,10 @@ class AuthQuery:
         self._looks: LRUCache[str, Look] = LRUCache(LOOKS_MAX)
         self.nobody: Nobody = ASKED_NONE
         """What users who do not exist are shown, by the answers so far."""
+
+    def use(self, query: str, timeout_s: float) -> None:
+        """Ask this from now on."""
+        self._query, self._timeout_s = query, timeout_s
 
     def wanted(self, user: str) -> None:
         """Have it asked who the user is."""
@@ -81,7 +85,7 @@ class AuthQuery:
                 tasks.start_soon(self._serve)
 
     async def _serve(self) -> None:
-        line = _Line(self._timeout_s)
+        line = _Line()
         try:
             while True:
                 user = await self._next()
@@ -127,7 +131,7 @@ class AuthQuery:
         begun = time.monotonic()
         self._open[node.name] += 1
         try:
-            row = await line.ask(node, self._credentials(), self._query, user)
+            row = await line.ask(node, self._credentials(), self._timeout_s, self._query, user)
         except NoAnswer:
             if self._heard.get(node.name, 0.0) < begun:
                 self._silent[node.name] = time.monotonic()
@@ -157,18 +161,18 @@ class AuthQuery:
 class _Line:
     """A line to whichever node is asked."""
 
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s: Final = timeout_s
+    def __init__(self) -> None:
         self._line: Line | None = None
-        self._place = ("", 0, "")
-        """Where the line leads, and with which password."""
+        self._place: tuple[str, int, str, str, str, float] | None = None
+        """Where the line leads, and for whom."""
 
-    async def ask(self, node: Node, credentials: Credentials, query: str, user: str) -> Any:
+    async def ask(self, node: Node, credentials: Credentials, timeout_s: float, query: str, user: str) -> Any:
         """The first row of the answer. Raises ProbeError."""
-        place = node.host, node.port, credentials.password or ""
+        who = credentials.user, credentials.password or "", credentials.database
+        place = (node.host, node.port, *who, timeout_s)
         if self._line is None or self._place != place:
             self.close()
-            self._line = Line(node.host, node.port, credentials, self._timeout_s)
+            self._line = Line(node.host, node.port, credentials, timeout_s)
             self._place = place
         try:
             return await self._line.ask(query, user)

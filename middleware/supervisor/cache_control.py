@@ -67,7 +67,7 @@ class CacheControl:
         happened: Callable[[Happening], None],
     ) -> None:
         """`tell` sends to all workers that have a process."""
-        self._policies: Final = tuple(policies)
+        self._policies = tuple(policies)
         self._versions: Final = versions
         self._tell: Final = tell
         self._happened: Final = happened
@@ -84,6 +84,16 @@ class CacheControl:
         self._moved = anyio.Event()
         self._changing: Final = anyio.Lock()
         self._primary: tuple[str, int | None] | None = None
+
+    def use(self, policies: Sequence[RoutePolicy]) -> None:
+        """These are the rules from now on. What an operator has said of one that is gone is forgotten."""
+        was_on = wanted(self._policies, self._modes, self._forced)
+        self._policies = tuple(policies)
+        names = {policy.name for policy in policies}
+        modes = {name: mode for name, mode in self._modes.items() if name in names}
+        if modes != self._modes or wanted(policies, modes, self._forced) != was_on:
+            self._modes = modes
+            self._go()
 
     # The workers
 

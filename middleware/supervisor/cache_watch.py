@@ -152,6 +152,19 @@ class Watcher:
         """When each of them was, from the last one that was before the moment until when all is told."""
         self._changed = anyio.Event()
 
+    def use_settings(
+        self, credentials: Credentials, *, mode: Mode, interval_s: float, publication: str, timeout_s: float
+    ) -> None:
+        """Watch like this from now on: what is watched otherwise is begun anew, and counts as changed."""
+        before = self._credentials, self._mode, self._interval_s, self._publication, self._timeout_s
+        now = credentials, mode, interval_s, publication, timeout_s
+        if now == before:
+            return
+        self._credentials, self._mode, self._interval_s, self._publication, self._timeout_s = now
+        for one in self._watched.values():
+            one.attempt.cancel()
+        self._changed.set()
+
     def use(self, active: bool) -> None:
         """Whether the cache is on anywhere."""
         self._active = active
@@ -241,7 +254,7 @@ class Watcher:
                         )
                 if one.attempt.cancelled_caught:
                     failures = 0
-                    one.mode, one.why = "", "the primary is another, or none"
+                    one.mode, one.why = "", "the primary is another, or none, or the settings are"
 
     async def _attempt(self, one: _Watched) -> float:
         """Watch it until that fails; returns how long not to try again."""

@@ -97,6 +97,19 @@ class Catalogs:
         """Those that are paused."""
         self._found = found
 
+    def use(self, credentials: Credentials, *, refresh_s: float, timeout_s: float, overrides: Overrides) -> None:
+        """Read them as this user, and so often, from now on. Where something else is said of functions or relations,
+        nothing is decided by what was read before that."""
+        self._credentials, self._refresh_s, self._timeout_s = credentials, refresh_s, timeout_s
+        said = overrides != self._overrides
+        self._overrides = overrides
+        for database, entry in list(self._entries.items()):
+            if said:
+                self.wanted(database, stale=True)
+            elif entry.due != math.inf:
+                entry.due = min(entry.due, time.monotonic() + refresh_s)
+        self._changed.set()
+
     def snapshots(self) -> list[SetCatalog]:
         """The catalogs known now."""
         return [entry.snapshot for entry in self._entries.values() if entry.snapshot is not None]

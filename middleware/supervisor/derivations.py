@@ -34,13 +34,19 @@ class Derivations:
         """By user and password."""
         self._wanted = anyio.Event()
         self._wanted.set()
+        self._passed_on = anyio.Event()
         self.begun: Final = anyio.Event()
         """Set once an Access was told."""
 
     def use(self, access: Access) -> None:
         """In place of the one before, done or not."""
         self._access = access
+        self._passed_on = anyio.Event()
         self._wanted.set()
+
+    async def passed_on(self) -> None:
+        """Until the newest was told, with what was derived by then."""
+        await self._passed_on.wait()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -69,6 +75,8 @@ class Derivations:
         verifiers = {one[0]: self._known[one] for one in plain & self._known.keys()}
         self._told(msgspec.structs.replace(access, verifiers=verifiers))
         self.begun.set()
+        if access is self._access:
+            self._passed_on.set()
 
 
 def _derive(seed: bytes, batch: list[tuple[str, str]]) -> dict[tuple[str, str], Verifier]:

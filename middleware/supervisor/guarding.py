@@ -25,17 +25,27 @@ def monitor_of(
 ) -> Monitor:
     """Who asks the nodes; `publish` is told of each topology that a worker must act on, `well_again` of each node that
     answers again."""
-    checks = settings.health_check
     return Monitor(
-        [Target(name, node.host, node.port) for name, node in settings.nodes.items()],
+        targets_of(settings),
         credentials,
-        Rhythm(checks.period, checks.timeout, checks.max_retries, checks.retry_delay),
+        rhythm_of(settings),
         publish,
         authority=leading.authority,
-        sources=leading.sources,
+        sources=(leading,),
         roles_change=settings.failover != "off",
         well_again=well_again,
     )
+
+
+def targets_of(settings: Settings) -> list[Target]:
+    """The nodes to watch."""
+    return [Target(name, node.host, node.port) for name, node in settings.nodes.items()]
+
+
+def rhythm_of(settings: Settings) -> Rhythm:
+    """When they are asked."""
+    checks = settings.health_check
+    return Rhythm(checks.period, checks.timeout, checks.max_retries, checks.retry_delay)
 
 
 def guard_of(
@@ -51,21 +61,38 @@ def guard_of(
         monitor,
         _policy(settings),
         hand,
-        Commands(
-            settings.fence_command,
-            settings.failover_command,
-            settings.follow_primary_command,
-            settings.command_timeout,
-        ),
-        {
-            name: Place(name, number, node.host, node.port, node.data_directory)
-            for number, (name, node) in enumerate(settings.nodes.items())
-        },
+        _orders(settings),
+        _places(settings),
         tell,
         leader=leader,
         stayed=stayed,
         promote_timeout_s=settings.promote_timeout,
     )
+
+
+def use_settings(settings: Settings, guard: Guard, handover: Handover) -> None:
+    """Have them go by these."""
+    guard.use(_policy(settings), _orders(settings), _places(settings), promote_timeout_s=settings.promote_timeout)
+    handover.use(
+        _policy(settings),
+        demote_command=settings.demote_command,
+        follows=bool(settings.follow_primary_command),
+        timeout_s=settings.switchover_timeout,
+        catch_up_s=settings.promote_timeout,
+    )
+
+
+def _orders(settings: Settings) -> Commands:
+    return Commands(
+        settings.fence_command, settings.failover_command, settings.follow_primary_command, settings.command_timeout
+    )
+
+
+def _places(settings: Settings) -> dict[str, Place]:
+    return {
+        name: Place(name, number, node.host, node.port, node.data_directory)
+        for number, (name, node) in enumerate(settings.nodes.items())
+    }
 
 
 def handover_of(settings: Settings, monitor: Monitor, hand: Hand, guard: Guard, traffic: Traffic) -> Handover:

@@ -63,7 +63,10 @@ class Journal:
             now = time.time()
             if was is None or (was.role, was.up) != (node.role, node.up):
                 self._since[node.name] = now
-            if node.up:
+            if was is None and before is not None and before.version:
+                log.info("node added", node=node.name, host=node.host, port=node.port)
+                what, text = "node_added", f"it is at {node.host}:{node.port}, and used once it has answered"
+            elif node.up:
                 log.info("node up", node=node.name, role=node.role.value)
                 what, text = "node_up", f"it is a {node.role.value}"
             elif node.condition is Condition.DRAINING:
@@ -73,6 +76,10 @@ class Journal:
                 log.warning("node not used", node=node.name, role=node.role.value, why=node.why)
                 what, text = "node_down", f"not used: {node.why}"
             self._add(Happening(now, what, text, node.name, what == "node_down"))
+        for name in known.keys() - {node.name for node in after.nodes}:
+            log.info("node removed", node=name)
+            self._since.pop(name, None)
+            self._add(Happening(time.time(), "node_removed", "it is in the settings no more", name))
         if after.writer() is None and (before is None or before.writer() is not None):
             log.warning("no primary")
 

@@ -11,10 +11,10 @@ from typing import Final
 import anyio
 
 from healthcheck.guard import Happening
-from healthcheck.leader import Alone, Leader
+from healthcheck.leader import Alone, Begun, Leader
 from healthcheck.leadership import Claim, Leadership
 from healthcheck.memory import Remembered, StateFile
-from healthcheck.monitor import Authority, Monitor, Source
+from healthcheck.monitor import Authority, Monitor
 from healthcheck.patroni import Patroni, Rest
 from healthcheck.topology import Topology
 from middleware.config import Settings
@@ -25,18 +25,18 @@ AGAIN_S: Final = 5.0
 
 
 class Leading:
-    """The Leader for a guard, and the Authority and the Sources for a monitor. `run` keeps up with them."""
+    """The Leader of a guard, and a monitor's Source; and the Authority for a monitor. `run` keeps up with them."""
 
     def __init__(self, settings: Settings, tell: Callable[[Happening], None]) -> None:
         """Raises StartError for a state file that cannot be read."""
         self._tell: Final = tell
         self._learned: Callable[[Remembered], None] = lambda _: None
-        several = settings.failover == "promote" and bool(settings.etcd_hosts)
-        self._leadership: Final = Leadership(_claim(settings), tell, self._learn) if several else None
-        self.leader: Final[Leader] = self._leadership or Alone()
+        self._leadership = self._leadership_of(settings)
+        self._leader: Leader = self._leadership or Alone()
+        self._claiming: anyio.CancelScope | None = None
+        self._changed = anyio.Event()
         self._patroni: Final = Patroni(_rest(settings), tell) if settings.topology == "patroni" else None
         self.authority: Final[Authority | None] = self._patroni
-        self.sources: Final[tuple[Source, ...]] = (self._leadership,) if self._leadership else ()
         self._file: Final = StateFile(Path(settings.state_file)) if settings.state_file else None
         self._seen: Remembered | None = None
         self._kept: Remembered | None = None
@@ -46,6 +46,52 @@ class Leading:
         except (OSError, ValueError) as error:
             why = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
             raise StartError(f"state_file: {settings.state_file} cannot be used: {why}") from None
+
+    def _leadership_of(self, settings: Settings) -> Leadership | None:
+        if settings.failover != "promote" or not settings.etcd_hosts:
+            return None
+        return Leadership(_claim(settings), self._tell, self._learn)
+
+    def use(self, settings: Settings) -> None:
+        """Whether this one promotes may have changed; where it does, it may not act before it is known to lead. Not
+        called while a failover is under way."""
+        claims = settings.failover == "promote" and bool(settings.etcd_hosts)
+        if claims == (self._leadership is not None):
+            return
+        if self._claiming is not None:
+            self._claiming.cancel()
+        self._leadership = self._leadership_of(settings)
+        self._leader = self._leadership or Alone()
+        if self._leadership is not None and self._seen is not None:
+            self._leadership.remember(self._seen)
+        self._changed.set()
+
+    # What a guard asks, and what a monitor does
+
+    def hindered(self) -> str:
+        """See Leader."""
+        return self._leader.hindered()
+
+    def left_s(self) -> float:
+        """See Leader."""
+        return self._leader.left_s()
+
+    def begun(self) -> Begun | None:
+        """See Leader."""
+        return self._leader.begun()
+
+    async def begin(self, begun: Begun) -> None:
+        """See Leader."""
+        await self._leader.begin(begun)
+
+    async def finish(self) -> None:
+        """See Leader."""
+        await self._leader.finish()
+
+    @property
+    def known(self) -> bool:
+        """See Source."""
+        return self._leadership is None or self._leadership.known
 
     def teach(self, monitor: Monitor) -> None:
         """Let a monitor know what was seen before, and what others see."""
@@ -65,13 +111,22 @@ class Leading:
     async def run(self) -> None:
         """Until cancelled; then the lease is let go."""
         async with anyio.create_task_group() as tasks:
-            if self._leadership is not None:
-                tasks.start_soon(self._leadership.run)
+            tasks.start_soon(self._claim)
             if self._patroni is not None:
                 tasks.start_soon(self._patroni.run)
             while self._file is not None:
                 await anyio.sleep(AGAIN_S)
                 self._write()
+
+    async def _claim(self) -> None:
+        """Claim to lead, as long as that is wanted."""
+        while True:
+            self._changed = anyio.Event()
+            if self._leadership is not None:
+                with anyio.CancelScope() as self._claiming:
+                    await self._leadership.run()
+            else:
+                await self._changed.wait()
 
     def _learn(self, remembered: Remembered) -> None:
         self._learned(remembered)

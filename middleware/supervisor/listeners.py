@@ -14,6 +14,9 @@ from typing import Final
 
 import structlog
 
+from middleware.config import NetworkSettings
+from middleware.pool.dial import set_again
+
 BACKLOG: Final = 4096
 UNIX_PATH_BYTES_MAX: Final = 107
 """What fits into sockaddr_un, less its closing zero."""
@@ -73,6 +76,12 @@ class Listeners:
     def filenos(self) -> tuple[int, ...]:
         """The file descriptors, which have the same numbers in the workers."""
         return tuple(one.fileno() for one in self.sockets)
+
+    def use(self, network: NetworkSettings) -> None:
+        """Have these options on what is accepted by TCP from now on."""
+        for one in self.sockets:
+            if one.family != socket.AF_UNIX and one.fileno() >= 0:
+                set_again(one, network)
 
     def close(self) -> None:
         """Stop listening here; workers close their own copies when they drain. May be called again."""

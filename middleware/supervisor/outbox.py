@@ -30,12 +30,13 @@ from middleware.control import (
     SetReasons,
     SetSecret,
     SetSettings,
+    Settle,
     SetTls,
     SetTopology,
 )
 
 PASSED_MAX: Final = 1000
-Said = Passed | SetSecret | NodeAnswers | Ask | Reconnect | Kill | KillClient
+Said = Passed | SetSecret | NodeAnswers | Ask | Settle | Reconnect | Kill | KillClient
 """What is no snapshot."""
 
 

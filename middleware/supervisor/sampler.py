@@ -59,6 +59,18 @@ class Sampler:
         """The standbys whose answers are due."""
         self._answered = anyio.Event()
 
+    def use(self, credentials: Credentials, *, period_s: float, timeout_s: float) -> None:
+        """Ask as this user, and so often, from now on."""
+        if (credentials, timeout_s) != (self._credentials, self._timeout_s):
+            self._hang_up(list(self._lines))
+        self._credentials, self._period_s, self._timeout_s = credentials, period_s, timeout_s
+        self._wanted.set()
+
+    def _hang_up(self, keys: list[tuple[str, str, int]]) -> None:
+        """A question under way is answered by nothing."""
+        for key in keys:
+            self._lines.pop(key).close()
+
     def wanted(self) -> None:
         """A client has written and reads: sample now."""
         self._wanted.set()
@@ -75,6 +87,8 @@ class Sampler:
             if node.name not in used:
                 self._samples.gone(node.name)
         self._topology = topology
+        there = {(node.name, node.host, node.port) for node in topology.nodes}
+        self._hang_up([key for key in self._lines if key not in there])
         self._wanted.set()
 
     async def run(self) -> None:

@@ -28,8 +28,9 @@ log = structlog.get_logger("service")
 class Stopping:
     """One Pointsman's."""
 
-    def __init__(self, timeout_s: float, pause: Callable[[str], None]) -> None:
-        """`timeout_s`: for transactions to end. `pause` is told who has all databases paused for good."""
+    def __init__(self, timeout_s: Callable[[], float], pause: Callable[[str], None]) -> None:
+        """`timeout_s` tells how long transactions may take to end. `pause` is told who has all databases paused for
+        good."""
         self._timeout_s: Final = timeout_s
         self._pause: Final = pause
         self.mode: ShutdownMode | None = None
@@ -50,7 +51,7 @@ class Stopping:
                 sqlstate=sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE,
             )
         self.mode = mode
-        log.info("shutting down", mode=mode, by=who, shutdown_timeout=self._timeout_s)
+        log.info("shutting down", mode=mode, by=who, shutdown_timeout=self._timeout_s())
         if mode == "wait_for_servers":
             self._pause(who)
         self._said.set()
@@ -65,4 +66,4 @@ class Stopping:
 
     def order(self, mode: ShutdownMode) -> Drain:
         """What workers are told."""
-        return Drain(self._timeout_s, _WAIT_FOR[mode])
+        return Drain(self._timeout_s(), _WAIT_FOR[mode])

@@ -5,7 +5,7 @@ In: Settings. Out: a proxy that serves, and what there is to know of it: address
 
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -15,18 +15,13 @@ import structlog
 
 from healthcheck.guard import Happening
 from healthcheck.handover import Switched
-from healthcheck.line import Credentials
 from healthcheck.promote import Hand
 from healthcheck.topology import Topology
-from middleware import sqlstate
 from middleware.admin.show_stats import Period
-from middleware.auth import Access, FileMistake
+from middleware.auth import Access
 from middleware.cache.versions import Versions, slot_of
 from middleware.config import Settings
-from middleware.config.access import access_of, seed_of
-from middleware.config.contradictions import access_mistakes
 from middleware.config.shown import ConfigValue, config_values
-from middleware.config.tls import TlsError
 from middleware.control import (
     CacheCounters,
     CacheTracking,
@@ -54,15 +49,14 @@ from middleware.control import (
     SetChanges,
     SetFreshness,
     SetReasons,
+    Settled,
     SetTopology,
     Told,
     Up,
     WatchWanted,
     worker_of,
 )
-from middleware.errors import PointsmanError
 from middleware.logs import tell_left_out
-from middleware.pool.dial import set_options
 from middleware.relay.shared import shared_bytes, versions_offset
 from middleware.supervisor.asking import Asking
 from middleware.supervisor.auth_query import AuthQuery
@@ -70,7 +64,6 @@ from middleware.supervisor.averages import Averages
 from middleware.supervisor.cache_control import CacheControl, CacheState
 from middleware.supervisor.cache_watch import Watcher, WatchStatus
 from middleware.supervisor.catalogs import Catalogs
-from middleware.supervisor.certificates import read_certificates
 from middleware.supervisor.commands import Commands
 from middleware.supervisor.console import Console
 from middleware.supervisor.console_clients import ConsoleClients
@@ -78,13 +71,15 @@ from middleware.supervisor.control_socket import ControlSocket
 from middleware.supervisor.counters import CountersSnapshot, Totals
 from middleware.supervisor.derivations import Derivations
 from middleware.supervisor.guarding import guard_of, handover_of, monitor_of
+from middleware.supervisor.in_force import InForce
 from middleware.supervisor.journal import Journal
 from middleware.supervisor.leading import Leading
 from middleware.supervisor.listeners import ListenError, Listeners, StartError, open_http, open_listeners
 from middleware.supervisor.node_orders import NodeOrders
 from middleware.supervisor.pausing import Pausing
-from middleware.supervisor.reloading import Reloaded
+from middleware.supervisor.reloading import Parts, Reloaded, Reloading
 from middleware.supervisor.sampler import Sampler
+from middleware.supervisor.settling import Settling
 from middleware.supervisor.shown import Outlook
 from middleware.supervisor.status import Status, status_of
 from middleware.supervisor.stopping import Stopping
@@ -108,30 +103,28 @@ workers_log = structlog.get_logger("worker")
 class Supervisor:
     """The control plane of one Pointsman. Call `listen`, then `run`; `stop` ends it."""
 
-    def __init__(self, settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND) -> None:
-        self.settings = settings
-        """Those in force."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        load: Callable[[], Settings] | None = None,
+        worker_command: Sequence[str] = WORKER_COMMAND,
+    ) -> None:
+        """`load` reads the settings anew when they are to be reloaded, and raises ConfigError."""
         self._listeners = Listeners()
         self._web_listeners = Listeners()
         self._totals = Totals()
         self._published: Topology | None = None
         self.journal = Journal()
         checks = settings.health_check
-        password = checks.password.get_secret_value() if checks.password else None
-        try:
-            self._tls = read_certificates(settings)
-        except TlsError as error:
-            raise StartError(f"{error.key}: {error}") from None
-        credentials = Credentials(
-            checks.user, password, checks.database, lambda: self._tls.own, settings.server_tls_negotiation == "direct"
-        )
-        self._credentials = credentials
+        self._in_force: Final = InForce(settings)
+        credentials = self._in_force.credentials()
         self._leading = Leading(settings, self.journal.happened)
         self._monitor = monitor_of(
             settings, credentials, self._topology_changed, lambda name: self._tell_all(NodeAnswers(name)), self._leading
         )
         self._leading.teach(self._monitor)
-        hand = Hand(self._acting, checks.timeout)
+        hand = Hand(self._in_force.acting, checks.timeout)
         self.pausing: Final = Pausing(
             settings.policies(),
             lambda worker, message: self._workers[worker].send(message),
@@ -139,10 +132,8 @@ class Supervisor:
             self.journal.happened,
             self._pauses_changed,
         )
-        self.stopping: Final = Stopping(settings.shutdown_timeout, self.pausing.end)
-        self._guard = guard_of(
-            settings, self._monitor, hand, self.journal.happened, self._leading.leader, self.pausing.stays
-        )
+        self.stopping: Final = Stopping(lambda: self.settings.shutdown_timeout, self.pausing.end)
+        self._guard = guard_of(settings, self._monitor, hand, self.journal.happened, self._leading, self.pausing.stays)
         self._traffic = DrainingTraffic(self._running)
         self.asking: Final = Asking(lambda worker, question: self._workers[worker].send(question), self._running)
         self._handover = handover_of(settings, self._monitor, hand, self._guard, self._traffic)
@@ -165,19 +156,14 @@ class Supervisor:
             period_s=settings.freshness_period,
             timeout_s=checks.timeout,
         )
-        self._seed = seed_of(settings)
-        try:
-            self._access = access_of(settings, self._seed)
-        except FileMistake as mistake:
-            raise StartError(str(mistake)) from None
-        self._derivations = Derivations(self._access, self._use_access)
+        self._derivations = Derivations(self._in_force.access, self._use_access)
         self._auth_query = AuthQuery(
-            self._asking,
+            self._in_force.asking,
             settings.auth_query,
             lambda: self.topology,
             lambda answer: self._tell_all(answer),
             timeout_s=checks.timeout,
-            seed=self._seed,
+            seed=self._in_force.seed,
         )
         self._workers = [
             Worker(index, worker_command, self._inherited, self._greeting, self._heard, self._ended)
@@ -211,6 +197,31 @@ class Supervisor:
             publication=settings.cache_watch_publication,
             timeout_s=checks.timeout,
         )
+        self._settling: Final = Settling(
+            self._tell_all, lambda: [one.index for one in self._workers if one.pid is not None]
+        )
+        self.reloading: Final = Reloading(
+            self._in_force,
+            load,
+            Parts(
+                monitor=self._monitor,
+                guard=self._guard,
+                handover=self._handover,
+                hand=hand,
+                leading=self._leading,
+                catalogs=self._catalogs,
+                sampler=self._sampler,
+                derivations=self._derivations,
+                auth_query=self._auth_query,
+                cache=self.cache,
+                watcher=self._watcher,
+                pausing=self.pausing,
+            ),
+            self._tell_all,
+            self._settling,
+            lambda settings: self._listeners.use(settings.network()),
+            self.journal.happened,
+        )
         self._reported = [0.0] * settings.workers
         """When each worker last reported that a catalog has changed."""
         self._reasons = SetReasons({}, 0)
@@ -221,6 +232,11 @@ class Supervisor:
         self.addresses: tuple[tuple[str, int], ...] = ()
         """Address and port of each TCP socket, as bound."""
         self.unix_path: Path | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._in_force.settings
 
     @property
     def topology(self) -> Topology:
@@ -297,7 +313,7 @@ class Supervisor:
 
     def known_users(self) -> Sequence[str]:
         """Whose passwords are in the settings or in their files."""
-        return sorted({*self.settings.users, *self._access.secrets})
+        return sorted({*self.settings.users, *self._in_force.access.secrets})
 
     def outlook(self) -> Outlook:
         """How it stands with a failover."""
@@ -322,10 +338,7 @@ class Supervisor:
             settings.unix_socket_path(),
             int(settings.unix_socket_mode, 8),
         )
-        for one in self._listeners.sockets:
-            if one.family != socket.AF_UNIX:
-                # What is accepted there has the same.
-                set_options(one, settings.network())
+        self._listeners.use(settings.network())
         self.addresses = tuple(self._listeners.addresses)
         self.unix_path = self._listeners.unix_path
         path = settings.control_socket_path()
@@ -345,61 +358,26 @@ class Supervisor:
         if self.unix_path is not None:
             log.info("listening", path=str(self.unix_path))
 
-    def _acting(self) -> Credentials:
-        """Who promotes."""
-        settings = self.settings
-        user = settings.failover_user
-        return self._credentials_of(user, settings.health_check.database) if user else self._credentials
-
-    def _asking(self) -> Credentials:
-        """Who runs auth_query."""
-        return self._credentials_of(self.settings.auth_user, self.settings.auth_dbname)
-
-    def _credentials_of(self, user: str, database: str) -> Credentials:
-        """Those of a user whose password is in [users] or auth_file."""
-        direct = self.settings.server_tls_negotiation == "direct"
-        return Credentials(user, self._access.secrets.get(user), database, lambda: self._tls.own, direct)
-
     def config(self) -> list[ConfigValue]:
         """The settings in force, for SHOW CONFIG."""
         return config_values(self.settings)
 
     async def reload(self, who: str) -> Reloaded:
-        """Read again the files that the settings name, as `who` has said. Raises PointsmanError, with nothing changed
-        and a line for each mistake in its detail."""
-        settings = self.settings
-        tls, access, wrong = self._tls, self._access, []
-        try:
-            tls = read_certificates(settings)
-        except TlsError as error:
-            wrong.append(f"{error.key}: {error}")
-        try:
-            access = access_of(settings, self._seed)
-        except FileMistake as mistake:
-            wrong.append(str(mistake))
-        wrong.extend(f"{key[0]}: {why}" for key, why in access_mistakes(settings, access))
-        if self._access.secrets.keys() - settings.users.keys() and not access.secrets.keys() - settings.users.keys():
-            # As it is while somebody writes it.
-            wrong.append(f"{settings.auth_file}: contains no users, and there were some")
-        for line in wrong:
-            log.error("not reloaded", why=line, by=who)
-        if wrong:
-            raise PointsmanError(
-                "the settings cannot be used", detail="\n".join(wrong), sqlstate=sqlstate.CONFIG_FILE_ERROR
-            )
-        self._tls = tls
-        self._tell_all(tls.told)
-        self._derivations.use(access)
-        log.info("certificates and keys, users and rules were read again", users=len(access.secrets), by=who)
-        return Reloaded()
+        """Read the settings and their files anew, as `who` has said. Raises PointsmanError, with nothing changed and a
+        line for each mistake in its detail."""
+        return await self.reloading.reload(who)
+
+    async def set(self, key: str, text: str, who: str) -> Reloaded:
+        """Have one setting be another until the next reload. Raises PointsmanError, see Reloading.set()."""
+        return await self.reloading.set(key, text, who)
 
     def _use_access(self, access: Access) -> None:
-        self._access = access
+        self._in_force.access_told = access
         self._tell_all(self._set_access())
 
     def _set_access(self) -> SetAccess:
         """With what is known by now of what nobody is to be shown."""
-        access = self._access
+        access = self._in_force.access_told
         return SetAccess(msgspec.structs.replace(access, nobody=self._auth_query.nobody) if access.asks else access)
 
     def stop(self) -> None:
@@ -478,7 +456,7 @@ class Supervisor:
                 self._shared.fileno(),
             ),
             self._set_access(),
-            self._tls.told,
+            self._in_force.tls.told,
             self.cache.greeting(index),
             self.pausing.greeting(),
         ]
@@ -545,6 +523,7 @@ class Supervisor:
         self._console_clients.ended(index)
         self.pausing.ended(index)
         self.cache.ended(index)
+        self._settling.ended(index)
 
     def _heard(self, index: int, message: Down | Up) -> None:
         """What worker `index` says."""
@@ -558,6 +537,8 @@ class Supervisor:
                 tell_left_out()
             case CacheTracking(serial=serial):
                 self.cache.answered(index, serial)
+            case Settled(serial=serial):
+                self._settling.answered(index, serial)
             case Leases():
                 self._traffic.reported(index, message)
             case Told():

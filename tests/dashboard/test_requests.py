@@ -96,9 +96,7 @@ async def test_behind_a_proxy_that_ends_tls_the_cookie_is_for_tls_alone() -> Non
 async def test_another_password_ends_all_sessions() -> None:
     async with serving() as (supervisor, client):
         await log_in(client)
-        supervisor.settings = supervisor.settings.model_copy(
-            update={"dashboard_password": type(supervisor.settings.dashboard_password)("another")}
-        )
+        await supervisor.set("dashboard_password", "another", "somebody")
         assert (await client.get("session")).json()["buttons"] == "login"
 
 

@@ -10,7 +10,8 @@ from middleware.pool.dial import Dialer
 from middleware.pool.ledger import Ledger, bytes_for
 from middleware.pool.limits import ServerLimits
 from middleware.pool.plan import Clock
-from middleware.pool.pool import NodeState, Pool, Surroundings
+from middleware.pool.pool import Pool
+from middleware.pool.surroundings import NodeState, Surroundings
 
 
 def ledger(workers: int = 1, mine: int = 0) -> Ledger:

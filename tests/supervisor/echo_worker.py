@@ -43,6 +43,9 @@ from middleware.control import (
     SetFreshness,
     SetPauses,
     SetReasons,
+    SetSettings,
+    Settle,
+    Settled,
     SetTls,
     SetTopology,
     Told,
@@ -84,6 +87,10 @@ class EchoWorker:
                 self.index = message.worker
                 self.pool_size = message.settings.policies[-1].pool.size
                 self.listeners = [socket.socket(fileno=fd) for fd in message.listeners]
+            case SetSettings():
+                self.pool_size = message.settings.policies[-1].pool.size
+            case Settle(serial=serial):
+                self.tell(Settled(self.index, serial))
             case SetCache(serial=serial):
                 # Nobody can have come before.
                 told = message.tracking, message.serving, message.modes, message.forced

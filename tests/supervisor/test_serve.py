@@ -39,7 +39,8 @@ class Serving:
 
     def __init__(self, directory: Path, descriptors: tuple[int, int] | None = None) -> None:
         """`descriptors`: its soft and its hard limit of them."""
-        (directory / "pointsman.toml").write_text(CONFIG)
+        self.settings = directory / "pointsman.toml"
+        self.settings.write_text(CONFIG)
         command = [sys.executable, "-m", "middleware", "serve"]
         if descriptors is not None:
             soft, hard = descriptors
@@ -51,9 +52,12 @@ class Serving:
         self.workers = [psutil.Process(line["pid"]) for line in self.logged("worker ready")]
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        """The log's lines of one event; every line must be JSON."""
-        lines = [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
-        return [line for line in lines if line["event"] == event]
+        """The log's lines of one event."""
+        return [line for line in self.lines() if line["event"] == event]
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log's lines; every one must be JSON."""
+        return [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
 
     def text(self) -> str:
         """The whole log."""
@@ -123,10 +127,41 @@ def test_workers_do_not_outlive_a_killed_supervisor(serving: Serving) -> None:
     serving.wait(serving.workers_gone, "workers to end")
 
 
-def test_a_hangup_reads_files_again_and_says_so(serving: Serving) -> None:
+def test_a_hangup_reads_the_settings_again_and_says_so(serving: Serving) -> None:
+    other = CONFIG.replace("workers = 2", "workers = 3\nquery_timeout = 5") + '[users.other]\npassword = "p"\n'
+    serving.settings.write_text(other)
     serving.process.send_signal(signal.SIGHUP)
-    serving.wait(lambda: "users and rules were read again" in serving.text(), "a word about SIGHUP")
+    serving.wait(lambda: "were read again" in serving.text(), "a word about SIGHUP")
+    (told,) = [line["event"] for line in serving.lines() if line.get("event_kind") == "reloaded"]
+    assert set(told.removeprefix("the settings were read again by SIGHUP: ").split("; ")) == {
+        "query_timeout: 0 -> 5",
+        "users.other: none -> user",
+        "workers: needs a restart to be 3",
+    }
     assert serving.process.poll() is None
+
+
+def test_a_hangup_with_a_bad_file_changes_nothing_and_says_why(serving: Serving) -> None:
+    serving.settings.write_text("workers = 0\nquery_timeot = 1\n" + CONFIG.replace("workers = 2", ""))
+    serving.process.send_signal(signal.SIGHUP)
+    serving.wait(lambda: len(serving.logged("not reloaded")) == 2, "two mistakes")
+    assert [line["why"] for line in serving.logged("not reloaded")] == [
+        "pointsman.toml: workers: 0 is not allowed: a whole number from 1 to 256",
+        "pointsman.toml: query_timeot: unknown, did you mean query_timeout?",
+    ]
+    serving.settings.unlink()
+    serving.process.send_signal(signal.SIGHUP)
+    serving.wait(lambda: len(serving.logged("not reloaded")) == 3, "the third")
+    assert serving.logged("not reloaded")[2]["why"] == "pointsman.toml: no such file or directory"
+    assert serving.process.poll() is None
+
+
+def test_a_hangup_changes_the_form_of_the_log(serving: Serving) -> None:
+    serving.settings.write_text(CONFIG.replace('"json"', '"text"'))
+    serving.process.send_signal(signal.SIGHUP)
+    serving.wait(lambda: "log.format: json -> text" in serving.text(), "a word about SIGHUP")
+    (line,) = [line for line in serving.text().splitlines() if "log.format" in line]
+    assert not line.startswith("{")
 
 
 def test_a_killed_worker_is_replaced(serving: Serving) -> None:
