@@ -160,6 +160,10 @@ class Guard:
         """Why this one may not change roles, for people; "" if it may."""
         return self._leader.hindered()
 
+    def failing_over(self) -> bool:
+        """Whether the primary was lost, and another is to be promoted as soon as that is certain."""
+        return self._verdict.kind in (Kind.COUNTING, Kind.PROMOTE)
+
     # The primary
 
     async def _look(self) -> None:

@@ -19,8 +19,9 @@ from routing.catalog import Catalog
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 """A frame above this is a bug: the biggest message is a Catalog, some hundred kilobytes."""
 
-WORKER_SHIFT: Final = 20
-"""A client's process id in BackendKeyData is `worker << WORKER_SHIFT | serial`, a positive 32-bit number."""
+SLOT_SHIFT: Final = 20
+"""A client's process id in BackendKeyData is `slot << SLOT_SHIFT | serial`, a positive 32-bit number. A worker's slot
+is its own among all that live, also those of a Pointsman that this one has taken over from: see relay/shared.py."""
 
 
 class Configure(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -31,8 +32,12 @@ class Configure(msgspec.Struct, frozen=True, tag=True, array_like=True):
     settings: WorkerSettings
     listeners: tuple[int, ...]
     """Inherited file descriptors."""
+    slot: int
+    """Its place in shared memory."""
     shared: int
     """The file descriptor of what workers share: see relay/shared.py."""
+    versions: int
+    """The one of the tables' versions."""
 
 
 class SetSettings(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -278,8 +283,12 @@ class Obeyed(msgspec.Struct, frozen=True, tag=True, array_like=True):
     count: int
 
 
+class LetGo(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Down: another Pointsman takes the new clients from now on; serve those that are there until they go."""
+
+
 class ForwardCancel(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Up, then down to the worker the key names: a CancelRequest that landed on another worker."""
+    """Up, then down to the worker whose slot the key names: a CancelRequest that landed on another worker."""
 
     process_id: int
     secret: bytes
@@ -462,7 +471,7 @@ class SetReasons(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Drained(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Up: after Drain, the last client is gone."""
+    """Up: after Drain, or LetGo, the last client is gone."""
 
     worker: int
 
@@ -486,6 +495,7 @@ Down = (
     | Ask
     | ConsoleTold
     | Settle
+    | LetGo
     | Drain
     | SetPauses
     | Reconnect
@@ -515,14 +525,14 @@ Up = (
 )
 
 
-def worker_of(process_id: int) -> int:
-    """The index of the worker that gave out this process id; a made-up one may name no worker."""
-    return process_id >> WORKER_SHIFT
+def slot_of(process_id: int) -> int:
+    """The slot of the worker that gave out this process id; a made-up one may name no worker."""
+    return process_id >> SLOT_SHIFT
 
 
-def process_id_of(worker: int, serial: int) -> int:
-    """The process id a worker gives to its client `serial`; the serial wraps around."""
-    return worker << WORKER_SHIFT | serial & ((1 << WORKER_SHIFT) - 1)
+def process_id_of(slot: int, serial: int) -> int:
+    """The process id that the worker in a slot gives to its client `serial`; the serial wraps around."""
+    return slot << SLOT_SHIFT | serial & ((1 << SLOT_SHIFT) - 1)
 
 
 class ControlError(Exception):

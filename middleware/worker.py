@@ -39,6 +39,7 @@ from middleware.control import (
     Kill,
     KillClient,
     Leases,
+    LetGo,
     NodeAnswers,
     NodeTrouble,
     Obeyed,
@@ -64,14 +65,12 @@ from middleware.control import (
     WatchWanted,
 )
 from middleware.logs import set_up_logs, tell_left_out
-from middleware.pool.ledger import Ledger
 from middleware.relay.arrival import Arrival
 from middleware.relay.console import ConsoleClient
-from middleware.relay.freshness import Commits
 from middleware.relay.inventory import Telling
 from middleware.relay.reasons import SharedReasons
 from middleware.relay.relay import Relay
-from middleware.relay.shared import LEDGER_OFFSET, versions_offset
+from middleware.relay.shared import commits_of, ledger_of, live
 
 log: Final = structlog.get_logger("worker")
 
@@ -100,6 +99,7 @@ class Worker(asyncio.Protocol):
         self._listeners: list[socket.socket] = []
         self._servers: list[asyncio.AbstractServer] = []
         self._accepting: asyncio.Task[None] | None = None
+        self._takes_nobody = self._let_go = False
         self._draining_until: float | None = None
         self._ticks = 0
         self._trouble_reports = 0
@@ -186,6 +186,9 @@ class Worker(asyncio.Protocol):
             self._tell(Obeyed(message.serial, relay.pauses.kill(message.database)))
         elif isinstance(message, KillClient):
             self._tell(Obeyed(message.serial, relay.pauses.kill_client(message.process_id)))
+        elif isinstance(message, LetGo):
+            self._take_nobody()
+            self._let_go = True
         elif isinstance(message, Drain):
             self._drain(relay, message)
         else:
@@ -247,11 +250,11 @@ class Worker(asyncio.Protocol):
     def _configure(self, message: Configure) -> None:
         settings = message.settings
         set_up_logs(settings.log, worker=message.worker)
-        commits = Commits(message.shared, message.workers, message.worker)
-        ledger = Ledger(message.shared, LEDGER_OFFSET, message.workers, message.worker)
-        versions = Versions(message.shared, versions_offset(message.workers), message.workers, message.worker)
+        live(message.shared, message.slot)
+        commits, ledger = commits_of(message.shared, message.slot), ledger_of(message.shared, message.slot)
+        versions = Versions(message.versions, 0, message.workers, message.worker)
         versions.restart(time.monotonic(), time.monotonic() + DOUBT_S)
-        self._relay = Relay(message.worker, message.workers, settings, self._loop, self, commits, ledger, versions)
+        self._relay = Relay(message.worker, message.slot, settings, self._loop, self, commits, ledger, versions)
         self._listeners = [socket.socket(fileno=fd) for fd in message.listeners]
         if self._relay.cache.sharing is not None:
             self._relay.cache.sharing.start()
@@ -310,11 +313,13 @@ class Worker(asyncio.Protocol):
             else:
                 server = await self._loop.create_server(connection, sock=listener, backlog=BACKLOG)
             self._servers.append(server)
+        if self._takes_nobody:
+            # It was said meanwhile.
+            self._take_nobody()
         self._tell(Ready(relay.worker))
 
     def _drain(self, relay: Relay, message: Drain) -> None:
-        for server in self._servers:
-            server.close()
+        self._take_nobody()
         self._wait_for = message.wait_for
         relay.parting = True
         if message.wait_for == "servers":
@@ -337,6 +342,11 @@ class Worker(asyncio.Protocol):
             self._draining_until = self._loop.time()
             relay.drain()
 
+    def _take_nobody(self) -> None:
+        self._takes_nobody = True
+        for server in self._servers:
+            server.close()
+
     def _tick(self, relay: Relay) -> None:
         now = self._loop.time()
         self._loop.call_later(TICK_S, self._tick, relay)
@@ -350,13 +360,18 @@ class Worker(asyncio.Protocol):
         if self._wait_for:
             self._waited(relay)
         if self._draining_until is None:
+            if self._let_go and relay.let_go():
+                self._end(relay)
             return
         if now >= self._draining_until:
             relay.terminate()
         if not relay.clients:
-            self._tell(relay.counters())
-            self._tell(Drained(relay.worker))
-            self._channel.close()
+            self._end(relay)
+
+    def _end(self, relay: Relay) -> None:
+        self._tell(relay.counters())
+        self._tell(Drained(relay.worker))
+        self._channel.close()
 
 
 async def work(fd: int) -> None:

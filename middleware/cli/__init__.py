@@ -17,6 +17,7 @@ from middleware.cli.explain import explain_statement
 from middleware.cli.import_settings import import_settings
 from middleware.cli.log_events import log_events
 from middleware.cli.metrics import show_metrics
+from middleware.cli.restart import restart
 from middleware.cli.serve import serve
 from middleware.cli.settings import show_settings
 from middleware.cli.status import status
@@ -48,6 +49,7 @@ def _options(
 
 
 app.command("serve")(serve)
+app.command("restart")(restart)
 app.command("status")(status)
 app.command("events")(events)
 app.command("switchover")(switchover)

@@ -34,10 +34,11 @@ def status(
     for node in known.nodes:
         if node.why:
             console.print(f"{node.name}: {node.why}", soft_wrap=True)
+    before = f" and {known.clients_before} of the process before" if known.clients_before else ""
     workers = ", ".join(f"{worker.pid or 'being started'}" for worker in known.workers)
     console.print(
         f"primary {known.primary or 'none'}, failover {known.failover}, topology {known.topology_version}; "
-        f"{known.clients} clients, {known.waiting} waiting; workers: {workers}; Pointsman {known.version}",
+        f"{known.clients} clients{before}, {known.waiting} waiting; workers: {workers}; Pointsman {known.version}",
         soft_wrap=True,
     )
 

@@ -65,6 +65,12 @@ class Processes(BaseModel):
         zero=True,
         peers="pgbouncer: SHUTDOWN WAIT_FOR_CLIENTS",
     )
+    restart_timeout: float = seconds(
+        3600.0,
+        "After an online restart, clients of the process before have this long to leave by themselves; then those that "
+        "are in no transaction are sent away, and shutdown_timeout begins.",
+        zero=True,
+    )
     control_socket: str = setting(
         "auto",
         'the path of a unix socket, "auto", or nothing for none',

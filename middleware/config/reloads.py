@@ -102,6 +102,7 @@ _AT_ONCE: Final = (
     "stats_period",
     "digests_max",
     "shutdown_timeout",
+    "restart_timeout",
     # Pools
     "pool_mode",
     "default_pool_size",

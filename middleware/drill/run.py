@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 from middleware.config.drilling import DrillSettings
-from middleware.control import worker_of
+from middleware.control import slot_of
 from middleware.drill import ledger
 from middleware.drill.acts import Act
 from middleware.drill.books import Failure
@@ -139,7 +139,7 @@ class Run:
     def _nodes(self, step: Step, view: View) -> Iterator[str]:
         """Whom a step is done to, in turn."""
         standbys = [node.name for node in view.standbys()]
-        if step.whom is Whom.WORKER and (workers := sorted({worker_of(one) for one in self.load.process_ids})):
+        if step.whom is Whom.WORKER and (workers := sorted({slot_of(one) for one in self.load.process_ids})):
             yield str(self._rng.choice(workers))
         elif step.whom is Whom.PRIMARY and view.primary:
             yield view.primary

@@ -3,7 +3,8 @@
 Limits hold for all workers together, and a worker must not ask another, or wait for the control plane, to open a server
 or let a client in. So the counts stand in memory that all share: a column for each worker, which only it writes; a
 limit is kept by looking at the sum of a row before adding to it, under a lock that is held for some microseconds. The
-control plane has no part in it. A worker that dies leaves its column behind; the next process of its number clears it.
+control plane has no part in it. A worker that dies leaves its column behind; the next process of its slot clears it, or
+the supervisor does where none follows.
 
 A row is found by the key's hash, in a bucket of ROWS_PER_BUCKET. A row whose counts are all 0 belongs to nobody. When a
 bucket is full, what would need a row of it is refused as if it had reached its limit.
@@ -12,6 +13,7 @@ bucket is full, what would need a row of it is refused as if it had reached its 
 import fcntl
 import hashlib
 import mmap
+from array import array
 from typing import Final
 
 BUCKETS: Final = 1024
@@ -24,9 +26,15 @@ Limit = tuple[bytes, int]
 """A key, and how many there may be of it; 0 for any number."""
 
 
-def bytes_for(workers: int) -> int:
+def bytes_for(slots: int) -> int:
     """How much memory it takes."""
-    return ROWS * (HASH_BYTES + workers * COUNT_BYTES)
+    return ROWS * (HASH_BYTES + slots * COUNT_BYTES)
+
+
+def clear(shared: memoryview, slot: int) -> None:
+    """Forget what a worker had counted that is gone, and whose slot nobody has."""
+    at = ROWS * (HASH_BYTES + slot * COUNT_BYTES)
+    shared[at : at + ROWS * COUNT_BYTES] = bytes(ROWS * COUNT_BYTES)
 
 
 def key_of(*parts: bytes) -> bytes:
@@ -37,13 +45,14 @@ def key_of(*parts: bytes) -> bytes:
 class Ledger:
     """One worker's view of the counts, at `offset` (a multiple of the page size) in the file `descriptor`."""
 
-    __slots__ = ("_counts", "_descriptor", "_hashes", "_mapped", "_mine", "_rows", "_workers")
+    __slots__ = ("_columns", "_counts", "_descriptor", "_hashes", "_mapped", "_mine", "_rows")
 
-    def __init__(self, descriptor: int, offset: int, workers: int, mine: int) -> None:
+    def __init__(self, descriptor: int, offset: int, slots: int, mine: int, columns: memoryview | None = None) -> None:
+        """Of the slots as many are in use as the cell `columns` says, which may grow; by default all."""
         self._descriptor: Final = descriptor
-        self._workers: Final = workers
+        self._columns: Final = memoryview(array("Q", (slots,))) if columns is None else columns
         self._mine: Final = mine * ROWS
-        self._mapped: Final = mmap.mmap(descriptor, bytes_for(workers), offset=offset)
+        self._mapped: Final = mmap.mmap(descriptor, bytes_for(slots), offset=offset)
         shared = memoryview(self._mapped)
         self._hashes: Final = shared[: ROWS * HASH_BYTES]
         self._counts: Final = shared[ROWS * HASH_BYTES :].cast("I")
@@ -74,6 +83,10 @@ class Ledger:
         finally:
             self._unlock()
 
+    def columns(self) -> int:
+        """How many workers there are that count, or have been."""
+        return int(self._columns[0])
+
     def total(self, key: bytes) -> int:
         """How many there are of it, over all workers."""
         row = self._find(key)
@@ -94,7 +107,7 @@ class Ledger:
 
     def _sum(self, row: int) -> int:
         total = 0
-        for at in range(row, self._workers * ROWS, ROWS):
+        for at in range(row, self._columns[0] * ROWS, ROWS):
             total += self._counts[at]
         return total
 
@@ -122,13 +135,14 @@ class Ledger:
         return -1 if at < 0 else first + at // HASH_BYTES
 
     def _lock(self) -> None:
-        # Locks of fcntl's kind are a process's: the descriptor is one that all workers have inherited.
-        if self._workers > 1:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+        # Locks of fcntl's kind are a process's: the descriptor is one that all workers have inherited. One byte of it:
+        # others say who lives (supervisor/slots.py).
+        if self._columns[0] > 1:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1)
 
     def _unlock(self) -> None:
-        if self._workers > 1:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+        if self._columns[0] > 1:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1)
 
 
 def _bucket(key: bytes) -> int:

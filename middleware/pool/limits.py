@@ -35,13 +35,10 @@ pools, they take turns, and turns cost logins."""
 class ServerLimits:
     """Those of one worker's pools."""
 
-    __slots__ = ("_by_key", "_freed", "_ledger", "_promised", "_settings", "_starving", "_wanted", "_workers")
+    __slots__ = ("_by_key", "_freed", "_ledger", "_promised", "_settings", "_starving", "_wanted")
 
-    def __init__(
-        self, ledger: Ledger, workers: int, settings: WorkerSettings, wanted: WantedReport, freed: FreedReport
-    ) -> None:
+    def __init__(self, ledger: Ledger, settings: WorkerSettings, wanted: WantedReport, freed: FreedReport) -> None:
         self._ledger: Final = ledger
-        self._workers: Final = workers
         self._settings = settings
         self._wanted: Final = wanted
         self._freed: Final = freed
@@ -114,7 +111,7 @@ class ServerLimits:
         # Not of its own: if it had one idle it would need none.
         if in_the_way > 0 and (self._close_an_idle_one(key) or self._share_out(pool, key, now)):
             return False
-        if self._workers > 1 and now - asked >= ASK_AGAIN_S:
+        if self._ledger.columns() > 1 and now - asked >= ASK_AGAIN_S:
             self._starving[pool] = now
             self._wanted(key)
         return False
@@ -146,7 +143,7 @@ class ServerLimits:
         if pool is None:
             return
         limit = next(limit for own, limit in pool.limits if own == key)
-        if self._ledger.mine(key) - self._owed(key) > limit // self._workers:
+        if self._ledger.mine(key) - self._owed(key) > limit // self._ledger.columns():
             pool.plan.owed += 1
             self._promised[key] = KEPT
 

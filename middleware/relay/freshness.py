@@ -6,6 +6,7 @@ was on the same standby, which never goes back.
 """
 
 import mmap
+from array import array
 from typing import Final
 
 from middleware.pool.pool import Pool
@@ -57,15 +58,20 @@ class Commits:
     commit from this one's. An aligned double is stored whole.
     """
 
-    __slots__ = ("_changes", "_mine", "_writes", "reported")
+    __slots__ = ("_changes", "_columns", "_mine", "_writes", "reported")
 
-    def __init__(self, descriptor: int, workers: int, mine: int) -> None:
-        shared = memoryview(mmap.mmap(descriptor, workers * BYTES_PER_WORKER)).cast("d")
-        self._writes: Final = shared[:workers]
-        self._changes: Final = shared[workers:]
+    def __init__(
+        self, descriptor: int, slots: int, mine: int, offset: int = 0, columns: memoryview | None = None
+    ) -> None:
+        """At `offset`, a multiple of the page size, in the file `descriptor`; of the slots as many are in use as the
+        cell `columns` says, which may grow, by default all."""
+        shared = memoryview(mmap.mmap(descriptor, slots * BYTES_PER_WORKER, offset=offset)).cast("d")
+        self._writes: Final = shared[:slots]
+        self._changes: Final = shared[slots:]
+        self._columns: Final = memoryview(array("Q", (slots,))) if columns is None else columns
         self._mine: Final = mine
-        self.reported: tuple[float, ...] = (0.0,) * workers
-        """The changes of catalogs, by worker, that the control plane has told all of."""
+        self.reported: tuple[float, ...] = ()
+        """The changes of catalogs, by slot, that the control plane has told all of; of slots beyond, none."""
         # A process before this one may have died with a change that nobody will report.
         self._changes[mine] = 0.0
 
@@ -79,15 +85,20 @@ class Commits:
 
     def latest(self) -> float:
         """When a client was last told of a write."""
-        return float(max(self._writes))
+        writes, latest = self._writes, 0.0
+        for slot in range(self._columns[0]):
+            latest = max(latest, writes[slot])
+        return latest
 
     def unreported(self) -> bool:
         """Whether a worker has changed a catalog, and this one has not heard of it by the control plane."""
-        if len(self.reported) == 1:
+        columns: int = self._columns[0]
+        if columns == 1:
             return False  # Its own changes it knows of.
-        changes = self._changes
-        for index in range(len(self.reported)):  # noqa: SIM110 - mypyc makes a plain loop of it
-            if changes[index] > self.reported[index] and index != self._mine:
+        changes, reported = self._changes, self.reported
+        known = len(reported)
+        for slot in range(columns):
+            if slot != self._mine and changes[slot] > (reported[slot] if slot < known else 0.0):
                 return True
         return False
 

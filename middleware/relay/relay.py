@@ -30,7 +30,7 @@ from middleware.control import (
     SetSecret,
     StateUse,
     process_id_of,
-    worker_of,
+    slot_of,
 )
 from middleware.errors import NoNode
 from middleware.pool.dial import Dialer
@@ -171,7 +171,7 @@ class Relay:
     def __init__(
         self,
         worker: int,
-        workers: int,
+        slot: int,
         settings: WorkerSettings,
         loop: asyncio.AbstractEventLoop,
         control: ControlPlane,
@@ -180,6 +180,8 @@ class Relay:
         versions: Versions,
     ) -> None:
         self.worker: Final = worker
+        self.slot: Final = slot
+        """Its place in shared memory, which its clients' process ids name."""
         self.settings = settings
         self.loop: Final = loop
         self.clock: Final = Clock(loop.time())
@@ -237,7 +239,7 @@ class Relay:
         self.shared_reasons = SharedReasons({}, 0)
         self.draw: Final = random.Random().random  # noqa: S311 - it balances load
         self.admission: Final = Admission(ledger, settings)
-        self.server_limits: Final = ServerLimits(ledger, workers, settings, control.server_wanted, control.server_freed)
+        self.server_limits: Final = ServerLimits(ledger, settings, control.server_wanted, control.server_freed)
         self.client_tls: ClientTls | None = None
         self.dialer: Final = Dialer(loop, settings.network, self._moved)
         around = Surroundings(
@@ -407,7 +409,7 @@ class Relay:
         """Give a client that has logged in, and was counted, its process id."""
         while True:
             self._serial += 1
-            process_id = process_id_of(self.worker, self._serial)
+            process_id = process_id_of(self.slot, self._serial)
             # 0 is no process id, and a serial comes round again after a million clients.
             if process_id and process_id not in self.clients:
                 break
@@ -426,12 +428,16 @@ class Relay:
 
     def cancel(self, process_id: int, secret: bytes) -> None:
         """A CancelRequest has come, here or through another worker. A wrong key is ignored, as PostgreSQL does."""
-        if worker_of(process_id) != self.worker:
+        if slot_of(process_id) != self.slot:
             self.control.forward_cancel(process_id, secret)
             return
         client = self.clients.get(process_id)
         if client is not None and client.secret and secrets.compare_digest(client.secret, secret):
             client.cancel()
+
+    def let_go(self) -> bool:
+        """Whether nobody is left; who has connected already may still log in."""
+        return not (self.clients or self.leaving or self.newcomers.everybody())
 
     def drain(self) -> None:
         """No new work: clients that have nothing under way are told to go, the others when it is done."""

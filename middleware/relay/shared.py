@@ -1,22 +1,58 @@
-"""What stands where in the memory that the workers share, a file without a name that all have inherited."""
+"""What stands where in the memory that workers share, files without a name that they have inherited.
 
+One file is of all workers that serve the same clients' limits: also of those of a Pointsman that another has taken over
+from, for as long as they have clients (docs/decisions/0016). Each worker has a *slot* of its own there, from 0, and
+with it a column wherever something is counted. The other file, of the tables' versions, is one Pointsman's own.
+"""
+
+import fcntl
+import hashlib
+import mmap
 from typing import Final
 
-from middleware.cache import versions
 from middleware.pool import ledger
-from middleware.relay.freshness import BYTES_PER_WORKER
+from middleware.pool.ledger import Ledger
+from middleware.relay.freshness import BYTES_PER_WORKER, Commits
 
 PAGE_BYTES: Final = 4096
-LEDGER_OFFSET: Final = PAGE_BYTES
-"""The commits of as many workers as there may be stand in front of it; a multiple of the page size."""
+SLOTS: Final = 512
+"""Workers of all generations that live at a time: twice as many as one may have."""
+CELL_BYTES: Final = 8
+
+COMMITS_OFFSET: Final = PAGE_BYTES
+"""In front of it is one cell: how many slots, from 0, have been in use."""
+LEDGER_OFFSET: Final = COMMITS_OFFSET + -(-SLOTS * BYTES_PER_WORKER // PAGE_BYTES) * PAGE_BYTES
+SHARED_BYTES: Final = LEDGER_OFFSET + ledger.bytes_for(SLOTS)
+"""The size of it all. What nobody has used takes no memory."""
+
+_SAID: Final = (1, SLOTS, COMMITS_OFFSET, BYTES_PER_WORKER, LEDGER_OFFSET, ledger.ROWS, ledger.HASH_BYTES)
+LAYOUT: Final = hashlib.blake2b(repr(_SAID).encode(), digest_size=8).hexdigest()
+"""Two versions of Pointsman that have the same can share it. The first number is raised when what stands there means
+something else."""
 
 
-def versions_offset(workers: int) -> int:
-    """Where the tables' versions begin: behind the ledger."""
-    return -(-(LEDGER_OFFSET + ledger.bytes_for(workers)) // PAGE_BYTES) * PAGE_BYTES
+LIVES: Final = 1 << 40
+"""Behind the file's end: a worker that lives has the byte of its slot there locked, a supervisor those of all its
+workers further on. The kernel unlocks them when their process is gone, however it ends."""
+SUPERVISED: Final = 1 << 41
 
 
-def shared_bytes(workers: int) -> int:
-    """The size of it all."""
-    assert workers * BYTES_PER_WORKER <= LEDGER_OFFSET
-    return versions_offset(workers) + versions.bytes_for(workers)
+def live(descriptor: int, slot: int) -> None:
+    """Let supervisors see that this process has a slot, as long as it lives. No descriptor of the same file may be
+    closed in it from now on: that would end the lock."""
+    fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, LIVES + slot)
+
+
+def columns_of(descriptor: int) -> memoryview:
+    """A view of how many slots have been in use: one cell, which only the youngest supervisor writes."""
+    return memoryview(mmap.mmap(descriptor, CELL_BYTES)).cast("Q")
+
+
+def commits_of(descriptor: int, slot: int) -> Commits:
+    """A worker's view of what all have told their clients."""
+    return Commits(descriptor, SLOTS, slot, COMMITS_OFFSET, columns_of(descriptor))
+
+
+def ledger_of(descriptor: int, slot: int) -> Ledger:
+    """A worker's view of what all have counted."""
+    return Ledger(descriptor, LEDGER_OFFSET, SLOTS, slot, columns_of(descriptor))

@@ -65,6 +65,8 @@ class CacheControl:
         workers: int,
         tell: Callable[[Down], None],
         happened: Callable[[Happening], None],
+        *,
+        held: bool = False,
     ) -> None:
         """`tell` sends to all workers that have a process."""
         self._policies = tuple(policies)
@@ -73,8 +75,10 @@ class CacheControl:
         self._happened: Final = happened
         self._modes: dict[str, str] = {}
         self._forced = ""
+        self._held = held
+        """There are clients of other generations, whose writes are not noted here."""
         # Every worker hears of it before it has clients: nobody need be waited for.
-        on = wanted(self._policies, {}, "")
+        on = self._wanted()
         self._told = SetCache(1, on, on)
         self._may_serve = on
         """Somebody has been told to, and not everybody has answered that he does not any more. Until then all track."""
@@ -196,12 +200,55 @@ class CacheControl:
         by = "operator" if self._modes.get(policy.name, self._forced) else "settings"
         return CacheRoute(policy.name, OFF if mode == NEVER else mode, by)
 
+    # Other generations
+
+    def said(self) -> tuple[dict[str, str], str]:
+        """What an operator has said, of rules and of all others."""
+        return dict(self._modes), self._forced
+
+    def know(self, modes: dict[str, str], forced: str) -> None:
+        """An operator has said this to the Pointsman before this one. Rules that there are no more are passed over."""
+        names = {policy.name for policy in self._policies}
+        modes = {name: mode for name, mode in modes.items() if name in names}
+        if (modes, forced) != (self._modes, self._forced):
+            self._modes, self._forced = modes, forced
+            self._go()
+
+    async def hold(self) -> None:
+        """Give no cached answers, because others serve clients whose writes are not noted here. Returns when no worker
+        does, or one does not answer in time: such a one has died, or is stopped."""
+        async with self._changing:
+            if not self._held:
+                self._held = True
+                self._tell_of_holding()
+                self._go()
+            with anyio.move_on_after(TOGGLE_S):
+                await self._until_settled()
+
+    def release(self) -> None:
+        """There are no others any more. What they had sent last may still be on its way."""
+        if self._held:
+            self._held = False
+            self._versions.doubt((EVERYTHING,), time.monotonic() + DOUBT_S)
+            self._tell_of_holding()
+            self._go()
+
+    def _tell_of_holding(self) -> None:
+        if wanted(self._policies, self._modes, self._forced):
+            if self._held:
+                what, text = "cache_held", "no cached answers are given while two Pointsmans have clients"
+            else:
+                what, text = "cache_released", f"cached answers are given again, {DOUBT_S:g} s from now"
+            self._happened(Happening(time.time(), what, text))
+
+    def _wanted(self) -> bool:
+        return not self._held and wanted(self._policies, self._modes, self._forced)
+
     # The steps
 
     def _go(self) -> None:
         """Begin to have what is wanted."""
-        on = wanted(self._policies, self._modes, self._forced)
-        if on:
+        if self._wanted():
             # As long as somebody may serve, all track.
             self._say(tracking=True, serving=self._may_serve)
         else:
@@ -212,7 +259,7 @@ class CacheControl:
         """Go on from holding, once nobody is left who does not track, or who serves."""
         if self._told.tracking and not self._told.serving and not self._slow():
             self._may_serve = False
-            on = wanted(self._policies, self._modes, self._forced)
+            on = self._wanted()
             if on:
                 # Of what was written while nobody tracked nothing is known.
                 self._versions.change((EVERYTHING,), time.monotonic())

@@ -19,6 +19,7 @@ from middleware.supervisor.cache_watch import WatchStatus
 from middleware.supervisor.console import REFUSALS, Console, Who
 from middleware.supervisor.console_clients import parts_of
 from middleware.supervisor.journal import Event, Journal
+from middleware.supervisor.restarting import Restarted, Restarting
 from middleware.supervisor.status import Status
 
 
@@ -64,8 +65,19 @@ class ConsoleWanted(msgspec.Struct, frozen=True, tag_field="do", tag="console", 
     command: str
 
 
+class RestartWanted(msgspec.Struct, frozen=True, tag_field="do", tag="restart", forbid_unknown_fields=True):
+    """Have another process, of the program and the settings there are now, take over. Ends with Restarted."""
+
+
 Request = (
-    StatusWanted | EventsWanted | SwitchoverWanted | CacheWanted | CacheClearWanted | CacheStatsWanted | ConsoleWanted
+    StatusWanted
+    | EventsWanted
+    | SwitchoverWanted
+    | CacheWanted
+    | CacheClearWanted
+    | CacheStatsWanted
+    | ConsoleWanted
+    | RestartWanted
 )
 
 
@@ -106,7 +118,7 @@ class CacheStats(msgspec.Struct, frozen=True):
 
 
 Say = Callable[[Event | Notice | Rows], Awaitable[None]]
-Last = Status | Told | Switched | CacheState | CacheStats | Answered
+Last = Status | Told | Switched | CacheState | CacheStats | Answered | Restarted
 
 DIGEST_BYTES_MAX: Final = 500_000
 """Of digests, as they are told: an answer is one line."""
@@ -128,6 +140,7 @@ class Commands:
         cache_counters: Callable[[], CacheCounters],
         watch_status: Callable[[], Sequence[WatchStatus]],
         console: Console,
+        restarting: Restarting,
     ) -> None:
         self._status: Final = status
         self._journal: Final = journal
@@ -136,6 +149,7 @@ class Commands:
         self._cache_counters: Final = cache_counters
         self._watch_status: Final = watch_status
         self._console: Final = console
+        self._restarting: Final = restarting
 
     async def carry_out(self, request: Request, say: Say, who: str) -> Last:
         """Do as `who` has asked. Raises PointsmanError, and what `say` raises: Gone, and nothing else."""
@@ -151,6 +165,8 @@ class Commands:
             case CacheClearWanted():
                 self._cache.clear(who)
                 return self._cache.state()
+            case RestartWanted():
+                return await self._restarting.restart()
             case CacheStatsWanted():
                 return CacheStats(self._cache.state(), _bounded(self._cache_counters()), tuple(self._watch_status()))
             case ConsoleWanted(command=command):

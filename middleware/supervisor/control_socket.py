@@ -10,8 +10,8 @@ import pwd
 import select
 import socket
 import struct
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
 
 import anyio
 import anyio.abc
@@ -21,9 +21,9 @@ import structlog
 from middleware.errors import PointsmanError, ProtocolViolation, TooManyConnections
 from middleware.supervisor.commands import Commands, Gone, Notice, Request, Rows
 from middleware.supervisor.journal import Event
-from middleware.supervisor.listeners import ListenError, UnixSocket
+from middleware.supervisor.link import TakeOver
+from middleware.supervisor.listeners import UnixSocket
 
-MODE: Final = 0o600
 REQUEST_BYTES_MAX: Final = 4096
 REQUEST_S: Final = 10.0
 """For a request to arrive, and for each answer to be taken."""
@@ -40,44 +40,31 @@ AGAIN_S: Final = 1.0
 
 log = structlog.get_logger("control")
 
-_request: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
+_request: Final[msgspec.json.Decoder[Request | TakeOver]] = msgspec.json.Decoder(Request | TakeOver)
+
+Attend = Callable[[anyio.abc.UNIXSocketStream, TakeOver], Awaitable[None]]
+"""Hands over to a successor, and returns when that is gone. Raises PointsmanError."""
 
 
 class ControlSocket:
-    """Listens from `open` on, answers while `run` runs, and is gone after `close`."""
+    """Answers while `run` runs, up to `close`."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: Commands, attend: Attend) -> None:
         self._commands: Final = commands
-        self._socket: UnixSocket | None = None
+        self._hand_over: Final = attend
         self._accepting = anyio.CancelScope()
         self._connections = 0
-
-    @property
-    def path(self) -> Path | None:
-        """Where it listens, if it does."""
-        return None if self._socket is None else self._socket.path
-
-    def open(self, path: Path) -> None:
-        """Bind it. Raises ListenError, which names the setting."""
-        try:
-            self._socket = UnixSocket(path, MODE)
-        except ListenError as error:
-            raise ListenError(f"control_socket: {error}") from None
 
     def close(self) -> None:
         """Take no more connections; those there are go on. May be called again."""
         self._accepting.cancel()
-        if self._socket is not None:
-            self._socket.remove()
-            self._socket.socket.close()
-            self._socket = None
 
-    async def run(self) -> None:
-        """Answer until it is closed and the last connection has ended. Cancelled, it drops them."""
-        if self._socket is None:
+    async def run(self, listening: UnixSocket | None) -> None:
+        """Answer there until it is closed and the last connection has ended. Cancelled, it drops them."""
+        if listening is None:
             return
-        # A descriptor of its own: `close` may be called within a callback, at any moment.
-        listener = await anyio.abc.SocketListener.from_socket(self._socket.socket.dup())
+        # A descriptor of its own: that one may be closed within a callback, at any moment.
+        listener = await anyio.abc.SocketListener.from_socket(listening.socket.dup())
         async with anyio.create_task_group() as tasks:
             with self._accepting:
                 while True:
@@ -111,6 +98,9 @@ class ControlSocket:
             if self._connections > CONNECTIONS_MAX:
                 raise TooManyConnections("too many connections to the control socket")
             request = await _receive(stream)
+            if isinstance(request, TakeOver):
+                await self._hand_over(cast(anyio.abc.UNIXSocketStream, stream), request)
+                return
         except PointsmanError as error:
             last = _failure(error)
         else:
@@ -146,7 +136,7 @@ class ControlSocket:
             return _failure(PointsmanError("internal error"))
 
 
-async def _receive(stream: anyio.abc.SocketStream) -> Request:
+async def _receive(stream: anyio.abc.SocketStream) -> Request | TakeOver:
     """The request. Raises PointsmanError, EndOfStream and TimeoutError."""
     line = b""
     with anyio.fail_after(REQUEST_S):

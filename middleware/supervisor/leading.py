@@ -11,7 +11,7 @@ from typing import Final
 import anyio
 
 from healthcheck.guard import Happening
-from healthcheck.leader import Alone, Begun, Leader
+from healthcheck.leader import Alone, Begun, Leader, Reins
 from healthcheck.leadership import Claim, Leadership
 from healthcheck.memory import Remembered, StateFile
 from healthcheck.monitor import Authority, Monitor
@@ -33,7 +33,10 @@ class Leading:
         self._learned: Callable[[Remembered], None] = lambda _: None
         self._leadership = self._leadership_of(settings)
         self._leader: Leader = self._leadership or Alone()
+        self.leader: Final = Reins(self)
+        """Whom a guard asks."""
         self._claiming: anyio.CancelScope | None = None
+        self._resigned = False
         self._changed = anyio.Event()
         self._patroni: Final = Patroni(_rest(settings), tell) if settings.topology == "patroni" else None
         self.authority: Final[Authority | None] = self._patroni
@@ -120,13 +123,20 @@ class Leading:
 
     async def _claim(self) -> None:
         """Claim to lead, as long as that is wanted."""
-        while True:
+        while not self._resigned:
             self._changed = anyio.Event()
             if self._leadership is not None:
                 with anyio.CancelScope() as self._claiming:
                     await self._leadership.run()
             else:
                 await self._changed.wait()
+
+    def resign(self) -> None:
+        """Let the lease go, for good; all else goes on."""
+        self._resigned = True
+        if self._claiming is not None:
+            self._claiming.cancel()
+        self._changed.set()
 
     def _learn(self, remembered: Remembered) -> None:
         self._learned(remembered)

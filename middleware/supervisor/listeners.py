@@ -1,7 +1,7 @@
 """The listening sockets: bound here once, inherited by every worker, and kept open while workers are restarted.
 
-In: listen_addr, listen_port, unix_socket_dir. Out: Listeners, with the sockets and the addresses they got; or
-ListenError, one line.
+In: listen_addr, listen_port, unix_socket_dir; and sockets that listen already, of a Pointsman before this one or of
+systemd. Out: Listeners, with the sockets and the addresses they got; or ListenError, one line.
 """
 
 import errno
@@ -33,45 +33,58 @@ class ListenError(StartError):
 
 
 class UnixSocket:
-    """A unix socket that listens, and its file. Raises ListenError; takes over the file of a process that is gone."""
+    """A unix socket that listens, and its file."""
 
-    def __init__(self, path: Path, mode: int) -> None:
-        if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
-            raise ListenError(f"could not listen on {path}: the path is longer than {UNIX_PATH_BYTES_MAX} bytes")
-        one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            _remove_stale(path)
-            one.bind(os.fspath(path))
-            # Before listen(): until then nobody can connect, whatever the umask left open.
-            path.chmod(mode)
-            one.listen(BACKLOG)
-        except OSError as error:
-            one.close()
-            raise ListenError(f"could not listen on {path}: {_text(error)}") from None
-        one.setblocking(False)
-        self.socket: Final = one
+    def __init__(self, listening: socket.socket, path: Path, *, ours: bool = True) -> None:
+        """`ours`: the file is to be removed in the end."""
+        self.socket: Final = listening
         self.path: Final = path
+        self.ours = ours
         self._inode: Final = _inode(path)
 
     def remove(self) -> None:
         """Take its file away, if it is not another's: a successor may have bound the same path already."""
-        if _inode(self.path) == self._inode:
+        if self.ours and _inode(self.path) == self._inode:
             self.path.unlink(missing_ok=True)
 
 
-class Listeners:
-    """Open listening sockets. `close` also takes the unix socket's file away."""
+def bind_unix(path: Path, mode: int) -> UnixSocket:
+    """Listen there. Raises ListenError; takes over the file of a process that is gone."""
+    if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
+        raise ListenError(f"could not listen on {path}: the path is longer than {UNIX_PATH_BYTES_MAX} bytes")
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        one.bind(os.fspath(path))
+        # Before listen(): until then nobody can connect, whatever the umask left open.
+        path.chmod(mode)
+        one.listen(BACKLOG)
+    except OSError as error:
+        one.close()
+        raise ListenError(f"could not listen on {path}: {_text(error)}") from None
+    one.setblocking(False)
+    return UnixSocket(one, path)
 
-    def __init__(self) -> None:
+
+class Listeners:
+    """Open listening sockets. `close` also takes the unix sockets' files away."""
+
+    def __init__(self, spare: Sequence[socket.socket] = ()) -> None:
+        """`spare`: sockets that listen already, to be used instead of binding the same address."""
         self.sockets: list[socket.socket] = []
         self.addresses: list[tuple[str, int]] = []
         """Address and port of each TCP socket, as bound."""
-        self._unix: UnixSocket | None = None
+        self._unix: list[UnixSocket] = []
+        self._spare: Final = list(spare)
 
     @property
     def unix_path(self) -> Path | None:
         """The unix socket's file."""
-        return None if self._unix is None else self._unix.path
+        return self._unix[0].path if self._unix else None
+
+    def unix_sockets(self) -> list[UnixSocket]:
+        """Those that have a file."""
+        return list(self._unix)
 
     def filenos(self) -> tuple[int, ...]:
         """The file descriptors, which have the same numbers in the workers."""
@@ -88,31 +101,73 @@ class Listeners:
         for one in self.sockets:
             one.close()
         self.sockets.clear()
-        if self._unix is not None:
-            self._unix.remove()
-            self._unix = None
+        for unix in self._unix:
+            unix.remove()
+        self._unix.clear()
+
+    def adopt(self, one: socket.socket, *, ours: bool) -> None:
+        """Use a socket that listens already; `ours`: if it has a file, that is to be removed in the end."""
+        one.setblocking(False)
+        self.sockets.append(one)
+        if one.family == socket.AF_UNIX:
+            self._unix.append(UnixSocket(one, path_of(one), ours=ours))
+        else:
+            self.addresses.append(one.getsockname()[:2])
 
     def open_tcp(self, names: Sequence[str], port: int, setting: str = "listen_addr") -> None:
         """Bind each of `names` ("*" is every address), which are of `setting`; port 0 takes a free one, the same for
         all."""
         for name in names:
             for family, address in _resolve(name, setting):
-                bound = _bind_tcp(family, address, port, optional=name == "*" and family == socket.AF_INET6)
+                bound = self._from_spare(family, address, port)
+                if bound is None:
+                    bound = _bind_tcp(family, address, port, optional=name == "*" and family == socket.AF_INET6)
                 if bound is None:
                     continue
                 self.sockets.append(bound)
                 port = bound.getsockname()[1]
                 self.addresses.append((address, port))
 
+    def _from_spare(self, family: int, address: str, port: int) -> socket.socket | None:
+        for one in self._spare:
+            if one.family == socket.AF_UNIX or one.family != family:
+                continue
+            host, bound = one.getsockname()[:2]
+            if host == address and port in (0, bound):
+                self._spare.remove(one)
+                one.setblocking(False)
+                return one
+        return None
+
     def open_unix(self, directory: Path, port: int, mode: int) -> None:
         """Bind `.s.PGSQL.<port>` in `directory`, where PostgreSQL's clients look for it."""
-        self._unix = UnixSocket(directory / f".s.PGSQL.{port}", mode)
-        self.sockets.append(self._unix.socket)
+        path = directory / f".s.PGSQL.{port}"
+        for one in self._spare:
+            if one.family == socket.AF_UNIX and path_of(one) == path.absolute():
+                self._spare.remove(one)
+                # Until it has been handed over for good, its file is another's.
+                self.adopt(one, ours=False)
+                return
+        bound = bind_unix(path, mode)
+        self._unix.append(bound)
+        self.sockets.append(bound.socket)
 
 
-def open_listeners(names: Sequence[str], port: int, unix_directory: Path | None, unix_mode: int) -> Listeners:
-    """All the sockets, or none of them and ListenError."""
-    listeners = Listeners()
+def path_of(one: socket.socket) -> Path:
+    """Where a unix socket's file is, as seen from the root."""
+    return Path(os.fsdecode(one.getsockname())).absolute()
+
+
+def open_listeners(
+    names: Sequence[str],
+    port: int,
+    unix_directory: Path | None,
+    unix_mode: int,
+    *,
+    spare: Sequence[socket.socket] = (),
+) -> Listeners:
+    """All the sockets, or none of them and ListenError. `spare`: some that listen already."""
+    listeners = Listeners(spare)
     try:
         listeners.open_tcp(names, port)
         if unix_directory is not None:
@@ -124,9 +179,9 @@ def open_listeners(names: Sequence[str], port: int, unix_directory: Path | None,
     return listeners
 
 
-def open_http(names: Sequence[str], port: int) -> Listeners:
+def open_http(names: Sequence[str], port: int, *, spare: Sequence[socket.socket] = ()) -> Listeners:
     """All those of HTTP, or none of them and ListenError."""
-    listeners = Listeners()
+    listeners = Listeners(spare)
     try:
         listeners.open_tcp(names, port, "http_listen_addr")
     except ListenError as error:
@@ -152,7 +207,7 @@ def _bind_tcp(family: socket.AddressFamily, address: str, port: int, *, optional
     except OSError as error:
         if optional and error.errno == errno.EAFNOSUPPORT:
             return None
-        raise ListenError(f"could not listen on {_shown(address, port)}: {_text(error)}") from None
+        raise ListenError(f"could not listen on {shown(address, port)}: {_text(error)}") from None
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -165,7 +220,7 @@ def _bind_tcp(family: socket.AddressFamily, address: str, port: int, *, optional
         if optional and error.errno == errno.EADDRNOTAVAIL:
             log.info("not listening on IPv6: this machine has no IPv6 address")
             return None
-        raise ListenError(f"could not listen on {_shown(address, port)}: {_text(error)}") from None
+        raise ListenError(f"could not listen on {shown(address, port)}: {_text(error)}") from None
     one.setblocking(False)
     return one
 
@@ -193,7 +248,8 @@ def _inode(path: Path) -> int:
         return 0
 
 
-def _shown(address: str, port: int) -> str:
+def shown(address: str, port: int) -> str:
+    """As people write it."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 

@@ -18,6 +18,7 @@ from middleware.control import (
     Drain,
     Kill,
     KillClient,
+    LetGo,
     NodeAnswers,
     Passed,
     Reconnect,
@@ -59,6 +60,7 @@ class Outbox:
             | SetPauses
             | SetReasons
             | SetTls
+            | LetGo
             | Drain,
         ] = {}
         self._catalogs: dict[str, SetCatalog] = {}
@@ -102,6 +104,7 @@ _ORDER: Final = tuple(
         SetTopology,
         SetFreshness,
         SetReasons,
+        LetGo,
         Drain,
     )
 )

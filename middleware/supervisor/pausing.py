@@ -20,7 +20,7 @@ import msgspec
 from healthcheck.guard import Happening
 from middleware import sqlstate
 from middleware.config import RoutePolicy
-from middleware.control import Down, Kill, KillClient, Left, Obeyed, PauseProgress, Reconnect, SetPauses, worker_of
+from middleware.control import Down, Kill, KillClient, Left, Obeyed, PauseProgress, Reconnect, SetPauses
 from middleware.errors import PointsmanError
 from middleware.relay.policies import Policies
 
@@ -235,9 +235,7 @@ class Pausing:
         """Close a client's connection, by its process id in SHOW CLIENTS, and end what it has under way.
 
         42704 where there is none."""
-        worker = worker_of(process_id)
-        there = worker in self._running() and process_id > 0
-        if not there or not await self._order(lambda serial: KillClient(serial, process_id), (worker,)):
+        if not await self._order(lambda serial: KillClient(serial, process_id)):
             raise PointsmanError(f"client {process_id} not found", sqlstate=sqlstate.UNDEFINED_OBJECT)
         self._tell("client_killed", f"client {process_id} was killed by {who}")
 
@@ -381,11 +379,11 @@ class Pausing:
 
         await self._in_time(silent)
 
-    async def _order(self, make: Callable[[int], Down], workers: Sequence[int] | None = None) -> int:
-        """Have all workers that run, or some, carry out an order; returns how many were concerned. Raises
+    async def _order(self, make: Callable[[int], Down]) -> int:
+        """Have all workers that run carry out an order; returns how many were concerned. Raises
         PointsmanError."""
         self._last_order += 1
-        order = _Order(set(self._running() if workers is None else workers))
+        order = _Order(set(self._running()))
         serial = self._last_order
         self._orders[serial] = order
         try:

@@ -48,6 +48,8 @@ class Status(msgspec.Struct, frozen=True):
     clients: int
     waiting: int
     version: str = version("pointsman")
+    clients_before: int = 0
+    """Of those processes from which this one has taken over: not among `clients`."""
 
 
 def status_of(
@@ -57,6 +59,7 @@ def status_of(
     since: Callable[[str], float | None],
     pids: Sequence[int | None],
     counters: CountersSnapshot,
+    clients_before: int = 0,
 ) -> Status:
     """All of it. `since`: a node's name to when it became what it is."""
     primary = topology.primary()
@@ -68,6 +71,7 @@ def status_of(
         workers=tuple(WorkerStatus(index, pid) for index, pid in enumerate(pids)),
         clients=counters.clients,
         waiting=counters.waiting,
+        clients_before=clients_before,
     )
 
 

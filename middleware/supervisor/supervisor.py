@@ -19,7 +19,7 @@ from healthcheck.promote import Hand
 from healthcheck.topology import Topology
 from middleware.admin.show_stats import Period
 from middleware.auth import Access
-from middleware.cache.versions import Versions, slot_of
+from middleware.cache.versions import Versions, bytes_for, slot_of
 from middleware.config import Settings
 from middleware.config.shown import ConfigValue, config_values
 from middleware.control import (
@@ -35,6 +35,7 @@ from middleware.control import (
     ForwardCancel,
     FreshnessWanted,
     Leases,
+    LetGo,
     NodeAnswers,
     NodeTrouble,
     Obeyed,
@@ -46,7 +47,6 @@ from middleware.control import (
     SetAccess,
     SetCache,
     SetCatalog,
-    SetChanges,
     SetFreshness,
     SetReasons,
     Settled,
@@ -54,10 +54,8 @@ from middleware.control import (
     Told,
     Up,
     WatchWanted,
-    worker_of,
 )
 from middleware.logs import tell_left_out
-from middleware.relay.shared import shared_bytes, versions_offset
 from middleware.supervisor.asking import Asking
 from middleware.supervisor.auth_query import AuthQuery
 from middleware.supervisor.averages import Averages
@@ -70,12 +68,16 @@ from middleware.supervisor.console_clients import ConsoleClients
 from middleware.supervisor.control_socket import ControlSocket
 from middleware.supervisor.counters import CountersSnapshot, Totals
 from middleware.supervisor.derivations import Derivations
+from middleware.supervisor.doors import Open
+from middleware.supervisor.generation import Generation
 from middleware.supervisor.guarding import guard_of, handover_of, monitor_of
 from middleware.supervisor.in_force import InForce
 from middleware.supervisor.journal import Journal
 from middleware.supervisor.leading import Leading
-from middleware.supervisor.listeners import ListenError, Listeners, StartError, open_http, open_listeners
+from middleware.supervisor.link import End
+from middleware.supervisor.listeners import StartError
 from middleware.supervisor.node_orders import NodeOrders
+from middleware.supervisor.notify import Notifier
 from middleware.supervisor.pausing import Pausing
 from middleware.supervisor.reloading import Parts, Reloaded, Reloading
 from middleware.supervisor.sampler import Sampler
@@ -83,6 +85,7 @@ from middleware.supervisor.settling import Settling
 from middleware.supervisor.shown import Outlook
 from middleware.supervisor.status import Status, status_of
 from middleware.supervisor.stopping import Stopping
+from middleware.supervisor.take_over import Estate
 from middleware.supervisor.traffic import DrainingTraffic
 from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker, WorkerLife
 from routing.catalog import Catalog
@@ -109,11 +112,17 @@ class Supervisor:
         *,
         load: Callable[[], Settings] | None = None,
         worker_command: Sequence[str] = WORKER_COMMAND,
+        estate: Estate | None = None,
+        activated: Sequence[Open] = (),
+        serve_command: Sequence[str] = (),
+        notifier: Notifier | None = None,
     ) -> None:
-        """`load` reads the settings anew when they are to be reloaded, and raises ConfigError."""
-        self._listeners = Listeners()
-        self._web_listeners = Listeners()
+        """`load` reads the settings anew when they are to be reloaded, and raises ConfigError. See generation.py of
+        what is there beside the settings."""
         self._totals = Totals()
+        self.generation: Final = Generation(
+            settings.workers, estate, activated, serve_command, notifier, lambda: self._totals.snapshot().clients
+        )
         self._published: Topology | None = None
         self.journal = Journal()
         checks = settings.health_check
@@ -133,8 +142,10 @@ class Supervisor:
             self._pauses_changed,
         )
         self.stopping: Final = Stopping(lambda: self.settings.shutdown_timeout, self.pausing.end)
-        self._guard = guard_of(settings, self._monitor, hand, self.journal.happened, self._leading, self.pausing.stays)
-        self._traffic = DrainingTraffic(self._running)
+        self._guard = guard_of(
+            settings, self._monitor, hand, self.journal.happened, self._leading.leader, self.pausing.stays
+        )
+        self._traffic = DrainingTraffic(lambda: [*self._running(), *self.generation.books_before()])
         self.asking: Final = Asking(lambda worker, question: self._workers[worker].send(question), self._running)
         self._handover = handover_of(settings, self._monitor, hand, self._guard, self._traffic)
         self.node_orders: Final = NodeOrders(
@@ -170,13 +181,18 @@ class Supervisor:
             for index in range(settings.workers)
         ]
         self._workers_scope = anyio.CancelScope()
-        self._shared = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of run()
-        """Memory that the workers share, as a file without a name."""
-        self._shared.truncate(shared_bytes(settings.workers))
         workers = settings.workers
-        self._versions = Versions(self._shared.fileno(), versions_offset(workers), workers, mine=workers)
+        self._shared = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of run()
+        """Memory that only our own workers share, as a file without a name."""
+        self._shared.truncate(bytes_for(workers))
+        self._versions = Versions(self._shared.fileno(), 0, workers, mine=workers)
         self.cache: Final = CacheControl(
-            settings.policies(), self._versions, workers, self._tell_cache, self.journal.happened
+            settings.policies(),
+            self._versions,
+            workers,
+            self._tell_cache,
+            self.journal.happened,
+            held=estate is not None,
         )
         self._averages: Final = Averages(lambda: self.counters().traffic, lambda: self.settings.stats_period)
         self.console: Final = Console(self)
@@ -185,8 +201,16 @@ class Supervisor:
         )
         self._control = ControlSocket(
             Commands(
-                self.status, self.journal, self.switch, self.cache, self._totals.cache, self.watch_status, self.console
-            )
+                self.status,
+                self.journal,
+                self.switch,
+                self.cache,
+                self._totals.cache,
+                self.watch_status,
+                self.console,
+                self.generation.restarting,
+            ),
+            self.generation.succession.attend,
         )
         self._watcher = Watcher(
             credentials,
@@ -196,6 +220,20 @@ class Supervisor:
             interval_s=settings.cache_watch_interval,
             publication=settings.cache_watch_publication,
             timeout_s=checks.timeout,
+        )
+        self.generation.join(
+            self._workers,
+            monitor=self._monitor,
+            guard=self._guard,
+            leading=self._leading,
+            catalogs=self._catalogs,
+            cache=self.cache,
+            traffic=self._traffic,
+            pausing=self.pausing,
+            node_orders=self.node_orders,
+            journal=self.journal,
+            control=self._control,
+            stop=self.stop,
         )
         self._settling: Final = Settling(
             self._tell_all, lambda: [one.index for one in self._workers if one.pid is not None]
@@ -219,11 +257,9 @@ class Supervisor:
             ),
             self._tell_all,
             self._settling,
-            lambda settings: self._listeners.use(settings.network()),
+            lambda settings: self.generation.doors.clients.use(settings.network()),
             self.journal.happened,
         )
-        self._reported = [0.0] * settings.workers
-        """When each worker last reported that a catalog has changed."""
         self._reasons = SetReasons({}, 0)
         self.failure: StartError | None = None
         """Why run() has ended although nobody called stop()."""
@@ -265,12 +301,13 @@ class Supervisor:
     @property
     def control_path(self) -> Path | None:
         """Where the control socket is."""
-        return self._control.path
+        control = self.generation.doors.control
+        return None if control is None else control.path
 
     @property
     def phase(self) -> Phase:
         """What it is about: "starting" until every worker has accepted clients, "draining" once it was told to stop."""
-        if self.stopping.mode is not None:
+        if self.stopping.mode is not None or self.generation.handed_over.is_set():
             return "draining"
         return "serving" if self.ready.is_set() else "starting"
 
@@ -278,7 +315,7 @@ class Supervisor:
     def web_sockets(self) -> list[socket.socket]:
         """Those on which HTTP is to be served, to its end: who asks while it drains is told so. They are closed by
         who serves."""
-        return self._web_listeners.sockets
+        return self.generation.doors.web.sockets
 
     def cache_counters(self) -> CacheCounters:
         """What all workers' query caches have done since the start."""
@@ -301,6 +338,7 @@ class Supervisor:
             self.journal.since,
             self.worker_pids,
             self.counters(),
+            self.generation.succession.left(),
         )
 
     def worker_counters(self) -> dict[int, Counters]:
@@ -322,7 +360,8 @@ class Supervisor:
 
     def listening(self) -> dict[int, tuple[str, int]]:
         """The address and port of each listening socket, by its descriptor."""
-        sockets = [*self._listeners.sockets, *self._web_listeners.sockets]
+        doors = self.generation.doors
+        sockets = [*doors.clients.sockets, *doors.web.sockets]
         return {one.fileno(): _address_of(one) for one in sockets}
 
     async def switch(self, node: str = "") -> Switched:
@@ -331,32 +370,10 @@ class Supervisor:
 
     def listen(self) -> None:
         """Bind the listening sockets. Raises ListenError."""
-        settings = self.settings
-        self._listeners = open_listeners(
-            settings.listen_addresses(),
-            settings.listen_port,
-            settings.unix_socket_path(),
-            int(settings.unix_socket_mode, 8),
-        )
-        self._listeners.use(settings.network())
-        self.addresses = tuple(self._listeners.addresses)
-        self.unix_path = self._listeners.unix_path
-        path = settings.control_socket_path()
-        try:
-            if settings.http_port:
-                self._web_listeners = open_http(settings.http_addresses(), settings.http_port)
-            if path is not None:
-                self._control.open(path)
-        except ListenError:
-            self._listeners.close()
-            self._web_listeners.close()
-            raise
-        for host, port in self.addresses:
-            log.info("listening", host=host, port=port)
-        for host, port in self._web_listeners.addresses:
-            log.info("listening for HTTP", host=host, port=port)
-        if self.unix_path is not None:
-            log.info("listening", path=str(self.unix_path))
+        doors = self.generation.doors
+        doors.open(self.settings)
+        self.addresses = tuple(doors.clients.addresses)
+        self.unix_path = doors.clients.unix_path
 
     def config(self) -> list[ConfigValue]:
         """The settings in force, for SHOW CONFIG."""
@@ -389,6 +406,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Serve until `stop`, then drain. Cancelled, it kills the workers."""
+        generation = self.generation
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._monitor.run)
@@ -400,38 +418,54 @@ class Supervisor:
                 tasks.start_soon(self._watcher.run)
                 tasks.start_soon(self._auth_query.run)
                 tasks.start_soon(self._derivations.run)
-                tasks.start_soon(self._control.run)
+                tasks.start_soon(generation.answer)
                 tasks.start_soon(self._console_clients.run)
                 tasks.start_soon(self._averages.run)
                 await self._derivations.begun.wait()
                 tasks.start_soon(self._tell_ready)
                 tasks.start_soon(self._drain_when_stopped)
+                tasks.start_soon(generation.end_in_time, lambda: self.settings, self.stop)
+                if not generation.first:
+                    tasks.start_soon(generation.succession.follow, self.ready, generation.doors.used, self._fail)
                 with self._workers_scope:
                     async with anyio.create_task_group() as workers:
                         for worker in self._workers:
                             workers.start_soon(worker.run)
                 if self._workers_scope.cancelled_caught and self.failure is None:
                     log.warning("workers killed before they had drained")
+                await generation.until_alone(self.stopping.now)
                 tasks.cancel_scope.cancel()
         finally:
-            self._listeners.close()
             self._control.close()
+            generation.doors.close()
             self._shared.close()
+            generation.slots.close()
         log.info("stopped")
 
     async def _tell_ready(self) -> None:
         for worker in self._workers:
             await worker.ready.wait()
         self.ready.set()
+        if self.generation.first:
+            self.generation.serving.set()
         log.info("ready", workers=len(self._workers))
+
+    def _fail(self, why: str) -> None:
+        """It cannot go on."""
+        self.failure = StartError(why)
+        self._workers_scope.cancel()
+        self.ready.set()
+        self.generation.serving.set()
 
     async def _drain_when_stopped(self) -> None:
         while True:
             order = await self.stopping.next()
             # A successor may have their places.
-            self._listeners.close()
+            self.generation.doors.clients.close()
             if not order.wait_for:
                 self._control.close()
+                self.generation.doors.close()
+                self.generation.succession.tell_before(End())
             for worker in self._workers:
                 worker.drain(order)
             if not order.wait_for:
@@ -443,16 +477,20 @@ class Supervisor:
         return [one.index for one in self._workers if one.pid is not None]
 
     def _inherited(self) -> tuple[int, ...]:
-        return (*self._listeners.filenos(), self._shared.fileno())
+        generation = self.generation
+        return (*generation.doors.clients.filenos(), generation.slots.descriptor, self._shared.fileno())
 
     def _greeting(self, index: int) -> list[Down]:
         """What a new process must know."""
+        generation = self.generation
         messages: list[Down] = [
             Configure(
                 index,
                 self.settings.workers,
                 self.settings.worker_settings(),
-                self._listeners.filenos(),
+                generation.doors.clients.filenos(),
+                generation.slots.first + index,
+                generation.slots.descriptor,
                 self._shared.fileno(),
             ),
             self._set_access(),
@@ -463,7 +501,9 @@ class Supervisor:
         if self._published is not None:
             messages.append(SetTopology(self._published))
         messages.extend(self._catalogs.snapshots())
-        messages.extend((SetChanges(tuple(self._reported)), self._reasons))
+        messages.extend((generation.changes.message(), self._reasons))
+        if generation.succession.over:
+            messages.append(LetGo())
         if self.stopping.mode is not None:
             messages.append(self.stopping.order(self.stopping.mode))
         return messages
@@ -476,14 +516,13 @@ class Supervisor:
         self._leading.keep(topology)
         if self._published is None and self.settings.fail_fast == "on" and topology.primary() is None:
             seen = "; ".join(f"{node.name}: {node.why or node.role.value}" for node in topology.nodes)
-            self.failure = StartError(f"no primary is available ({seen}), and fail_fast is on")
-            self._workers_scope.cancel()
-            self.ready.set()
+            self._fail(f"no primary is available ({seen}), and fail_fast is on")
             return
         self.journal.topology_changed(self._published, topology)
         self._published = topology
         self.cache.topology_changed(topology)
         self._tell_all(SetTopology(topology))
+        self.generation.between.topology_changed(topology)
         self._catalogs.topology_changed()
         self._sampler.topology_changed(topology)
         self._watcher.topology_changed(topology)
@@ -549,15 +588,8 @@ class Supervisor:
                 self.pausing.reported(index, message)
             case Obeyed():
                 self.pausing.obeyed(index, message)
-            case CatalogWanted(database=database, suspected=True):
-                self._catalogs.suspected(database)
-            case CatalogWanted(database=database, changed_at=changed_at):
-                snapshot = self._catalogs.wanted(database, stale=changed_at > 0)
-                if changed_at > 0:
-                    self._reported[index] = max(self._reported[index], changed_at)
-                    self._tell_all(SetChanges(tuple(self._reported)))
-                elif snapshot is not None:
-                    self._workers[index].send(snapshot)
+            case CatalogWanted():
+                self.generation.between.catalog(message, self._workers[index])
             case SecretWanted(user=user):
                 self._auth_query.wanted(user)
             case FreshnessWanted():
@@ -567,14 +599,10 @@ class Supervisor:
             case NodeTrouble(node=node, message=text):
                 nodes_log.debug("node trouble", node=node, why=text, worker=index)
                 self._monitor.probe_now(node)
-            case ForwardCancel(process_id=process_id):
-                # A made-up key may name no worker; PostgreSQL does not answer those either.
-                if 0 <= worker_of(process_id) < len(self._workers):
-                    self._workers[worker_of(process_id)].send(message)
+            case ForwardCancel():
+                self.generation.between.cancel(message)
             case ServerWanted() | ServerFreed():
-                for worker in self._workers:
-                    if worker.index != index:
-                        worker.send(message)
+                self.generation.between.share(message, index)
             case _:
                 said = type(message).__name__
                 workers_log.error("worker said what only the supervisor says", worker=index, message=said)

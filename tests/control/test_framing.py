@@ -35,6 +35,7 @@ from middleware.control import (
     KillClient,
     Leases,
     Left,
+    LetGo,
     NodeAnswers,
     NodeCounters,
     NodeLeases,
@@ -64,7 +65,7 @@ from middleware.control import (
     WatchWanted,
     encode,
     process_id_of,
-    worker_of,
+    slot_of,
 )
 from middleware.logs import LogOptions
 from middleware.reports import DigestReport, HealthReport, Histogram, PreparedReport, TimingsReport, TrafficReport
@@ -111,10 +112,11 @@ SETTINGS = WorkerSettings(
 NODES = (Node("db1", "::1", 5432, Role.PRIMARY, True), Node("db2", "h", 1, Role.STANDBY, False, 7, "why"))
 CATALOG = Catalog("d", 2, {"ÄÖ": (Overload("s", 0, 1, "is volatile"),)}, {"t": (Thing("s", ""),)})
 EVERY_MESSAGE: list[Down | Up] = [
-    Configure(1, 2, SETTINGS, (5, 6), 7),
+    Configure(1, 2, SETTINGS, (5, 6), 3, 7, 8),
     SetSettings(SETTINGS),
     Settle(7),
     Settled(1, 7),
+    LetGo(),
     SetTopology(Topology(3, NODES, 2**62, 4)),
     SetCatalog(CATALOG, 1.5, 2.5),
     SetFreshness((("db2", 1.5, None), ("db3", float("-inf"), 7))),
@@ -245,5 +247,5 @@ def test_a_message_above_the_bound_is_not_sent(monkeypatch: pytest.MonkeyPatch) 
 @given(st.integers(0, 255), st.integers(0, 2**40))
 def test_a_process_id_names_its_worker(worker: int, serial: int) -> None:
     process_id = process_id_of(worker, serial)
-    assert worker_of(process_id) == worker
+    assert slot_of(process_id) == worker
     assert 0 <= process_id < 2**31

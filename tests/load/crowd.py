@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from middleware.control import worker_of
+from middleware.control import slot_of
 from middleware.wire.frontend import Query
 from tests.load.client import LOGINS_MAX, Account, Answer, Client, Lost, connect
 from tests.load.order import Service
@@ -115,7 +115,7 @@ class Crowd:
         assert port is not None
         if int(token) != number:
             raise Wrong("an answer was another client's")
-        queue = self.tally.services.setdefault((worker_of(client.process_id), name, port.decode()), [])
+        queue = self.tally.services.setdefault((slot_of(client.process_id), name, port.decode()), [])
         queue.append(Service(sent, float(began)))
 
     async def _leave(self, client: Client, number: int, draw: random.Random) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import psutil
 
 from middleware.pool.ledger import HASH_BYTES, ROWS, bytes_for
-from middleware.relay.shared import LEDGER_OFFSET, shared_bytes
+from middleware.relay.shared import LEDGER_OFFSET, SHARED_BYTES
 
 
 class Footprint(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ def footprint(workers: list[psutil.Process]) -> Footprint:
 
 def counted(workers: list[psutil.Process]) -> dict[bytes, int]:
     """How many of each key the ledger has, over all workers; nothing of what there is none of."""
-    with _shared_file(workers[0].pid, shared_bytes(len(workers))).open("rb") as file:
+    with _shared_file(workers[0].pid, SHARED_BYTES).open("rb") as file:
         size = bytes_for(len(workers))
         with mmap.mmap(file.fileno(), size, offset=LEDGER_OFFSET, prot=mmap.PROT_READ) as mapped:
             content = bytes(mapped)

@@ -35,7 +35,7 @@ def pool_of(
 
 def surroundings(settings: WorkerSettings, loop: asyncio.AbstractEventLoop, drawn: float = 0.0) -> Surroundings:
     """Those of a worker's pools, at time 0; `drawn` is what they draw each time."""
-    limits = ServerLimits(ledger(), 1, settings, lambda _key: None, lambda: None)
+    limits = ServerLimits(ledger(), settings, lambda _key: None, lambda: None)
     dialer = Dialer(loop, settings.network, lambda _host, _addresses: None)
     return Surroundings(
         settings, loop, Clock(0.0), limits, dialer, Authority(Access()), lambda _node, _text: None, lambda: drawn

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from healthcheck.topology import Topology
 from middleware.auth import Access
+from middleware.cache.versions import bytes_for
 from middleware.config import TlsMaterial, TlsSettings, build_settings
 from middleware.config.tls import material_of
 from middleware.control import Configure, Down, FrameReader, Ready, SetAccess, SetTls, SetTopology, encode
-from middleware.relay.shared import shared_bytes
+from middleware.relay.shared import SHARED_BYTES
 from middleware.supervisor.workers import WORKER_COMMAND
 from tests.certificates import Certificates
 from tests.waiting import eventually
@@ -42,15 +43,17 @@ def working(output: Path) -> Iterator[tuple[subprocess.Popen[bytes], socket.sock
     """A worker's process that is configured, our end of its channel, and the port where it will listen."""
     ours, theirs = socket.socketpair()
     listener = socket.create_server(("127.0.0.1", 0))
-    with ours, tempfile.TemporaryFile() as shared, output.open("wb") as log:
+    with ours, tempfile.TemporaryFile() as shared, tempfile.TemporaryFile() as versions, output.open("wb") as log:
         with theirs, listener:
             port = listener.getsockname()[1]
-            shared.truncate(shared_bytes(1))
-            inherited = theirs.fileno(), listener.fileno(), shared.fileno()
+            shared.truncate(SHARED_BYTES)
+            versions.truncate(bytes_for(1))
+            inherited = theirs.fileno(), listener.fileno(), shared.fileno(), versions.fileno()
             process = subprocess.Popen([*WORKER_COMMAND, str(inherited[0])], pass_fds=inherited, stdout=log, stderr=log)
         ours.settimeout(30)
         try:
-            tell(ours, Configure(0, 1, SETTINGS.worker_settings(), inherited[1:2], inherited[2]), SetAccess(Access()))
+            settings = SETTINGS.worker_settings()
+            tell(ours, Configure(0, 1, settings, inherited[1:2], 0, *inherited[2:]), SetAccess(Access()))
             yield process, ours, port
         finally:
             process.kill()

@@ -12,15 +12,13 @@ import pytest
 import uvloop
 
 from middleware.auth import Access, HbaRule
-from middleware.cache.versions import Versions
+from middleware.cache.versions import Versions, bytes_for
 from middleware.config import build_settings
 from middleware.control import ConsoleAsked, ConsoleGone, ConsoleMore
-from middleware.pool.ledger import Ledger
 from middleware.relay.arrival import Arrival
 from middleware.relay.client_connection import ClientConnection
-from middleware.relay.freshness import Commits
 from middleware.relay.relay import Relay
-from middleware.relay.shared import LEDGER_OFFSET, shared_bytes, versions_offset
+from middleware.relay.shared import SHARED_BYTES, columns_of, commits_of, ledger_of
 from middleware.session.parameters import gucs_of
 from middleware.wire.build import READY_IDLE, TERMINATE_MESSAGE
 from middleware.wire.frontend import StartupMessage
@@ -53,10 +51,13 @@ def relay(loop: asyncio.AbstractEventLoop) -> Relay:
         }
     )
     with tempfile.TemporaryFile() as file:
-        file.truncate(shared_bytes(1))
-        commits, ledger = Commits(file.fileno(), 1, 0), Ledger(file.fileno(), LEDGER_OFFSET, 1, 0)
-        versions = Versions(file.fileno(), versions_offset(1), 1, 0)
-    made = Relay(0, 1, settings.worker_settings(), loop, Nobody(), commits, ledger, versions)
+        file.truncate(SHARED_BYTES)
+        columns_of(file.fileno())[0] = 1
+        commits, ledger = commits_of(file.fileno(), 0), ledger_of(file.fileno(), 0)
+    with tempfile.TemporaryFile() as file:
+        file.truncate(bytes_for(1))
+        versions = Versions(file.fileno(), 0, 1, 0)
+    made = Relay(0, 0, settings.worker_settings(), loop, Nobody(), commits, ledger, versions)
     made.authority.use(Access((HbaRule("any", ("=all",), ("=all",), (), "trust"),), secrets={"app": "secret"}))
     made.welcomes.learn(b"app", b"app", made.parameters.of(gucs_of(WHO)), {})
     return made

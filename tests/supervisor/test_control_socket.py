@@ -177,7 +177,7 @@ async def test_only_its_user_may_and_the_file_goes_with_it(tmp_path: Path) -> No
         with pytest.raises(ListenError, match=r"^control_socket: could not listen on .*: address already"):
             another.listen()
         # What it had bound by then is free again.
-        assert another._listeners.sockets == []
+        assert another.generation.doors.clients.sockets == []
         another._shared.close()
         assert len(await talk(path, b'{"do": "status"}\n')) == 1
     assert not path.exists()

@@ -16,15 +16,13 @@ from structlog.testing import capture_logs
 
 from healthcheck.topology import Node, Role, Topology
 from middleware.auth import Access, HbaRule
-from middleware.cache.versions import Versions
+from middleware.cache.versions import Versions, bytes_for
 from middleware.config import build_settings
 from middleware.errors import ProtocolViolation
-from middleware.pool.ledger import Ledger
 from middleware.pool.server_connection import ServerConnection
 from middleware.relay.arrival import Arrival
-from middleware.relay.freshness import Commits
 from middleware.relay.relay import Relay
-from middleware.relay.shared import LEDGER_OFFSET, shared_bytes, versions_offset
+from middleware.relay.shared import SHARED_BYTES, columns_of, commits_of, ledger_of
 from middleware.wire.frontend import Query
 from tests.wirefuzz import direct
 from tests.wirefuzz.broken import BrokenPostgres, Saboteur
@@ -115,12 +113,14 @@ class Stage:
         self._log: Any = self._logs.__enter__()
         settings = build_settings(tomllib.loads(SETTINGS) | self._settings).worker_settings()
         with tempfile.TemporaryFile() as file:
-            os.ftruncate(file.fileno(), shared_bytes(1))
+            os.ftruncate(file.fileno(), SHARED_BYTES)
             self._descriptor = os.dup(file.fileno())
-        commits = Commits(self._descriptor, 1, 0)
-        self.ledger = Ledger(self._descriptor, LEDGER_OFFSET, 1, 0)
-        versions = Versions(self._descriptor, versions_offset(1), 1, 0)
-        self.relay = control.relay = Relay(0, 1, settings, loop, control, commits, self.ledger, versions)
+        columns_of(self._descriptor)[0] = 1
+        commits, self.ledger = commits_of(self._descriptor, 0), ledger_of(self._descriptor, 0)
+        with tempfile.TemporaryFile() as file:
+            os.ftruncate(file.fileno(), bytes_for(1))
+            versions = Versions(file.fileno(), 0, 1, 0)
+        self.relay = control.relay = Relay(0, 0, settings, loop, control, commits, self.ledger, versions)
         self.relay.authority.use(ACCESS)
         nodes = (
             Node("db1", "/model", 1, Role.PRIMARY, up=True),

@@ -1,0 +1,190 @@
+"""One process of a Pointsman among those before it and after it: what it has of them, and when it serves.
+
+In: what a process before this one has handed over, if one has, and how the next is started. Out: the sockets, the
+places of its workers in shared memory, and two moments: `serving`, from which on the clients are this one's, and
+`handed_over`, from which on they are another's. What is said between the two is between.py's and succession.py's.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import anyio
+import structlog
+
+from healthcheck.guard import Guard, Happening
+from healthcheck.monitor import Monitor
+from middleware.config import Settings
+from middleware.control import LetGo
+from middleware.supervisor.between import BEFORE, Between, Changes
+from middleware.supervisor.cache_control import CacheControl
+from middleware.supervisor.catalogs import Catalogs
+from middleware.supervisor.control_socket import ControlSocket
+from middleware.supervisor.doors import Doors, Open
+from middleware.supervisor.journal import Journal
+from middleware.supervisor.leading import Leading
+from middleware.supervisor.listeners import StartError
+from middleware.supervisor.node_orders import NodeOrders
+from middleware.supervisor.notify import Notifier, environment_for_successor
+from middleware.supervisor.pausing import Pausing
+from middleware.supervisor.restarting import Restarting
+from middleware.supervisor.slots import NoSlots, Slots
+from middleware.supervisor.succession import Succession
+from middleware.supervisor.take_over import Estate
+from middleware.supervisor.traffic import DrainingTraffic
+from middleware.supervisor.workers import Worker
+
+log = structlog.get_logger("service")
+
+
+class Generation:
+    """This process's."""
+
+    between: Between
+    """This, and what follows, from `join` on."""
+    changes: Changes
+    _workers: Sequence[Worker]
+    _leading: Leading
+    _journal: Journal
+    _control: ControlSocket
+
+    def __init__(
+        self,
+        workers: int,
+        estate: Estate | None,
+        activated: Sequence[Open],
+        serve_command: Sequence[str],
+        notifier: Notifier | None,
+        clients: Callable[[], int],
+    ) -> None:
+        """`clients`: how many there are. Raises StartError."""
+        self._estate: Final = estate
+        self._clients: Final = clients
+        self.doors: Final = Doors((*(estate.sockets if estate is not None else ()), *activated))
+        self.succession: Final = Succession(estate)
+        self.notifier: Final = notifier or Notifier()
+        self.slots: Final = _slots(workers, estate)
+        self.restarting: Final = Restarting(
+            serve_command,
+            lambda: environment_for_successor(self.notifier, os.environ),
+            self.succession,
+            lambda: None if self.doors.control is None else self.doors.control.path,
+            clients,
+        )
+        self.serving = anyio.Event()
+        """Set once the clients are this process's to serve; also where it has failed."""
+        self.handed_over = anyio.Event()
+        """A process after this one takes the clients from now on."""
+
+    @property
+    def first(self) -> bool:
+        """There was none before it, or it has all that one had."""
+        return self.succession.owns
+
+    def join(
+        self,
+        workers: Sequence[Worker],
+        *,
+        monitor: Monitor,
+        guard: Guard,
+        leading: Leading,
+        catalogs: Catalogs,
+        cache: CacheControl,
+        traffic: DrainingTraffic,
+        pausing: Pausing,
+        node_orders: NodeOrders,
+        journal: Journal,
+        control: ControlSocket,
+        stop: Callable[[], None],
+    ) -> None:
+        """With all that it acts upon."""
+        self._workers = workers
+        self._leading = leading
+        self._journal = journal
+        self._control = control
+        self.changes = Changes(self.slots, workers, catalogs)
+        self.between = Between(
+            self.succession,
+            self.slots,
+            workers,
+            self.doors,
+            monitor=monitor,
+            guard=guard,
+            reins=leading.leader,
+            catalogs=catalogs,
+            changes=self.changes,
+            cache=cache,
+            traffic=traffic,
+            pausing=pausing,
+            node_orders=node_orders,
+            clients=self._clients,
+            happened=journal.happened,
+            let_go=self._let_go,
+            took_over=self._took_over,
+            stop=stop,
+        )
+        self.succession.act_for(self.between)
+        if self._estate is not None:
+            self.between.change_no_roles("the process that this one takes over from changes them")
+            self.between.stand(self._estate.handed.standing)
+
+    def books_before(self) -> list[int]:
+        """In books kept by worker: whose clients may have something under way, beside our workers'."""
+        return [BEFORE] if self.succession.before is not None else []
+
+    async def answer(self) -> None:
+        """Answer the control socket. Before this one serves, the one before it does."""
+        if not self.first:
+            await self.serving.wait()
+        await self._control.run(self.doors.control)
+
+    async def end_in_time(self, settings: Callable[[], Settings], stop: Callable[[], None]) -> None:
+        """Once handed over, stop when restart_timeout is over."""
+        await self.handed_over.wait()
+        timeout_s = settings().restart_timeout
+        await anyio.sleep(timeout_s)
+        log.info("restart_timeout is over", restart_timeout=timeout_s)
+        stop()
+
+    async def until_alone(self, stopping: anyio.Event) -> None:
+        """Where it has handed over: until none before it has clients, who are reached through it; or `stopping`."""
+        if not self.succession.over:
+            return
+        async with anyio.create_task_group() as tasks:
+
+            async def until_stopped() -> None:
+                await stopping.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(until_stopped)
+            await self.succession.alone.wait()
+            tasks.cancel_scope.cancel()
+
+    def _took_over(self) -> None:
+        self.doors.own()
+        self._journal.happened(Happening(time.time(), "took_over", "this process takes the clients from now on"))
+        self.serving.set()
+
+    def _let_go(self) -> None:
+        """A process after this one has it all, and will be told so now: then it speaks for itself."""
+        self.notifier.succeeded_by(self.succession.successor_pid)
+        self._control.close()
+        self._leading.resign()
+        for worker in self._workers:
+            worker.drain(LetGo())
+        text = f"process {self.succession.successor_pid} takes the clients from now on; those that are here stay"
+        self._journal.happened(Happening(time.time(), "handed_over", text))
+        self.handed_over.set()
+
+
+def _slots(workers: int, estate: Estate | None) -> Slots:
+    """Places for our workers beside those of a predecessor. Raises StartError."""
+    try:
+        if estate is None:
+            return Slots(workers)
+        if estate.memory is not None:
+            return Slots(workers, estate.memory)
+        return Slots(workers, taken=estate.handed.slots)
+    except NoSlots as why:
+        raise StartError(str(why)) from None
