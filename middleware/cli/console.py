@@ -1,5 +1,6 @@
 """`pointsman console` and `pointsman show`: commands of the admin console from the shell, by the control socket."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable
@@ -38,19 +39,23 @@ class Outcome(msgspec.Struct, frozen=True):
 def run(config: Path, command: str) -> Outcome:
     """Carry it out; what it waits for meanwhile is told on standard error. Ctrl-C takes back what can be. Whatever
     fails is said on standard error, and exits."""
-    rows: list[list[Value]] = []
     try:
-        for answer in ask(config, ConsoleWanted(command)):
-            if answer.notice is not None:
-                typer.echo(answer.notice, err=True)
-            elif answer.rows is not None:
-                rows += answer.rows
-            else:
-                done = msgspec.json.decode(answer.done, type=Answered)
-                return Outcome(done.tag, done.columns, rows, done.notices)
+        return _outcome(config, command)
     except KeyboardInterrupt:
         typer.echo("given up", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _outcome(config: Path, command: str) -> Outcome:
+    rows: list[list[Value]] = []
+    for answer in ask(config, ConsoleWanted(command)):
+        if answer.notice is not None:
+            typer.echo(answer.notice, err=True)
+        elif answer.rows is not None:
+            rows += answer.rows
+        else:
+            done = msgspec.json.decode(answer.done, type=Answered)
+            return Outcome(done.tag, done.columns, rows, done.notices)
     raise AssertionError("an answer has a last line")
 
 
@@ -119,14 +124,12 @@ def show(
     """
     command = " ".join(("SHOW", *what))
     print_outcome(run(config, command), json=json)
-    while watch:
-        try:
+    with contextlib.suppress(KeyboardInterrupt):
+        while watch:
             time.sleep(watch)
-        except KeyboardInterrupt:
-            return
-        outcome = run(config, command)
-        if sys.stdout.isatty():
-            Console().clear()
-        elif not json:
-            typer.echo()
-        print_outcome(outcome, json=json)
+            outcome = _outcome(config, command)
+            if sys.stdout.isatty():
+                Console().clear()
+            elif not json:
+                typer.echo()
+            print_outcome(outcome, json=json)

@@ -249,7 +249,8 @@ def test_the_shell_shows_tables(operated: Operated) -> None:
     rows = json.loads(operated.run("show", "state", "--json").stdout)
     assert {row["key"]: row["value"] for row in rows} == {"active": "yes", "paused": "no", "suspended": "no"}
     told = operated.run("show", "digests", "order", "by", "mean", "limit", "3", "--json")
-    assert (told.exit_code, json.loads(told.stdout)) == (0, [])
+    assert told.exit_code == 0
+    assert len(json.loads(told.stdout)) <= 3
 
 
 def test_the_shell_says_what_is_wrong(operated: Operated) -> None:
