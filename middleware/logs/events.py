@@ -467,6 +467,18 @@ _WEB: Final = _of(
     ("dashboard_command_bug", ERROR, "a bug has ended a command of the dashboard", "command", "Please report it."),
 )
 
+_STATS: Final = _of(
+    "stats",
+    (
+        "stats",
+        INFO,
+        "stats",
+        "clients waiting xacts_per_s queries_per_s assignments_per_s client_parses_per_s server_parses_per_s "
+        "binds_per_s received_bytes_per_s sent_bytes_per_s average_xact_s average_query_s average_wait_s",
+        "With log_stats, each stats_period: of all workers, in that time.",
+    ),
+)
+
 LIBRARY: Final = Event(
     "library",
     (DEBUG, INFO, WARNING, ERROR),
@@ -506,6 +518,7 @@ EVENTS: Final[tuple[Event, ...]] = (
     *_CONTROL,
     *_CONSOLE,
     *_WEB,
+    *_STATS,
     LIBRARY,
     LINES_LEFT_OUT,
     LINES_LOST,
@@ -526,7 +539,14 @@ FIELDS: Final = {
     "address": 'The client\'s, without its port; "unix" for a unix socket.',
     "application_name": "As the client gave it at its login.",
     "connected_s": "How long it was connected, in seconds.",
+    "assignments_per_s": "How often a server was lent to a client, a second.",
+    "average_query_s": "From a query's being sent to a server until it was answered, in seconds.",
+    "average_wait_s": "How long it was waited for a server, in seconds.",
+    "average_xact_s": "From a transaction's begin to its end, in seconds.",
     "backend": "The process id of the node's backend, as in pg_stat_activity.",
+    "binds_per_s": "Bind messages of named statements that servers were sent, a second.",
+    "client_parses_per_s": "Parse messages of named statements that clients have sent, a second.",
+    "clients": "How many are logged in.",
     "closed": "How many connections were closed.",
     "database": "Its name.",
     "duration_s": "From its being sent to a server, or from the end of what that did before, to its answer, seconds.",
@@ -551,6 +571,8 @@ FIELDS: Final = {
     "pid": "A process's, as the system has it.",
     "port": "A port: of this machine, or of the client.",
     "process_id": "A client's, as in its BackendKeyData, in SHOW CLIENTS and in cancel keys.",
+    "queries_per_s": "A second; a query is one Query, or all extended-query messages up to a Sync.",
+    "received_bytes_per_s": "From clients, a second.",
     "reason": "In one word, why it is over; of a client `goodbye` (it said so), `closed` (it just closed), `lost` (the "
     "connection broke), `server` (its server has sent FATAL), `server_lost`, `administrator` (shutdown, drain, KILL), "
     "`idle_timeout`, `idle_transaction_timeout`, `transaction_timeout`, `query_timeout`, `refused` (another FATAL, "
@@ -562,6 +584,8 @@ FIELDS: Final = {
     "rows": "How many PostgreSQL says it has returned or changed.",
     "rule": "The name of the rule of [[routes]] that holds for it.",
     "said": "Its words.",
+    "sent_bytes_per_s": "To clients, a second.",
+    "server_parses_per_s": "Parse messages of named statements that servers were sent, a second.",
     "severity": "ERROR, and the session goes on, or FATAL.",
     "shutdown_timeout": "The setting.",
     "signal": "Its name.",
@@ -574,10 +598,12 @@ FIELDS: Final = {
     "tls": "Version and cipher.",
     "user": "As the client calls it.",
     "wait_s": "How long it has waited for a server before that, in seconds.",
+    "waiting": "How many of them wait for a server.",
     "what": "In words.",
     "why": "The reason, in words.",
     "worker": "A worker's number, from 0: the one that the line is about, or that has written it.",
     "workers": "How many there are.",
+    "xacts_per_s": "Transactions a second, those of one statement too.",
     "exception": "The traceback of an error in Pointsman, or in what it uses. Without the values of variables.",
 }
 """What a field says, in whichever event."""

@@ -83,6 +83,7 @@ from middleware.supervisor.reloading import Parts, Reloaded, Reloading
 from middleware.supervisor.sampler import Sampler
 from middleware.supervisor.settling import Settling
 from middleware.supervisor.shown import Outlook
+from middleware.supervisor.stats_line import StatsLine
 from middleware.supervisor.status import Status, status_of
 from middleware.supervisor.stopping import Stopping
 from middleware.supervisor.take_over import Estate
@@ -194,6 +195,7 @@ class Supervisor:
             self.journal.happened,
             held=estate is not None,
         )
+        self._stats_line: Final = StatsLine(self.counters, lambda: self.settings)
         self._averages: Final = Averages(lambda: self.counters().traffic, lambda: self.settings.stats_period)
         self.console: Final = Console(self)
         self._console_clients: Final = ConsoleClients(
@@ -421,6 +423,7 @@ class Supervisor:
                 tasks.start_soon(generation.answer)
                 tasks.start_soon(self._console_clients.run)
                 tasks.start_soon(self._averages.run)
+                tasks.start_soon(self._stats_line.run)
                 await self._derivations.begun.wait()
                 tasks.start_soon(self._tell_ready)
                 tasks.start_soon(self._drain_when_stopped)

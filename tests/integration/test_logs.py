@@ -360,3 +360,24 @@ def test_a_server_that_is_closed_has_its_reason(cluster: Sandbox, tmp_path: Path
             )
             raw.reset()
             it.line("server_closed", reason="left_behind")
+
+
+def test_a_line_of_figures_each_stats_period(cluster: Sandbox, tmp_path: Path) -> None:
+    with logged(cluster, tmp_path, stats_period=0.7, workers=2) as it, it.connect("busy") as client:
+
+        def told() -> bool:
+            for _ in range(20):
+                client.execute("SELECT 1")
+            return any(line["queries_per_s"] > 0 for line in it.lines("stats"))
+
+        eventually(told)
+        line = next(line for line in it.lines("stats") if line["queries_per_s"])
+        assert line["clients"] == 1
+        assert line["waiting"] == 0
+        assert 0 < line["xacts_per_s"] <= line["queries_per_s"]
+        assert 0 < line["average_query_s"] < 1
+        assert line["sent_bytes_per_s"] > line["received_bytes_per_s"] > 0
+        assert "worker" not in line
+    with logged(cluster, tmp_path, stats_period=0.3, log_stats="off") as it:
+        time.sleep(1)
+        assert not it.lines("stats")
