@@ -472,7 +472,7 @@ _STATS: Final = _of(
     (
         "stats",
         INFO,
-        "stats",
+        "figures",
         "clients waiting xacts_per_s queries_per_s assignments_per_s client_parses_per_s server_parses_per_s "
         "binds_per_s received_bytes_per_s sent_bytes_per_s average_xact_s average_query_s average_wait_s",
         "With log_stats, each stats_period: of all workers, in that time.",

@@ -167,8 +167,8 @@ class Arrival(Borrower):
                 self.transport.pause_reading()
         except PointsmanError as error:
             self.refuse(error)
-        except Exception as error:
-            self._failed(error)
+        except Exception as bug:
+            self._failed(bug)
 
     def eof_received(self) -> bool:
         """Half a login is none: connection_lost() follows."""
@@ -249,9 +249,9 @@ class Arrival(Borrower):
             self._log_in(b"")
         except PointsmanError as error:
             self.refuse(error)
-        except Exception as error:
+        except Exception as bug:
             # Called for all that wait for the same user.
-            self._failed(error)
+            self._failed(bug)
 
     # TLS
 
@@ -527,9 +527,9 @@ class Arrival(Borrower):
         """A server for what it waits for."""
         try:
             self._ask(server)
-        except Exception as error:
+        except Exception as bug:
             # Called from within another client's callback: it must not hear of it.
-            self._failed(error)
+            self._failed(bug)
 
     def not_lent(self, error: PointsmanError) -> None:
         """There will be no server from the pool it waits for."""

@@ -260,8 +260,8 @@ class Borrowing(Parting):
             if self._choose(batch, data):
                 self.unblock()
                 self._leave()
-        except Exception as error:
-            self.failed(error)
+        except Exception as bug:
+            self.failed(bug)
 
     def _wait_for_freshness(self, batch: Batch, data: bytes, route: Route) -> bool:
         """Hold a read until a standby is fresh enough for it, or its time is over. False: blocked."""
@@ -361,9 +361,9 @@ class Borrowing(Parting):
             self._send(server, batch, data, prefix)
             if batch.state != HELD:
                 self.unblock()
-        except Exception as error:
+        except Exception as bug:
             # Called from within another client's callback: it must not hear of it.
-            self.failed(error)
+            self.failed(bug)
 
     def not_lent(self, error: PointsmanError) -> None:
         """There will be no server from the pool it waits for."""

@@ -104,8 +104,8 @@ class ClientConnection(Renewing):
                 self.take_in(data)
         except PointsmanError as error:
             self.refuse(error)
-        except Exception as error:
-            self.failed(error)
+        except Exception as bug:
+            self.failed(bug)
 
     def eof_received(self) -> bool:
         """The client sends no more: what it has sent is answered, as PostgreSQL does, and then it is gone."""
@@ -418,9 +418,9 @@ class ClientConnection(Renewing):
         """The server has said something that matters; it has been passed on."""
         try:
             self._act_on(server, events)
-        except Exception as error:
+        except Exception as bug:
             # Called from within the server's callback, which is no part of this.
-            self.failed(error)
+            self.failed(bug)
 
     def _act_on(self, server: ServerConnection, events: int) -> None:
         if self.fill is not None:

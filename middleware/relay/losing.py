@@ -128,8 +128,8 @@ class Losing(Caching):
             return
         try:
             self.unblock()
-        except Exception as error:
-            self.failed(error)
+        except Exception as bug:
+            self.failed(bug)
 
     def _go_on_without(self, peer: ServerSession, open_: bool, error: PointsmanError, tally: Tally) -> None:
         """Tell the client, and go on."""

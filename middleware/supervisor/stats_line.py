@@ -42,7 +42,7 @@ class StatsLine:
 
 def _tell(average: Sum, counters: CountersSnapshot) -> None:
     log.info(
-        "stats",
+        "figures",
         clients=counters.clients,
         waiting=counters.waiting,
         xacts_per_s=average.xacts,
