@@ -1,7 +1,9 @@
 """`pointsman demo`: a cluster and the proxy in one command, and `--tour`, the scripted walk."""
 
 import signal
+import tempfile
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final
 
@@ -15,6 +17,7 @@ from middleware.config import ConfigError
 from middleware.demo import live, stage, tour
 from middleware.logs import LogOptions, set_up_logs
 from middleware.sandbox import Sandbox, SandboxError
+from middleware.sandbox.door import Door
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -25,6 +28,10 @@ def demo(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     standbys: Annotated[int, typer.Option(min=1, max=8, help="Streaming standbys.")] = 2,
     pg_version: Annotated[int, typer.Option(help="Major version of PostgreSQL, 16 or 18.")] = 18,
+    http_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="Where the dashboard is; 6480 or any free port by default, 0 for none."),
+    ] = None,
     load: Annotated[float, typer.Option(min=0, help="Transactions a second of demonstration traffic.")] = 0,
 ) -> None:
     """Start a primary, standbys and Pointsman in front of them; remove it all at the end.
@@ -41,13 +48,19 @@ def demo(
         # Here and not in a thread: the servers end when the thread that started them does.
         with Sandbox(standbys=standbys, version=pg_version) as sandbox:
             console.print(f"PostgreSQL {sandbox.version}, {time.monotonic() - began:.1f} s")
-            settings = stage.proxy_settings(sandbox, port=stage.port_or_free(port), workers=workers)
+            where = stage.port_or_free(port)
             if walk:
+                settings = stage.proxy_settings(sandbox, port=where, workers=workers)
                 set_up_logs(LogOptions(level="warning"))
                 anyio.run(tour.walk, sandbox, settings, console)
                 console.print("\nall as it should be; `make demo` keeps it running for your own psql")
             else:
-                anyio.run(live.show, sandbox, settings, console, load)
+                with tempfile.TemporaryDirectory(prefix="pointsman-demo-") as scratch:
+                    door = Path(scratch) / "door"
+                    http = stage.http_port_or_free(http_port)
+                    settings = stage.proxy_settings(sandbox, port=where, workers=workers, http_port=http, door=door)
+                    with Door(sandbox, door):
+                        anyio.run(live.show, sandbox, settings, console, load)
     except ConfigError as error:
         for line in error.lines:
             typer.echo(line, err=True)

@@ -36,6 +36,11 @@ async def show(sandbox: Sandbox, settings: Settings, console: Console, load: flo
             endpoint = endpoint_of(sandbox, supervisor)
             console.print(f"[bold]endpoint[/bold]  {endpoint.url}", soft_wrap=True)
             console.print(f"[bold]psql[/bold]      {psql_command(sandbox, endpoint)}", soft_wrap=True)
+            if settings.http_port:
+                console.print(
+                    f"[bold]dashboard[/bold] http://{settings.http_listen_addr}:{settings.http_port}/", soft_wrap=True
+                )
+                console.print(f"[bold]log in[/bold]    {settings.dashboard_password.get_secret_value()}", markup=True)
             async with anyio.create_task_group() as tasks:
                 view = _View(sandbox, supervisor, events)
                 tasks.start_soon(_refresh, view, console)
@@ -121,7 +126,7 @@ class _View:
         minutes, seconds = divmod(int(now - self._started), 60)
         foot = Text(
             f"clients {counters.clients}   waiting {counters.waiting}   up {minutes}:{seconds:02}\n"
-            "try: SELECT current_setting('cluster_name');  or kill -9 a standby and watch.  Ctrl-C ends.",
+            "try: SELECT current_setting('cluster_name');  or kill -9 a node and watch.  Ctrl-C ends.",
             "dim",
         )
         return Group("", table, "", *(Text(event, "dim") for event in self._events.latest), foot)

@@ -1,5 +1,6 @@
 """The demo and the tour, as commands."""
 
+import json
 import os
 import re
 import signal
@@ -10,10 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import psycopg
 import pytest
 
+from middleware.sandbox.ports import free_port
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -61,13 +64,47 @@ def test_a_signal_ends_the_demo_without_a_trace(tmp_path: Path, number: signal.S
 
 
 def wait_for_url(output: Path) -> str:
+    return wait_for(output, r"endpoint +(postgresql://\S+)")
+
+
+def wait_for(output: Path, pattern: str) -> str:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        match = re.search(r"endpoint +(postgresql://\S+)", output.read_text())
+        match = re.search(pattern, output.read_text())
         if match:
             return match[1]
         time.sleep(0.05)
-    raise AssertionError(f"no endpoint:\n{output.read_text()}")
+    raise AssertionError(f"no {pattern}:\n{output.read_text()}")
+
+
+def test_its_dashboard_hands_the_primary_over_and_the_old_one_follows(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    port = free_port()
+    with output.open("wb") as out:
+        demo = subprocess.Popen([*COMMAND, "--http-port", str(port), "--standbys", "1", "--load", "20"], stdout=out)
+    try:
+        url, password = wait_for(output, r"dashboard +(http://\S+)"), wait_for(output, r"log in +(\S+)")
+        assert url == f"http://127.0.0.1:{port}/"
+        with httpx.Client(base_url=f"{url}dashboard/", timeout=60, trust_env=False) as client:
+            token = client.post("login", json={"password": password}).json()["csrf"]
+            done = client.post(
+                "command", json={"do": "switchover", "node": "db2"}, headers={"X-Pointsman-Token": token}
+            )
+            assert done.status_code in (200, 202), done.text
+
+            def follows() -> bool:
+                with client.stream("GET", "stream") as stream:
+                    lines = (line.removeprefix("data: ") for line in stream.iter_lines() if line)
+                    known = next(one for one in map(json.loads, lines) if one["kind"] == "snapshot")
+                    return [(node["role"], node["used"]) for node in known["nodes"]] == [
+                        ("standby", True),
+                        ("primary", True),
+                    ]
+
+            eventually(follows, 60)
+    finally:
+        demo.terminate()
+        assert demo.wait(20) == 0
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:
