@@ -77,6 +77,8 @@ def contradictions(settings: Settings) -> list[Mistake]:
             found.append((("users", name), "the name is not allowed: 1 to 63 bytes"))
         if settings.auth_type in BY_PASSWORD and not plain(user.password):
             found.append((("users", name, "password"), f'missing: auth_type "{settings.auth_type}" needs one'))
+    if settings.dashboard == "login" and not plain(settings.dashboard_password):
+        found.append((("dashboard_password",), 'missing: dashboard "login" needs one'))
     found.extend(_access_mistakes(settings))
     found.extend(_rule_mistakes(settings))
     found.extend(cache_mistakes(settings))

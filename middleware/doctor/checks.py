@@ -9,6 +9,7 @@ from middleware.doctor import (
     access,
     capacity,
     cluster,
+    http,
     limits,
     memory,
     node_timeouts,
@@ -31,6 +32,7 @@ CHAPTERS: Final[tuple[tuple[str, tuple[Check, ...]], ...]] = (
     ("Replication", replication.CHECKS),
     ("The query cache", query_cache.CHECKS),
     ("Users and databases", access.CHECKS),
+    ("HTTP", http.CHECKS),
 )
 
 

@@ -552,6 +552,7 @@ def test_the_examples_of_the_manual_are_good(section: str) -> None:
             'auth_user = "asker"',
             'auth_user: "asker" is not allowed: a user whose password is in [users] or auth_file',
         ),
+        ('dashboard = "login"', 'dashboard_password: missing: dashboard "login" needs one'),
         ('auth_type = "cert"', 'client_tls_ca_file: missing: auth_type "cert" needs one'),
         (
             "query_cache_size = 1000",

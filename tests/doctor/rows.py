@@ -53,6 +53,8 @@ FROM_APP: Final = {"app": {"password": "SCRAM-SHA-256$4096:c2FsdA==$a2V5:a2V5"}}
 MANY: Final = {f"u{n}": {"password": "s3cret-word"} for n in range(21)}
 OLDER: Final = Database("app", collation=("2.36", "2.31"))
 
+BEYOND: Final = {"http_listen_addr": "*", "http_port": 6480, "dashboard_password": "s3cret-word"}
+
 TABLE: Final = (
     # The nodes together
     Row("unasked", E, {"standby": {"why": "connection refused"}}),
@@ -322,4 +324,14 @@ TABLE: Final = (
     Row("password_encryption", W, both(password_encryption="md5") | settings(auth_type="md5", users=FROM_APP)),
     Row("encryption", A, standby(encrypted=False)),
     Row("encryption", NONE, both(encrypted=False, local=True)),
+    # HTTP
+    Row("dashboard_password", W, settings(**BEYOND)),
+    Row("dashboard_password", W, settings(**{**BEYOND, "http_listen_addr": "127.0.0.1, 192.0.2.9"})),
+    Row("dashboard_password", NONE, settings(**{**BEYOND, "http_listen_addr": "localhost, ::1, 127.0.0.2"})),
+    Row("dashboard_password", NONE, settings(**{**BEYOND, "http_port": 0})),
+    Row("dashboard_password", NONE, settings(**{**BEYOND, "dashboard": "off"})),
+    Row("dashboard_password", NONE, settings(**{**BEYOND, "dashboard_password": ""})),
+    Row("dashboard_open", W, settings(**{**BEYOND, "dashboard": "on"})),
+    Row("dashboard_open", NONE, settings(**{**BEYOND, "dashboard": "login"})),
+    Row("dashboard_open", NONE, settings(http_port=6480, dashboard="on")),
 )
