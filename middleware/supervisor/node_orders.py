@@ -36,8 +36,7 @@ class NodeOrder(msgspec.Struct, frozen=True):
 
 class NodeOrders:
     """One Pointsman's. All raise PointsmanError: 42704 for a node that there is not, 55000 where it is so already,
-    55006 while a switchover goes on. Each returns what is to be noticed of it: that it was the primary, or the last
-    standby."""
+    55006 while a switchover goes on. What is to be noticed of one: that it was the primary, or the last standby."""
 
     def __init__(
         self,
@@ -87,7 +86,7 @@ class NodeOrders:
 
     async def drain(self, node: str, who: str, tell: Tell = unheard) -> tuple[str, ...]:
         """Give it nothing new; returns when nothing is lent there and all connections are closed. It is detached then.
-        Cancelled, it is used again."""
+        Cancelled, it is used again. What is to be noticed is told at once, and nothing is left to be noticed then."""
         found = self._check(node)
         if node in self._orders:
             order = self._orders[node]
@@ -95,8 +94,7 @@ class NodeOrders:
         order = self._put(node, "draining", who)
         self._monitor.drain(node, who)
         self._tell("node_drain_begun", f"it is drained by {who}", node)
-        notices = self._notices(found)
-        for notice in notices:
+        for notice in self._notices(found):
             tell(notice)
         try:
             await self._until_empty(order, self._monitor.topology.version, tell)
@@ -109,7 +107,7 @@ class NodeOrders:
         self._put(node, "detached", who)
         self._monitor.detach(node, who)
         self._tell("node_drained", f"nothing is left there: it stays out, by {who}", node)
-        return notices
+        return ()
 
     async def _until_empty(self, order: NodeOrder, version: int, tell: Tell) -> None:
         """Until nothing is left there, or it is down. Raises PointsmanError where somebody has said otherwise."""

@@ -129,21 +129,20 @@ async def test_a_transaction_that_is_open_ends_and_then_all_is_closed(kept: Sand
     async with pointsman(kept) as supervisor, client(supervisor, kept) as busy, client(supervisor, kept) as idle:
         await busy.execute("BEGIN")
         pid = await value(busy)
-        async with (
-            later(lambda: supervisor.pausing.pause(None, "somebody", told.append)) as pause,
-            later(lambda: value(idle)) as waiting,
-        ):
-            await until(lambda: bool(told), supervisor)
-            assert told == ["waiting for 1 servers with transactions or statements under way"]
-            assert await value(busy) == pid
-            assert not pause.ended()
-            await busy.execute("COMMIT")
-            with anyio.fail_after(DEADLINE_S):
-                await pause.done.wait()
-            assert pause.error is None
-            assert await in_thread(lambda: backends(kept)) == [0, 0]
-            await waits(waiting, 0.1)
-            await supervisor.pausing.resume(None, "somebody")
+        async with later(lambda: supervisor.pausing.pause(None, "somebody", told.append)) as pause:
+            await all_know(supervisor)
+            async with later(lambda: value(idle)) as waiting:
+                await until(lambda: bool(told), supervisor)
+                assert told == ["waiting for 1 servers with transactions or statements under way"]
+                assert await value(busy) == pid
+                assert not pause.ended()
+                await busy.execute("COMMIT")
+                with anyio.fail_after(DEADLINE_S):
+                    await pause.done.wait()
+                assert pause.error is None
+                assert await in_thread(lambda: backends(kept)) == [0, 0]
+                await waits(waiting, 0.1)
+                await supervisor.pausing.resume(None, "somebody")
         assert waiting.error is None
 
 
