@@ -267,6 +267,7 @@ class Relay:
         if settings.primary_queries != self.settings.primary_queries:
             self.facts = table_for(settings.primary_queries)
             self.statements.forget()
+            self.digests.use(self.facts)
         self.settings = settings
         self.policies = Policies(settings.policies)
         self.newcomers.use(settings.max_client_logins)

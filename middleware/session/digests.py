@@ -149,7 +149,7 @@ class Digests:
     def __init__(self, count_max: int, facts_table: FactsTable) -> None:
         """`count_max`: 0 for none at all."""
         self.count_max = count_max
-        self._facts_table: Final = facts_table
+        self._facts_table = facts_table
         self._known: dict[tuple[str, str], Digest] = {}
         self.generation = 0
         """Grows when some of them go."""
@@ -162,6 +162,10 @@ class Digests:
         self.count_max = count_max
         if len(self._known) > count_max:
             self._evict(len(self._known) - count_max)
+
+    def use(self, facts_table: FactsTable) -> None:
+        """What is read from now on is read by this one."""
+        self._facts_table = facts_table
 
     def find(self, database: str, facts: StatementFacts) -> Digest:
         """That of a statement; a new one where there is none."""

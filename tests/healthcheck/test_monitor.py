@@ -198,3 +198,84 @@ async def test_who_answers_again_is_told_of_also_where_it_was_never_down(sandbox
             standby.resume()
         await watch.until(lambda: watch.well_again == ["db2"], "db2 to answer")
         assert watch.monitor.topology.version == version
+
+
+async def test_nodes_come_and_go_while_others_are_watched(sandbox: Sandbox) -> None:
+    primary, standby = [Target(node.name, node.host, node.port) for node in sandbox.nodes]
+    async with watching(sandbox) as watch:
+        await watch.until_seen(db1="primary", db2="standby")
+        monitor = watch.monitor
+        monitor.detach("db2")
+        monitor.use([primary], credentials(sandbox), RHYTHM)
+        # At once, and not by a probe.
+        assert watch.seen() == {"db1": "primary"}
+        assert [node.name for node in monitor.topology.nodes] == ["db1"]
+        assert watch.published[-1] is monitor.topology
+        asked = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{APPLICATION_NAME}'"
+
+        async def left_alone() -> bool:
+            return sandbox.query(asked, sandbox.node("db2")) == [["0"]]
+
+        await wait_for(left_alone, "nobody to ask db2")
+        # One that does not answer keeps nobody waiting, not even for the news of others.
+        silent = Target("db9", "203.0.113.1", 1)
+        monitor.use([silent, standby, primary], credentials(sandbox), RHYTHM)
+        assert watch.seen() == {"db1": "primary"}
+        await watch.until_seen(db1="primary", db2="standby")
+        assert [node.name for node in monitor.topology.nodes] == ["db9", "db2", "db1"]
+        versions = [topology.version for topology in watch.published]
+        assert versions == sorted(set(versions))
+
+
+async def test_an_order_stays_where_its_node_moves(sandbox: Sandbox) -> None:
+    primary, standby = [Target(node.name, node.host, node.port) for node in sandbox.nodes]
+    async with watching(sandbox) as watch:
+        await watch.until_seen(db1="primary", db2="standby")
+        watch.monitor.detach("db2")
+        watch.monitor.use([primary, Target("db2", "localhost", standby.port)], credentials(sandbox), RHYTHM)
+        await watch.until(lambda: watch.monitor.observations()["db2"].up, "db2 to be seen at its new place")
+        assert watch.seen() == {"db1": "primary"}
+        watch.monitor.attach("db2")
+        await watch.until_seen(db1="primary", db2="standby")
+
+
+async def test_who_was_given_up_as_primary_is_so_under_another_name(sandbox: Sandbox) -> None:
+    primary, standby = [Target(node.name, node.host, node.port) for node in sandbox.nodes]
+    async with watching(sandbox) as watch:
+        await watch.until_seen(db1="primary", db2="standby")
+        watch.monitor.fence("db1")
+        assert watch.seen() == {"db2": "standby"}
+        watch.monitor.use([Target("first", primary.host, primary.port), standby], credentials(sandbox), RHYTHM)
+        await watch.until(lambda: watch.monitor.observations()["first"].up, "it to be seen under its new name")
+        assert watch.seen() == {"db2": "standby"}
+        assert watch.monitor.topology.primary() is None
+
+
+async def test_the_only_primary_is_so_under_another_name(sandbox: Sandbox) -> None:
+    primary, standby = [Target(node.name, node.host, node.port) for node in sandbox.nodes]
+    who, renamed = credentials(sandbox), Target("first", primary.host, primary.port)
+    async with watching(sandbox) as watch:
+        await watch.until_seen(db1="primary", db2="standby")
+        watch.monitor.use([primary, standby], who, RHYTHM, roles_change=False)
+        assert watch.monitor.topology.only_primary == "db1"
+        watch.monitor.use([renamed, standby], who, RHYTHM, roles_change=False)
+        await watch.until_seen(first="primary", db2="standby")
+        assert watch.monitor.topology.only_primary == "first"
+        watch.monitor.use([renamed, standby], who, RHYTHM, roles_change=True)
+        assert watch.monitor.topology.only_primary == ""
+
+
+async def test_others_may_ask_with_another_rhythm_from_the_next_probe_on(sandbox: Sandbox) -> None:
+    targets = [Target(node.name, node.host, node.port) for node in sandbox.nodes]
+    slow = Rhythm(period_s=3600.0, timeout_s=2.0, max_retries=0)
+    wrong = Credentials("pointsman", "not-the-password", "postgres")
+    async with watching(sandbox, slow) as watch:
+        await watch.until_seen(db1="primary", db2="standby")
+        watch.monitor.use(targets, wrong, RHYTHM)
+        failed = "password authentication failed"
+        await watch.until(
+            lambda: all(failed in one.why for one in watch.monitor.observations().values()), "the wrong password"
+        )
+        watch.monitor.use(targets, credentials(sandbox), RHYTHM)
+        await watch.until_seen(db1="primary", db2="standby")
+        await watch.until(lambda: not any(one.why for one in watch.monitor.observations().values()), "the right one")
