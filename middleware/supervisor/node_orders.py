@@ -17,7 +17,7 @@ from healthcheck.monitor import Monitor
 from healthcheck.topology import Condition, Node, Role
 from middleware import sqlstate
 from middleware.errors import PointsmanError
-from middleware.supervisor.pausing import TELL_S, Tell, unheard
+from middleware.supervisor.pausing import TELL_S, Tell, many, unheard
 from middleware.supervisor.traffic import DrainingTraffic
 
 LOOK_S: Final = 1.0
@@ -123,9 +123,11 @@ class NodeOrders:
             if node.condition is Condition.DOWN or (not left.silent and not left.servers):
                 return
             parts = [
-                f"{left.busy} servers with transactions or statements under way" if left.busy else "",
-                f"{left.resting} servers that clients keep because their session is there" if left.resting else "",
-                f"{left.servers} servers to be closed" if left.servers and not left.busy + left.resting else "",
+                f"{many(left.busy, 'server')} with transactions or statements under way" if left.busy else "",
+                f"{many(left.resting, 'server')} that clients keep because their session is there"
+                if left.resting
+                else "",
+                f"{many(left.servers, 'server')} to be closed" if left.servers and not left.busy + left.resting else "",
                 f"answers of workers: {', '.join(map(str, left.silent))}" if left.silent else "",
             ]
             text, now = f"waiting for {', '.join(part for part in parts if part)}", time.monotonic()

@@ -420,15 +420,20 @@ def waits_for(silent: Sequence[int], left: Left) -> str:
     """What has not ended, in words."""
     lent = left.busy + left.resting
     parts = [
-        f"{left.busy} servers with transactions or statements under way" if left.busy else "",
-        f"{left.resting} servers that clients keep because their session is there" if left.resting else "",
-        f"{left.replicating} replication connections" if left.replicating else "",
-        f"{left.servers - lent} servers to be closed" if left.servers > lent else "",
-        f"{left.to_close} servers to be renewed" if left.to_close and not left.servers else "",
-        f"{left.unsent} connections to take what they are sent" if left.unsent else "",
+        f"{many(left.busy, 'server')} with transactions or statements under way" if left.busy else "",
+        f"{many(left.resting, 'server')} that clients keep because their session is there" if left.resting else "",
+        many(left.replicating, "replication connection") if left.replicating else "",
+        f"{many(left.servers - lent, 'server')} to be closed" if left.servers > lent else "",
+        f"{many(left.to_close, 'server')} to be renewed" if left.to_close and not left.servers else "",
+        f"{many(left.unsent, 'connection')} to take what was read for them" if left.unsent else "",
         f"answers: {_workers(silent)} not answered" if silent else "",
     ]
     return f"waiting for {', '.join(part for part in parts if part)}"
+
+
+def many(count: int, what: str) -> str:
+    """So many, in words."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _workers(those: Sequence[int]) -> str:

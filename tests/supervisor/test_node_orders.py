@@ -87,7 +87,7 @@ async def test_drain_waits_for_what_is_lent_there_and_can_be_called_off(kept: Sa
                 await until(lambda: len(told) == 2, supervisor)
                 assert told == [
                     'node "db2" was the last standby in use: reads go to the primary, if they may',
-                    "waiting for 1 servers with transactions or statements under way",
+                    "waiting for 1 server with transactions or statements under way",
                 ]
                 assert why(supervisor, "db2") == (Condition.DRAINING, "draining by somebody")
                 with pytest.raises(PointsmanError, match="is draining already") as refused:
@@ -160,7 +160,7 @@ async def test_a_client_whose_session_is_there_is_waited_for(kept: Sandbox) -> N
             await pinned.execute("CREATE TEMPORARY TABLE here (a int)")
             async with later(lambda: supervisor.node_orders.drain("db1", "somebody", told.append)) as drain:
                 await until(lambda: len(told) == 2, supervisor)
-                assert told[1] == "waiting for 1 servers that clients keep because their session is there"
+                assert told[1] == "waiting for 1 server that clients keep because their session is there"
                 await pinned.execute("INSERT INTO here VALUES (1)")
                 await pinned.close()
         assert drain.error is None

@@ -347,6 +347,6 @@ async def test_it_is_said_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) ->
         stage.say_all(Left(None))
     assert notices == [
         "waiting for answers: workers 0, 1 have not answered",
-        "waiting for 2 servers with transactions or statements under way, 1 servers that clients keep because their "
-        "session is there, 1 replication connections, 2 servers to be closed",
+        "waiting for 2 servers with transactions or statements under way, 1 server that clients keep because their "
+        "session is there, 1 replication connection, 2 servers to be closed",
     ]

@@ -133,7 +133,7 @@ async def test_a_transaction_that_is_open_ends_and_then_all_is_closed(kept: Sand
             await all_know(supervisor)
             async with later(lambda: value(idle)) as waiting:
                 await until(lambda: bool(told), supervisor)
-                assert told == ["waiting for 1 servers with transactions or statements under way"]
+                assert told == ["waiting for 1 server with transactions or statements under way"]
                 assert await value(busy) == pid
                 assert not pause.ended()
                 await busy.execute("COMMIT")
@@ -179,7 +179,7 @@ async def test_a_client_whose_session_is_on_its_server_keeps_it_until_it_is_gone
             await pinned.execute("CREATE TEMPORARY TABLE here (a int)")
             async with later(lambda: supervisor.pausing.pause(None, "somebody", told.append)) as pause:
                 await until(lambda: bool(told), supervisor)
-                assert told == ["waiting for 1 servers that clients keep because their session is there"]
+                assert told == ["waiting for 1 server that clients keep because their session is there"]
                 await pinned.execute("INSERT INTO here VALUES (1)")
                 assert await value(pinned, "SELECT count(*) FROM here") == 1
                 assert not pause.ended()
@@ -356,7 +356,7 @@ async def test_wait_close_waits_for_what_a_client_has(kept: Sandbox) -> None:
             await waits(closing)
             assert await value(busy) == pid
             await until(lambda: bool(told), supervisor)
-            assert told[0].startswith("waiting for 1 servers")
+            assert told[0].startswith("waiting for 1 server")
             await busy.execute("COMMIT")
         assert closing.error is None
         assert await value(busy) != pid
@@ -456,7 +456,7 @@ async def test_what_replicates_is_waited_for_and_who_comes_meanwhile_waits(kept:
             await waits(newcomer)
             async with later(lambda: supervisor.pausing.pause("app", "somebody", told.append)) as pause:
                 await until(lambda: bool(told), supervisor)
-                assert told == ["waiting for 1 replication connections"]
+                assert told == ["waiting for 1 replication connection"]
                 await one.close()
             assert pause.error is None
             assert not newcomer.ended()
