@@ -189,7 +189,9 @@ class Guard:
             verdict = Verdict(Kind.HELD, stayed, failed=verdict.failed)
         before, self._verdict = self._verdict, verdict
         if verdict.kind is Kind.HELD and (before.kind, before.why) != (verdict.kind, verdict.why):
-            self.say("failover_held", f"no failover: {verdict.why}", verdict.failed, bad=True)
+            # What an operator has done on purpose is no alarm.
+            bad = verdict.why != self._stayed()
+            self.say("failover_held", f"no failover: {verdict.why}", verdict.failed, bad=bad)
         if verdict.kind is Kind.COUNTING and before.kind is Kind.WELL:
             self.say("primary_lost", f"no primary: {verdict.why}", verdict.failed, bad=True)
         if verdict.kind is Kind.PROMOTE and now >= self._again_at:
