@@ -421,9 +421,10 @@ def test_stats_count_what_goes_through(console: psycopg.Connection[Any], served:
 
     eventually(settled)
     before = queries()
-    with psycopg.connect(served.conninfo(), autocommit=True) as client:
+    with psycopg.connect(served.conninfo(), autocommit=True, prepare_threshold=None) as client:
         for _ in range(20):
             client.execute("SELECT 1")
+
     eventually(lambda: queries() == before + 20)
     totals = {row["name"]: int(row["value"]) for row in show(console, "TOTALS")}
     assert totals["total_query_count"] == sum(int(row["total_query_count"]) for row in show(console, "STATS"))
