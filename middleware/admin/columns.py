@@ -113,6 +113,10 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         "read_from_primary prefer query_cache server_database server_user"
     ),
     "session_state": _columns("application_name user database state action statements:q"),
+    "sessions": _columns(
+        "id:i database user application_name state route pool_mode node server_pid:i waited_ms:f connected_at:t "
+        "requested_at:t pinned"
+    ),
     "workers": _columns(
         "worker:i pid:i state clients:i waiting:i logins_in_flight:i servers:i loop_lag_ms:f cpu_s:f rss_bytes:q"
     ),

@@ -128,6 +128,7 @@ HELP: Final = (
     ("SHOW NODES", "Role, state, lag, reads and writes of each node, since when, and why."),
     ("SHOW ROUTES", "The rules, in their order."),
     ("SHOW WORKERS", "The processes that serve clients."),
+    ("SHOW SESSIONS", "Clients by rule and node, and what keeps them on their servers."),
     ("SHOW REASONS", "Why reads stayed on the primary."),
     ("SHOW SESSION_STATE", "Which applications leave session state behind."),
     ("SHOW CACHE", "What the query cache is and has done."),

@@ -58,6 +58,19 @@ def pools(reports: Iterable[PoolReport], consoles: int) -> Table:
     return Table(COLUMNS["pools"], tuple(rows))
 
 
+def sessions(reports: Iterable[ClientReport]) -> Table:
+    """Each client by what PgBouncer has no word for: its rule, its node, and what keeps it there."""
+    rows: list[Row] = [
+        (
+            *(one.process_id, one.database, one.user, one.application_name, one.state, one.route, one.mode),
+            *(one.node or None, one.link or None, round(one.waited_s * 1000, 3)),
+            *(one.connected_at, one.requested_at, one.pinned or None),
+        )
+        for one in _by_age(reports)
+    ]
+    return Table(COLUMNS["sessions"], tuple(rows))
+
+
 def node_pools(reports: Iterable[PoolReport]) -> Table:
     """One row for each pool of a node, over all workers."""
     found: dict[tuple[str, str, str, str], list[PoolReport]] = {}
@@ -183,7 +196,7 @@ def prepared_statements(reports: Iterable[tuple[int, PreparedReport]]) -> Table:
 
 def at(moment_s: float) -> str:
     """A moment as PgBouncer prints it."""
-    return f"{datetime.fromtimestamp(moment_s, UTC):%Y-%m-%d %H:%M:%S} UTC" if moment_s else ""
+    return f"{datetime.fromtimestamp(int(moment_s), UTC).isoformat(' ')[:19]} UTC" if moment_s else ""
 
 
 def _parts(seconds: float) -> tuple[int, int]:

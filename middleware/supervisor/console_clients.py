@@ -17,7 +17,8 @@ from middleware.control import ConsoleAsked, ConsoleGone, ConsoleMore, ConsoleTo
 from middleware.errors import Canceled, PointsmanError, ShuttingDown
 from middleware.supervisor.console import Console, Who, logged
 
-PART_ROWS_MAX: Final = 200
+PART_ROWS_MAX: Final = 50
+"""What a worker turns into messages between two things that its clients wait for: some tenths of a millisecond."""
 PART_BYTES_MAX: Final = 65_536
 """Of a part's text, by its longest rows' measure."""
 

@@ -5,10 +5,12 @@ In: a subject. Out: a Table, with a notice for each worker that has not answered
 
 import ipaddress
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol, TypeVar, cast
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from healthcheck.topology import Topology
@@ -116,48 +118,51 @@ class Showing:
 
     async def _asked(self, command: Show) -> Table:
         """Those for which the workers are asked."""
-        known = self._known
-        answers = _Answers(known.asking)
-        match command.subject:
-            case "clients":
-                table = show_traffic.clients(await answers.of("clients", ClientReport))
-            case "servers":
-                table = show_traffic.servers(await answers.of("servers", ServerReport))
-            case "sockets" | "active_sockets":
-                table = show_traffic.sockets(
-                    await answers.of("clients", ClientReport),
-                    await answers.of("servers", ServerReport),
-                    active=command.subject == "active_sockets",
-                )
-            case "pools":
-                pools = await answers.of("pools", PoolReport)
-                table = show_traffic.pools(pools, _consoles(await answers.of("clients", ClientReport)))
-            case "node_pools":
-                table = show_traffic.node_pools(await answers.of("pools", PoolReport))
-            case "prepared_statements":
-                table = show_traffic.prepared_statements(await answers.by_worker("prepared", PreparedReport))
-            case "digests":
-                reports = await answers.of("digests", DigestReport)
-                table = show_stats.digests(reports, command.order, command.limit)
-            case "databases":
-                table = await self._databases(answers)
-            case "users":
-                table = show_settings.users(
-                    known.settings,
-                    known.known_users(),
-                    await answers.of("pools", PoolReport),
-                    await answers.of("clients", ClientReport),
-                )
-            case "lists":
-                table = await self._lists(answers)
-            case _:
-                raise AssertionError(command.subject)
+        answers = _Answers(self._known.asking)
+        make = await self._maker(command, answers)
+        # Of ten thousand clients it takes some tenths of a second, in which the nodes are to be watched all the same.
+        table = await anyio.to_thread.run_sync(make)
         return msgspec.structs.replace(table, notices=answers.notices())
 
-    async def _databases(self, answers: "_Answers") -> Table:
+    async def _maker(self, command: Show, answers: "_Answers") -> Callable[[], Table]:
+        """What makes the table of values that do not change."""
+        match command.subject:
+            case "clients":
+                return partial(show_traffic.clients, await answers.of("clients", ClientReport))
+            case "sessions":
+                return partial(show_traffic.sessions, await answers.of("clients", ClientReport))
+            case "servers":
+                return partial(show_traffic.servers, await answers.of("servers", ServerReport))
+            case "sockets" | "active_sockets":
+                clients, servers = (
+                    await answers.of("clients", ClientReport),
+                    await answers.of("servers", ServerReport),
+                )
+                return partial(show_traffic.sockets, clients, servers, active=command.subject == "active_sockets")
+            case "pools":
+                pools = await answers.of("pools", PoolReport)
+                return partial(show_traffic.pools, pools, _consoles(await answers.of("clients", ClientReport)))
+            case "node_pools":
+                return partial(show_traffic.node_pools, await answers.of("pools", PoolReport))
+            case "prepared_statements":
+                return partial(show_traffic.prepared_statements, await answers.by_worker("prepared", PreparedReport))
+            case "digests":
+                reports = await answers.of("digests", DigestReport)
+                return partial(show_stats.digests, reports, command.order, command.limit)
+            case "databases":
+                return await self._databases(answers)
+            case "users":
+                return await self._users(answers)
+            case "lists":
+                return await self._lists(answers)
+            case _:
+                raise AssertionError(command.subject)
+
+    async def _databases(self, answers: "_Answers") -> Callable[[], Table]:
         known = self._known
         primary, state = known.topology.primary(), known.pausing.state()
-        return show_settings.databases(
+        return partial(
+            show_settings.databases,
             known.settings,
             await answers.of("pools", PoolReport),
             await answers.of("clients", ClientReport),
@@ -166,16 +171,19 @@ class Showing:
             {one.name: one.disabled for one in state.databases},
         )
 
-    async def _lists(self, answers: "_Answers") -> Table:
+    async def _users(self, answers: "_Answers") -> Callable[[], Table]:
         known = self._known
         pools, clients = await answers.of("pools", PoolReport), await answers.of("clients", ClientReport)
-        return show_traffic.lists(
-            pools,
-            len(clients),
-            sum(one.health.logins_in_flight for one in known.worker_counters().values()),
-            len((await self._databases(answers)).rows),
-            len(show_settings.users(known.settings, known.known_users(), pools, clients).rows),
-            len(_names_of_hosts(known.topology)),
+        return partial(show_settings.users, known.settings, known.known_users(), pools, clients)
+
+    async def _lists(self, answers: "_Answers") -> Callable[[], Table]:
+        known = self._known
+        pools, clients = await answers.of("pools", PoolReport), await answers.of("clients", ClientReport)
+        databases, users = await self._databases(answers), await self._users(answers)
+        logging_in = sum(one.health.logins_in_flight for one in known.worker_counters().values())
+        hosts = len(_names_of_hosts(known.topology))
+        return lambda: show_traffic.lists(
+            pools, len(clients), logging_in, len(databases().rows), len(users().rows), hosts
         )
 
     async def _hosts(self) -> Table:
