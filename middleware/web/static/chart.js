@@ -10,10 +10,12 @@ const WINDOWS_S = [120, 300, 600];
 /** Where two points are further apart, nothing is known of what was between them. */
 const GAP_S = 4;
 
-/** The least 1, 2 or 5 times a power of ten that is not below `value`. */
+const STEPS = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10];
+
+/** The least round number that is not below `value`. */
 export function decimal(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return [1, 2, 5, 10].map((one) => one * power).find((one) => one >= value);
+  return STEPS.map((one) => one * power).find((one) => one >= value);
 }
 
 /** The least power of two: sizes are written in units of 1024. */

@@ -57,7 +57,7 @@ export function keep(parent, items, keyOf, make, show) {
  * what tells that it is a table.
  */
 export class Table {
-  /** Each column: { name, text(item) or show(cell, item), kind: "number" | "code" | "wide" | "" } */
+  /** Each column: { name, text(item) or show(cell, item), kind: any of "number", "code", "wide", "free" (text of others, which may be long) } */
   constructor(place, label, columns, keyOf, empty) {
     this.columns = columns;
     this.keyOf = keyOf;

@@ -49,8 +49,9 @@ export function ago(seconds) {
 }
 
 export function percent(share) {
-  const value = share * 100;
-  return `${value > 0 && value < 9.95 ? ONE.format(value) : WHOLE.format(value)} %`;
+  // What is not all is not 100 %.
+  const value = share < 1 ? Math.min(share * 100, 99.9) : 100;
+  return `${(value > 0 && value < 9.95) || (value > 99 && value < 100) ? ONE.format(value) : WHOLE.format(value)} %`;
 }
 
 /** A moment in this browser's time zone; with its day where that is another one than `now`'s. */

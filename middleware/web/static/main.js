@@ -22,7 +22,7 @@ const charts = [
   new Chart(byId("charts"), "Statements per second", () => [
     { name: "reads", value: (point) => point.reads },
     { name: "writes", value: (point) => point.writes },
-    { name: "cache hits", value: (point) => point.hits },
+    { name: "cached", value: (point) => point.hits },
   ], rate, 10),
   new Chart(byId("charts"), "Servers, and who waits for one", () => [
     { name: "lent", value: (point) => point.leased },

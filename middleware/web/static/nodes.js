@@ -32,7 +32,7 @@ export class Nodes {
       if (this.snapshot) this.draw(this.snapshot);
     }).observe(byId("topology"));
     this.table = new Table(byId("nodes-table"), "Nodes", [
-      { name: "Node", show: (cell, node) => this.showName(cell, node) },
+      { name: "Node", kind: "free", show: (cell, node) => this.showName(cell, node) },
       { name: "Role", text: (node) => node.role },
       { name: "State", show: showState },
       { name: "Lag", kind: "number", text: lagOf },

@@ -51,7 +51,10 @@ export class Stream {
 
   wait() {
     clearTimeout(this.watch);
-    this.watch = setTimeout(() => this.lost(), this.silent_ms);
+    // A page that stood still has its timers run first, and then hears what has come meanwhile.
+    this.watch = setTimeout(() => {
+      this.watch = setTimeout(() => this.lost(), 1000);
+    }, this.silent_ms);
   }
 
   lost() {

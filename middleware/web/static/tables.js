@@ -23,11 +23,11 @@ export class Tiles {
     const ratio = recently.hit_ratio === null ? "" : `, ${percent(recently.hit_ratio)} hits`;
     const time = (seconds) => (seconds === null ? NOTHING : duration(seconds));
     const tiles = [
-      { name: "Reads", value: rate(point.reads), unit: "/s" },
-      { name: "Writes", value: rate(point.writes), unit: "/s" },
-      { name: "From the cache", value: rate(point.hits), unit: `/s${ratio}` },
-      { name: "Half answered in", value: time(recently.query_p50_s), unit: "last minute" },
-      { name: "99 % answered in", value: time(recently.query_p99_s), unit: "last minute" },
+      { name: "Reads", value: rate(point.reads), unit: "a second" },
+      { name: "Writes", value: rate(point.writes), unit: "a second" },
+      { name: "From the cache", value: rate(point.hits), unit: `a second${ratio}` },
+      { name: "Query time p50", value: time(recently.query_p50_s), unit: "last minute" },
+      { name: "Query time p99", value: time(recently.query_p99_s), unit: "last minute" },
       { name: "Clients", value: count(point.clients), unit: `of ${count(snapshot.clients_max)}` },
       {
         name: "Waiting",
@@ -59,7 +59,7 @@ export class Cache {
       button("cache_default", "As in the settings"), button("cache_clear", "Clear"));
     place.append(this.list, this.buttons, this.routes);
     this.table = new Table(this.routes, "Query cache by rule", [
-      { name: "Rule", text: (route) => route.name || "(all others)" },
+      { name: "Rule", kind: "free", text: (route) => route.name || "(all others)" },
       { name: "Cached", text: (route) => ({ on: "all that can be", hint: "what asks for it", off: "nothing" })[route.mode] },
       { name: "By", text: (route) => (route.by === "settings" ? "the settings" : "an operator") },
     ], (route) => route.name, "There are no rules.");
@@ -90,10 +90,10 @@ export class Cache {
 
 export function detailTables() {
   const pools = new Table(byId("pools-table"), "Pools", [
-    { name: "Database", text: (pool) => pool.database },
-    { name: "User", text: (pool) => pool.user },
-    { name: "Node", text: (pool) => pool.node },
-    { name: "Rule", text: (pool) => pool.route || NOTHING },
+    { name: "Database", kind: "free", text: (pool) => pool.database },
+    { name: "User", kind: "free", text: (pool) => pool.user },
+    { name: "Node", kind: "free", text: (pool) => pool.node },
+    { name: "Rule", kind: "free", text: (pool) => pool.route || NOTHING },
     { name: "Mode", text: (pool) => pool.mode },
     { name: "State", text: (pool) => pool.state },
     {
@@ -110,7 +110,7 @@ export function detailTables() {
 
   const digests = new Table(byId("digests-table"), "Statements that took longest", [
     { name: "Statement", kind: "code", show: showShape },
-    { name: "Database", text: (digest) => digest.database },
+    { name: "Database", kind: "free", text: (digest) => digest.database },
     { name: "Calls", kind: "number", text: (digest) => count(digest.calls) },
     { name: "Mean", kind: "number", text: (digest) => duration(digest.mean_s) },
     { name: "Max", kind: "number", text: (digest) => duration(digest.max_s) },
@@ -127,7 +127,7 @@ export function detailTables() {
       },
     },
     { name: "Cached", kind: "number", text: (digest) => (digest.calls ? percent(digest.hits / digest.calls) : NOTHING) },
-    { name: "Why on the primary", kind: "wide", text: (digest) => digest.reason || NOTHING },
+    { name: "Why on the primary", kind: "wide free", text: (digest) => digest.reason || NOTHING },
   ], (digest) => JSON.stringify([digest.database, digest.shape]), "No statement has been served yet.");
   return (details) => {
     pools.show(details.pools, details.pools_left);
@@ -150,16 +150,16 @@ function showShape(cell, digest) {
 
 export function otherTables() {
   const states = new Table(byId("states-table"), "Session state left behind", [
-    { name: "Application", text: (use) => use.application_name || "(no name)" },
-    { name: "User", text: (use) => use.user },
-    { name: "Database", text: (use) => use.database },
+    { name: "Application", kind: "free", text: (use) => use.application_name || "(no name)" },
+    { name: "User", kind: "free", text: (use) => use.user },
+    { name: "Database", kind: "free", text: (use) => use.database },
     { name: "What", text: (use) => use.state },
     { name: "Done about it", text: (use) => ({ track: "kept right", pin: "pinned", reject: "refused", allow: "allowed" })[use.action] ?? use.action },
     { name: "Statements", kind: "number", text: (use) => count(use.statements) },
   ], (use) => JSON.stringify([use.application_name, use.user, use.database, use.state, use.action]),
   "No statement has left any behind.");
   const reasons = new Table(byId("reasons-table"), "Why reads stayed on the primary", [
-    { name: "Because", kind: "wide", text: (reason) => reason.why },
+    { name: "Because", kind: "wide free", text: (reason) => reason.why },
     { name: "Reads", kind: "number", text: (reason) => count(reason.reads) },
     {
       name: "Of all reads",
