@@ -172,3 +172,12 @@ def test_no_constant_is_in_a_digest_of_whatever_text(rest: str, quote: str) -> N
         shape = Digests(10, table).find("d", table.facts_of(text.encode())).shape
         # What stands outside of all quotes is a name.
         assert SECRET not in shape or "'" in rest or "$" in rest
+
+
+def test_other_facts_of_the_same_text_have_the_same_shape() -> None:
+    """After primary_queries has changed, all is read anew by another table."""
+    table, all_of_them, ours = digests()
+    one = ours.of(table.facts_of(b"SELECT a FROM t WHERE b = 1"))
+    other = table_for(("FROM t",))
+    all_of_them.use(other)
+    assert ours.of(other.facts_of(b"SELECT a FROM t WHERE b = 2")) is one

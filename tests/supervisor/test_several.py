@@ -27,8 +27,9 @@ TTL_S = 2
 class Instance:
     """One of the two."""
 
-    def __init__(self, command: pointsman, endpoint: Endpoint) -> None:
+    def __init__(self, command: pointsman, endpoint: Endpoint, settings: Path) -> None:
         self._command, self.endpoint = command, endpoint
+        self.settings = settings
 
     def happened(self, what: str) -> int:
         """How often it has told of that."""
@@ -110,17 +111,25 @@ def two(tmp_path: Path, **settings: object) -> Iterator[Stage]:
             command = pointsman(
                 cluster,
                 directory,
-                failover="promote",
-                failover_after=0.3,
-                failover_user="postgres",
-                query_wait_timeout=5,
-                instances=2,
-                instance_name=name,
-                etcd_hosts=[etcd.url],
-                etcd_ttl=TTL_S,
-                **settings,
+                **{
+                    "failover": "promote",
+                    "failover_after": 0.3,
+                    "failover_user": "postgres",
+                    "query_wait_timeout": 5,
+                    "instances": 2,
+                    "instance_name": name,
+                    "etcd_hosts": [etcd.url],
+                    "etcd_ttl": TTL_S,
+                    **settings,
+                },
             )
-            instances.append(Instance(command, stack.enter_context(command)))
+            instances.append(Instance(command, stack.enter_context(command), directory / "pointsman.toml"))
+        if settings.get("failover") == "follow":
+            # They claim nothing, and a reload makes them.
+            for one in instances:
+                assert not one.happened("leads")
+                one.settings.write_text(one.settings.read_text().replace('"follow"', '"promote"'))
+                one.signal(signal.SIGHUP)
         stage = Stage(cluster, etcd, instances)
         assert all(one.write() for one in instances)
         try:
@@ -260,3 +269,16 @@ def test_without_etcd_nobody_is_promoted_and_that_is_said(tmp_path: Path) -> Non
             eventually(one.write, DEADLINE_S)
         stage.assert_one_primary(stage.other)
         assert stage.promoted() == 1
+
+
+def test_two_that_are_told_to_promote_by_a_reload_agree_on_one(tmp_path: Path) -> None:
+    with two(tmp_path, failover="follow") as stage:
+        stage.cluster.primary.kill()
+        stage.assert_one_primary(stage.other)
+        assert (stage.leader.happened("promoted"), stage.other.happened("promoted")) == (1, 0)
+        eventually(lambda: stage.leader.happened("failover_done") == 1, DEADLINE_S)
+        # Who is told not to any more lets go, and the other may.
+        leader = stage.leader
+        leader.settings.write_text(leader.settings.read_text().replace('"promote"', '"follow"'))
+        leader.signal(signal.SIGHUP)
+        eventually(lambda: stage.other.happened("leads") == 1, DEADLINE_S)
