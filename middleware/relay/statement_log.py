@@ -76,8 +76,10 @@ class StatementLog:
         if not slow and (not WANTED.sample_rate or self._draw() >= WANTED.sample_rate):
             return
         account = self._account
-        shapes = [self._facts_table.shape_with(facts, SHAPE_CHARS_MAX) or facts.kind for facts in one.facts]
-        statement = "; ".join([shape.rstrip("; ") for shape in shapes])
+        statement = one.shape
+        if not statement:
+            shapes = [self._facts_table.shape_with(facts, SHAPE_CHARS_MAX) or facts.kind for facts in one.facts]
+            statement = "; ".join([shape.rstrip("; ") for shape in shapes])
         duration_s, wait_s = round(took_s, 6), round(one.waited_s, 6)
         why = one.why or None
         name = application_name(one.parameters) or None
@@ -150,7 +152,8 @@ class Watched(Digest):
         slow_s: float,
         parameters: StartupParameters,
     ) -> None:
-        super().__init__("", "")
+        # To find a shape takes longer than all else here: a digest of a statement alone has it.
+        super().__init__("", digest.shape if len(facts) == 1 else "")
         self._log: Final = statement_log
         self._digest: Final = digest
         self.facts: Final = facts

@@ -298,7 +298,7 @@ def test_lines_of_two_workers_at_once_stay_whole(cluster: Sandbox, tmp_path: Pat
     reader = threading.Thread(target=drain)
     reader.start()
     try:
-        eventually(lambda: b'"id": "ready"' in b"".join(got))
+        eventually(lambda: b'"id": "ready"' in b"".join(got), 60)
         port = next(
             line["port"]
             for line in map(json.loads, b"".join(got).decode().split("\n")[:-1])
