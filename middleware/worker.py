@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Final, cast
 
 import structlog
@@ -65,12 +66,14 @@ from middleware.control import (
     WatchWanted,
 )
 from middleware.logs import set_up_logs, tell_left_out
+from middleware.logs.wanted import WANTED
 from middleware.relay.arrival import Arrival
 from middleware.relay.console import ConsoleClient
 from middleware.relay.inventory import Telling
 from middleware.relay.reasons import SharedReasons
 from middleware.relay.relay import Relay
 from middleware.relay.shared import commits_of, ledger_of, live
+from middleware.relay.tracing import Tracing
 
 log: Final = structlog.get_logger("worker")
 
@@ -112,6 +115,8 @@ class Worker(asyncio.Protocol):
         self._wait_for: control.WaitFor = ""
         self._channel: asyncio.Transport
         self.done: Final[asyncio.Event] = asyncio.Event()
+        self.ending: Callable[[], None] | None = None
+        """What is to be done at the end, and may take a moment."""
 
     # The channel
 
@@ -258,12 +263,24 @@ class Worker(asyncio.Protocol):
         self._listeners = [socket.socket(fileno=fd) for fd in message.listeners]
         if self._relay.cache.sharing is not None:
             self._relay.cache.sharing.start()
+        if self._relay.tracing is not None:
+            self.ending = self._trace(self._relay.tracing, settings.otel_endpoint, message.worker)
         self._loop.call_later(TICK_S, self._tick, self._relay)
 
     def _set_settings(self, relay: Relay, settings: WorkerSettings) -> None:
         if settings.log != relay.settings.log:
             set_up_logs(settings.log, worker=relay.worker)
         relay.set_settings(settings)
+
+    def _trace(self, tracing: Tracing, endpoint: str, worker: int) -> Callable[[], None]:
+        """Have spans sent."""
+        # Here alone: it needs an extra, and some tenths of a second.
+        from middleware.relay.exporting import Exporter
+
+        exporter = Exporter(tracing, endpoint, worker)
+        exporter.start()
+        WANTED.trace()
+        return exporter.end
 
     def _report_leases(self, relay: Relay) -> None:
         """While a node is draining, tell what is under way there whenever that has changed."""
@@ -381,6 +398,8 @@ async def work(fd: int) -> None:
     channel.setblocking(False)
     _, worker = await loop.create_connection(lambda: Worker(loop), sock=channel)
     await worker.done.wait()
+    if worker.ending is not None:
+        worker.ending()
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ SELDOM = {
     "middleware/cache/second_level.py": "coroutines, for misses where answers are shared",
     "middleware/cache/shared_value.py": "for misses where answers are shared",
     "middleware/cache/sharing.py": "for misses where answers are shared",
+    "middleware/relay/exporting.py": "in a thread of its own, where there are traces",
     "middleware/relay/health.py": "once a second, and for each login",
     "middleware/relay/peers.py": "once for each login",
     "middleware/relay/inventory.py": "what is asked of us",

@@ -12,6 +12,7 @@ from middleware.config.access import access_of
 from middleware.config.caching import cache_mistakes
 from middleware.config.fields import plain
 from middleware.config.instances import instances_mistakes
+from middleware.config.operating import tracing_mistakes
 from middleware.config.patroni import patroni_mistakes
 from middleware.config.settings import Settings
 from middleware.config.tls import mistakes
@@ -82,6 +83,7 @@ def contradictions(settings: Settings) -> list[Mistake]:
     found.extend(_access_mistakes(settings))
     found.extend(_rule_mistakes(settings))
     found.extend(cache_mistakes(settings))
+    found.extend(tracing_mistakes(settings))
     for side, tls in (("client", settings.client_tls()), ("server", settings.server_tls())):
         found.extend(((f"{side}_tls_{key}",), why) for key, why in mistakes(tls, server_side=side == "client"))
     return found

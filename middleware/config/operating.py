@@ -1,6 +1,9 @@
 """The settings of what an operator sees and does, as a group of Settings (see middleware.config.connections)."""
 
-from typing import Literal
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
@@ -51,3 +54,33 @@ class Operating(BaseModel):
         "a string",
         'With it, the dashboard can be logged in to as "admin" and has its buttons; without, it only shows.',
     )
+    otel_endpoint: str = setting(
+        "",
+        "a URL such as http://collector:4318",
+        "Where traces are sent, by OTLP over HTTP: a span for each statement, see [tracing.md](tracing.md); "
+        "\"\" for none. Needs the package: pip install 'pointsman[otel]'.",
+    )
+    otel_sample_ratio: float = setting(
+        0.01,
+        "a number from 0 to 1",
+        "The part of statements that have a span, of those that come without a traceparent of their own.",
+        ge=0,
+        le=1,
+    )
+
+
+def tracing_mistakes(settings: Any) -> Iterator[tuple[tuple[str], str]]:
+    """What the fields do not show on their own, as in middleware.config.contradictions."""
+    endpoint = settings.otel_endpoint
+    if not endpoint:
+        return
+    try:
+        url = urlsplit(endpoint)
+        good = url.scheme in ("http", "https") and bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError:
+        good = False
+    if not good:
+        # It may hold a password: not shown.
+        yield ("otel_endpoint",), "the value is not allowed: a URL such as http://collector:4318"
+    elif find_spec("opentelemetry") is None:
+        yield ("otel_endpoint",), "the package opentelemetry is not installed: pip install 'pointsman[otel]'"

@@ -48,6 +48,8 @@ _RESTART: Final = (
     # A connection to each worker's second level is made once.
     "cache_redis_url",
     "cache_redis_timeout",
+    # So is one to the collector of traces.
+    "otel_endpoint",
 )
 
 _NEW_CONNECTIONS: Final = (
@@ -99,6 +101,7 @@ _NEW_CONNECTIONS: Final = (
 )
 
 _AT_ONCE: Final = (
+    "otel_sample_ratio",
     "stats_period",
     "digests_max",
     "shutdown_timeout",

@@ -198,6 +198,9 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     log: LogOptions
     digests_max: int
     """Shapes of statements whose use is counted; 0 for none."""
+    otel_endpoint: str = ""
+    """Where traces are sent; "" for none."""
+    otel_sample_ratio: float = 0.0
 
     def share_of(self, node: str) -> NodeShare:
         """Of the reads. What workers are told of the settings and of the nodes may come at different times."""

@@ -14,7 +14,7 @@ ERROR: Final = "error"
 
 SUBJECTS: Final = {
     "client": "Clients' connections: logins, ends, what one of them takes too long for.",
-    "statement": "Statements: slow ones, and samples.",
+    "statement": "Statements: slow ones, and samples; the sending of traces.",
     "session_state": "What clients leave behind on their sessions, see [session-state.md](session-state.md).",
     "pool": "Connections to the nodes.",
     "node": "The nodes: their roles, failover, switchover, Patroni, who leads.",
@@ -442,6 +442,19 @@ _CONSOLE: Final = _of(
     ("command_bug", ERROR, "a bug has ended a command of the console", "command", "Please report it."),
 )
 
+_TRACE: Final = _of(
+    "statement",
+    ("spans_dropped", WARNING, "spans dropped: there were more than can be sent", "spans", "Lower otel_sample_ratio."),
+    (
+        "traces_not_taken",
+        WARNING,
+        "traces are not taken by otel_endpoint: they are lost meanwhile",
+        "",
+        "The collector does not answer, or not with success. Clients do not notice.",
+    ),
+    ("traces_taken", INFO, "traces are taken again", "", ""),
+)
+
 _WEB: Final = _of(
     "web",
     ("request_bug", ERROR, "request failed", "method path", "A bug has ended a request. Please report it."),
@@ -517,6 +530,7 @@ EVENTS: Final[tuple[Event, ...]] = (
     *_WORKER,
     *_CONTROL,
     *_CONSOLE,
+    *_TRACE,
     *_WEB,
     *_STATS,
     LIBRARY,
@@ -559,6 +573,7 @@ FIELDS: Final = {
     "in_transaction": "Whether a transaction is open.",
     "limit": "How many there may be.",
     "lines": "How many.",
+    "spans": "How many.",
     "lived_s": "How long the process has lived, in seconds.",
     "login_s": "From its connecting until it could begin, in seconds: its own time to prove who it is, and ours.",
     "logger": "The library's own name of what speaks.",

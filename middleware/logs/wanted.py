@@ -8,7 +8,16 @@ from middleware.logs.options import LogOptions
 class Wanted:
     """What this process logs; nothing before its logs are set up."""
 
-    __slots__ = ("connections", "disconnections", "pooler_errors", "sample_rate", "statement_text", "statements")
+    __slots__ = (
+        "connections",
+        "disconnections",
+        "keeps_text",
+        "pooler_errors",
+        "sample_rate",
+        "statement_text",
+        "statements",
+        "tracing",
+    )
 
     def __init__(self) -> None:
         self.connections = False
@@ -20,6 +29,10 @@ class Wanted:
         """Some of them are logged, of some clients."""
         self.statement_text = False
         """As they were sent, with their literals."""
+        self.tracing = False
+        """Some of them have spans, too: see relay/tracing.py."""
+        self.keeps_text = False
+        """For one or the other the last text is kept."""
 
     def use(self, options: LogOptions) -> None:
         """From now on."""
@@ -27,8 +40,13 @@ class Wanted:
         self.disconnections = options.disconnections
         self.pooler_errors = options.pooler_errors
         self.sample_rate = options.sample_rate
-        self.statements = options.statements
+        self.statements = options.statements or self.tracing
         self.statement_text = options.statement_text
+        self.keeps_text = self.statement_text or self.tracing
+
+    def trace(self) -> None:
+        """Some statements have spans from now on."""
+        self.tracing = self.statements = self.keeps_text = True
 
 
 WANTED: Final = Wanted()

@@ -124,6 +124,8 @@ class Caching(Borrowing):
         account = self.account
         account.here.answered(asked_bytes, len(answer), not routing.transaction.open())
         account.digests.of(facts).hit()
+        if self.relay.tracing is not None:
+            routing.statement_log.hit(facts, self.session.parameters)
         self.transport.write(answer)
 
     def _board(self, batch: Batch, data: bytes) -> None:

@@ -99,7 +99,7 @@ class ClientRouting:
         self._digests = account.digests
         self.digest: Digest = UNTOLD
         """What is sent counts for, up to the end of its batch."""
-        self.statement_log: Final = StatementLog(account, relay.facts, relay.draw)
+        self.statement_log: Final = StatementLog(account, relay.facts, relay.draw, relay.tracing)
         self._max_replica_lag_s = policy.max_replica_lag_s
         self.marks: Final = Marks()
         self.transaction: Final = Transaction()

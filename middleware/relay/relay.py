@@ -50,6 +50,7 @@ from middleware.relay.pools import Pools
 from middleware.relay.primary_queue import PrimaryQueue
 from middleware.relay.reasons import Reasons, SharedReasons
 from middleware.relay.state_warnings import StateCounts
+from middleware.relay.tracing import Tracing
 from middleware.relay.welcomes import Welcomes
 from middleware.session.digests import Digests
 from middleware.session.login import SECRET_BYTES_3_0, SECRET_BYTES_3_2
@@ -252,6 +253,8 @@ class Relay:
             control.node_trouble,
             self.draw,
         )
+        self.tracing: Final = Tracing(settings.otel_sample_ratio, self.draw) if settings.otel_endpoint else None
+        """None where there are no traces."""
         self.pools: Final = Pools(around, self.draw)
         self.pauses: Final = Pauses(self)
         self.stale: Final[dict[Renewer, None]] = {}
@@ -264,6 +267,8 @@ class Relay:
 
     def set_settings(self, settings: WorkerSettings) -> None:
         """Go by these from now on, and for each client as soon as it is at rest."""
+        if self.tracing is not None:
+            self.tracing.ratio = settings.otel_sample_ratio
         if settings.primary_queries != self.settings.primary_queries:
             self.facts = table_for(settings.primary_queries)
             self.statements.forget()
@@ -310,6 +315,8 @@ class Relay:
         if self.cache.sharing is not None:
             self.cache.sharing.use_cluster(topology.system_identifier, topology.timeline)
         self.pools.set_topology(topology)
+        if self.tracing is not None:
+            self.tracing.use(topology)
         if not self.pauses.everything():
             # Else who comes would have to wait; what has changed is told to who comes after RESUME.
             self.welcomes.clear()

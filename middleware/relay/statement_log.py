@@ -13,6 +13,7 @@ from middleware.config import RoutePolicy
 from middleware.logs.wanted import WANTED
 from middleware.relay.accounts import Account
 from middleware.relay.peers import application_name
+from middleware.relay.tracing import Span, Tracing
 from middleware.session.client import ClientSession
 from middleware.session.digests import Digest
 from middleware.session.parameters import StartupParameters
@@ -32,12 +33,15 @@ TEXT_CHARS_MAX: Final = 1000
 class StatementLog:
     """One client's."""
 
-    __slots__ = ("_account", "_draw", "_facts", "_facts_table", "_why", "process_id", "session", "waited_s")
+    __slots__ = ("_account", "_draw", "_facts", "_facts_table", "_tracing", "_why", "process_id", "session", "waited_s")
 
-    def __init__(self, account: Account, facts_table: FactsTable, draw: Callable[[], float]) -> None:
+    def __init__(
+        self, account: Account, facts_table: FactsTable, draw: Callable[[], float], tracing: Tracing | None
+    ) -> None:
         self._account = account
         self._facts_table = facts_table
         self._draw: Final = draw
+        self._tracing: Final = tracing
         self._facts: list[StatementFacts] = []
         """What of the query that is being sent was sent."""
         self._why = ""
@@ -65,10 +69,42 @@ class StatementLog:
         facts, why, waited_s = self._facts, self._why, self.waited_s
         self._facts, self._why, self.waited_s = [], "", 0.0
         slow_s = policy.client.log_min_duration_s
-        if not facts or (slow_s < 0.0 and not WANTED.sample_rate):
+        span = None
+        if self._tracing is not None and self.session is not None and facts:
+            span = self._tracing.begin(self.session.text, waited_s)
+        if not facts or (slow_s < 0.0 and not WANTED.sample_rate and span is None):
             return digest
         text = self.session.text if WANTED.statement_text and self.session is not None else b""
-        return Watched(self, digest, facts, text, node, on_primary, why, waited_s, slow_s, parameters)
+        watched = Watched(self, digest, facts, text, node, on_primary, why, waited_s, slow_s, parameters)
+        watched.span = span
+        return watched
+
+    def hit(self, facts: StatementFacts, parameters: StartupParameters) -> None:
+        """A statement was answered from the query cache."""
+        if self._tracing is None or self.session is None:
+            return
+        span = self._tracing.begin(self.session.text, 0.0)
+        if span is not None:
+            span.cached = True
+            self._end(self._tracing, span, [facts], parameters)
+
+    def trace(self, one: "Watched", span: Span, rows: int, failed: bool) -> None:
+        """It was answered, or will not be."""
+        if self._tracing is None:
+            return
+        span.node, span.target, span.why, span.rows = one.node, one.target, one.why, rows
+        span.failed, span.sqlstate = failed, one.sqlstate
+        self._end(self._tracing, span, one.facts, one.parameters)
+
+    def _end(self, tracing: Tracing, span: Span, facts: list[StatementFacts], parameters: StartupParameters) -> None:
+        account = self._account
+        span.database, span.user, span.rule = account.database, account.user, account.policy.name
+        span.application_name = application_name(parameters)
+        span.shapes = self._shapes(facts)
+        tracing.end(span)
+
+    def _shapes(self, facts: list[StatementFacts]) -> list[str]:
+        return [self._facts_table.shape_with(one, SHAPE_CHARS_MAX) or one.kind for one in facts]
 
     def tell(self, one: "Watched", took_s: float, rows: int, failed: bool) -> None:
         """It was answered."""
@@ -76,10 +112,7 @@ class StatementLog:
         if not slow and (not WANTED.sample_rate or self._draw() >= WANTED.sample_rate):
             return
         account = self._account
-        statement = one.shape
-        if not statement:
-            shapes = [self._facts_table.shape_with(facts, SHAPE_CHARS_MAX) or facts.kind for facts in one.facts]
-            statement = "; ".join([shape.rstrip("; ") for shape in shapes])
+        statement = one.shape or "; ".join([shape.rstrip("; ") for shape in self._shapes(one.facts)])
         duration_s, wait_s = round(took_s, 6), round(one.waited_s, 6)
         why = one.why or None
         name = application_name(one.parameters) or None
@@ -133,6 +166,8 @@ class Watched(Digest):
         "node",
         "parameters",
         "slow_s",
+        "span",
+        "sqlstate",
         "target",
         "text",
         "waited_s",
@@ -164,7 +199,18 @@ class Watched(Digest):
         self.waited_s: Final = waited_s
         self.slow_s: Final = slow_s
         self.parameters: Final = parameters
+        self.span: Span | None = None
+        self.sqlstate = ""
+
+    def refused(self, sqlstate: bytes) -> None:
+        self.sqlstate = sqlstate.decode(errors="replace")
+
+    def lost(self) -> None:
+        if self.span is not None:
+            self._log.trace(self, self.span, 0, True)
 
     def answered(self, took_s: float, rows: int, failed: bool) -> None:
         self._digest.answered(took_s, rows, failed)
         self._log.tell(self, took_s, rows, failed)
+        if self.span is not None:
+            self._log.trace(self, self.span, rows, failed)

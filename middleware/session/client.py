@@ -121,7 +121,7 @@ class ClientSession:
         self, facts_table: FactsTable, registry: StatementRegistry, statement_size_max: int, packet_size_max: int
     ) -> None:
         self.text = b""
-        """What was read, or bound, last; kept where the log is to have it."""
+        """What was read, or bound, last; kept where the log is to have it, or a trace."""
         self._facts_table = facts_table
         self._registry: Final = registry
         self._statement_size_max = statement_size_max
@@ -157,7 +157,7 @@ class ClientSession:
 
     def facts_of(self, text: bytes) -> StatementFacts:
         """The facts of a text in this client's encoding and under its string syntax."""
-        if WANTED.statement_text:
+        if WANTED.keeps_text:
             self.text = text
         return UNREAD if self.parameters.opaque(text) else self._facts_table.facts_of(text)
 
@@ -470,7 +470,7 @@ class ClientSession:
             return facts
         if statement is not None:
             self.statements.recent.add(statement)
-            if WANTED.statement_text:
+            if WANTED.keeps_text:
                 self.text = statement.body.partition(b"\0")[0]
         batch.edited = True
         batch.ops.append(Edit(EDIT_BIND, position, end, name, statement))

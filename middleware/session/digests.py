@@ -84,6 +84,12 @@ class Digest:
         if failed:
             self.errors += 1
 
+    def refused(self, sqlstate: bytes) -> None:
+        """It ended in an error. Told before its answer is."""
+
+    def lost(self) -> None:
+        """Its server has gone, or its client, before it was answered; what is sent again is another."""
+
     def look(self) -> float:
         """How much it is used: what was counted at the last look weighs half."""
         self._used = self._used / 2 + (self.calls - self._used_until)

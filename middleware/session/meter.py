@@ -21,7 +21,7 @@ ZERO: Final = 0x30
 class Meter:
     """See above."""
 
-    __slots__ = ("_failed", "_rows", "_taken_at", "_xact_began", "began", "calls", "now", "tally")
+    __slots__ = ("_failed", "_rows", "_sqlstate", "_taken_at", "_xact_began", "began", "calls", "now", "tally")
 
     def __init__(self) -> None:
         self.tally: Tally = NOBODY
@@ -35,6 +35,7 @@ class Meter:
         self._rows = 0
         self._failed = False
         """What was told since the last ReadyForQuery."""
+        self._sqlstate = b""
 
     def taken(self, tally: Tally, now: float, waited_s: float) -> None:
         """A client has the server, after so long; 0 where it was there at once."""
@@ -62,9 +63,10 @@ class Meter:
             position -= 1
         self._rows += rows
 
-    def failed(self, told: bool) -> None:
+    def failed(self, told: bool, sqlstate: bytes) -> None:
         """An ErrorResponse has come. `told`: the client gets it."""
         self._failed = True
+        self._sqlstate = sqlstate
         self.tally.errors += told
 
     def answered(self, idle: bool, due: bool) -> None:
@@ -79,7 +81,10 @@ class Meter:
             tally.xact_s += now - self._xact_began
             self._xact_began = self.began
         if self.calls:
-            self.calls.pop(0).answered(took_s, self._rows, self._failed)
+            call = self.calls.pop(0)
+            if self._failed:
+                call.refused(self._sqlstate)
+            call.answered(took_s, self._rows, self._failed)
         self._rows = 0
         self._failed = False
 
@@ -109,4 +114,6 @@ class Meter:
         self._failed = False
         self.tally = NOBODY
         if self.calls:
+            for call in self.calls:
+                call.lost()
             self.calls.clear()

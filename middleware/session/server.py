@@ -500,9 +500,9 @@ class ServerSession:
             self.events |= FATAL
             if fields.get(b"C") in LAST_WORDS:
                 self.last_words = fields
-                self.meter.failed(told=False)
+                self.meter.failed(False, fields.get(b"C", b""))
                 return b""
-        self.meter.failed(told=True)
+        self.meter.failed(True, fields.get(b"C", b""))
         if fields.get(b"C") == b"42601" and b"P" in fields and b"q" not in fields and b"W" not in fields:
             self.events |= MISREAD
         if first and fields.get(b"C") == b"08P01":
