@@ -4,11 +4,9 @@ leadership.py has those of one among several.
 """
 
 import math
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
-
-from healthcheck.line import ProbeError
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -61,32 +59,3 @@ class Alone:
 
     async def finish(self) -> None:
         self._begun = None
-
-
-class Reins:
-    """Another Leader's answers, while this process has the say: in an online restart there are two of one Pointsman,
-    and one of them acts."""
-
-    def __init__(self, leader: Leader) -> None:
-        self._leader: Final = leader
-        self.let_go = ""
-        """Why this process has not the say, for people; "" while it has."""
-
-    def hindered(self) -> str:
-        return self.let_go or self._leader.hindered()
-
-    def left_s(self) -> float:
-        return 0.0 if self.let_go else self._leader.left_s()
-
-    def begun(self) -> Begun | None:
-        return self._leader.begun()
-
-    async def begin(self, begun: Begun) -> None:
-        if self.let_go:
-            raise ProbeError(self.let_go)
-        await self._leader.begin(begun)
-
-    async def finish(self) -> None:
-        if self.let_go:
-            raise ProbeError(self.let_go)
-        await self._leader.finish()

@@ -257,13 +257,18 @@ class Monitor:
             self._watched[name].order = Condition.UP
         if name not in self.topology.fenced:
             self.topology = msgspec.structs.replace(self.topology, fenced=(*self.topology.fenced, name))
-            self._decide(force=True)
+            self._decide_anew()
 
     def unfence(self, name: str) -> None:
         """What it was fenced for has come to nothing."""
         fenced = tuple(one for one in self.topology.fenced if one != name)
         if fenced != self.topology.fenced:
             self.topology = msgspec.structs.replace(self.topology, fenced=fenced)
+            self._decide_anew()
+
+    def _decide_anew(self) -> None:
+        # Not before all nodes were asked once: it may be known from a process before this one.
+        if self.topology.version:
             self._decide(force=True)
 
     def _order(self, name: str, order: Condition, by: str = "") -> None:

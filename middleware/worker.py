@@ -194,6 +194,10 @@ class Worker(asyncio.Protocol):
         elif isinstance(message, LetGo):
             self._take_nobody()
             self._let_go = True
+            for client in list(relay.clients.values()):
+                # Who looks at the console wants to see the process that serves.
+                if isinstance(client, ConsoleClient):
+                    client.drain()
         elif isinstance(message, Drain):
             self._drain(relay, message)
         else:
@@ -335,6 +339,11 @@ class Worker(asyncio.Protocol):
             self._take_nobody()
         self._tell(Ready(relay.worker))
 
+    def _take_nobody(self) -> None:
+        self._takes_nobody = True
+        for server in self._servers:
+            server.close()
+
     def _drain(self, relay: Relay, message: Drain) -> None:
         self._take_nobody()
         self._wait_for = message.wait_for
@@ -358,11 +367,6 @@ class Worker(asyncio.Protocol):
             self._wait_for = ""
             self._draining_until = self._loop.time()
             relay.drain()
-
-    def _take_nobody(self) -> None:
-        self._takes_nobody = True
-        for server in self._servers:
-            server.close()
 
     def _tick(self, relay: Relay) -> None:
         now = self._loop.time()

@@ -11,7 +11,7 @@ import anyio
 import typer
 
 from middleware.cli.common import CONFIG_DEFAULT, EXIT_CONFIG, EXIT_FAILED, ConfigOption
-from middleware.config import ConfigError, Settings, load_settings
+from middleware.config import ConfigError, load_settings
 from middleware.logs import set_up_logs, tell_left_out
 from middleware.service import Start
 from middleware.service import serve as run
@@ -48,16 +48,12 @@ def serve(
     command = (sys.executable, "-m", "middleware", "serve", "--config", str(config))
     start = Start(path if take_over else None, command, report)
     try:
-        status = _run(settings, start, config)
+        status = anyio.run(run, settings, start, partial(load_settings, config))
     except StartError as error:
         _end([f"pointsman: {error}"], report, EXIT_FAILED)
     finally:
         tell_left_out(at_once=True)
     raise typer.Exit(status)
-
-
-def _run(settings: Settings, start: Start, config: Path) -> int:
-    return anyio.run(run, settings, start, partial(load_settings, config))
 
 
 def _end(lines: Sequence[str], report: int | None, status: int) -> None:

@@ -12,14 +12,23 @@ from typing import Final
 import anyio
 
 from healthcheck.guard import Guard, Happening
-from healthcheck.leader import Reins
 from healthcheck.memory import Remembered
 from healthcheck.monitor import Monitor
 from healthcheck.topology import Condition, Topology
-from middleware.control import CatalogWanted, ForwardCancel, Leases, ServerFreed, ServerWanted, SetChanges, slot_of
+from middleware.control import (
+    CatalogWanted,
+    ForwardCancel,
+    Leases,
+    NodeLeases,
+    ServerFreed,
+    ServerWanted,
+    SetChanges,
+    slot_of,
+)
 from middleware.supervisor.cache_control import CacheControl
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.doors import Doors
+from middleware.supervisor.leading import Leading
 from middleware.supervisor.link import (
     CancelElsewhere,
     CatalogChanged,
@@ -91,7 +100,7 @@ class Between:
         *,
         monitor: Monitor,
         guard: Guard,
-        reins: Reins,
+        leading: Leading,
         catalogs: Catalogs,
         changes: Changes,
         cache: CacheControl,
@@ -111,7 +120,7 @@ class Between:
         self._doors: Final = doors
         self._monitor: Final = monitor
         self._guard: Final = guard
-        self._reins: Final = reins
+        self._leading: Final = leading
         self._catalogs: Final = catalogs
         self._changes: Final = changes
         self._cache: Final = cache
@@ -134,12 +143,7 @@ class Between:
         topology = self._monitor.topology
         modes, forced = self._cache.said()
         return Standing(
-            Remembered.of(topology),
-            topology.fenced,
-            modes,
-            forced,
-            self._pausing.state(),
-            self._node_orders.orders(),
+            Remembered.of(topology), topology.fenced, modes, forced, self._pausing.state(), self._node_orders.orders()
         )
 
     def stand(self, standing: Standing) -> None:
@@ -176,7 +180,7 @@ class Between:
 
     def change_no_roles(self, why: str) -> None:
         """From now on; "" to change them again."""
-        self._reins.let_go = why
+        self._leading.relieved = why
 
     def sockets(self) -> list[tuple[HandedSocket, int]]:
         """All that is listened on, with descriptors."""
@@ -306,9 +310,16 @@ class Between:
             await anyio.sleep(LEASES_S)
             nodes = self._heeded
             if nodes is not None and nodes.draining:
-                found = self._traffic.known(self._heeded_version, nodes.draining)
-                if found is not None:
-                    self._succession.tell_after(UnderWay(nodes.version, found))
+                found = [self._left(name) for name in nodes.draining]
+                if None not in found:
+                    self._succession.tell_after(UnderWay(nodes.version, tuple(one for one in found if one is not None)))
+
+    def _left(self, name: str) -> NodeLeases | None:
+        """What our clients have at a node; None while that is not known."""
+        if all(node.name != name for node in self._monitor.topology.nodes):
+            return NodeLeases(name, 0, 0, 0)
+        left = self._traffic.left(self._heeded_version, name)
+        return None if left.silent else NodeLeases(name, left.busy, left.resting, left.servers)
 
     def leases_reported(self, leases: Leases) -> None:
         self._traffic.reported(BEFORE, leases)

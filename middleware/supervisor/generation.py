@@ -24,6 +24,7 @@ from middleware.supervisor.control_socket import ControlSocket
 from middleware.supervisor.doors import Doors, Open
 from middleware.supervisor.journal import Journal
 from middleware.supervisor.leading import Leading
+from middleware.supervisor.link import End
 from middleware.supervisor.listeners import StartError
 from middleware.supervisor.node_orders import NodeOrders
 from middleware.supervisor.notify import Notifier, environment_for_successor
@@ -48,6 +49,7 @@ class Generation:
     _leading: Leading
     _journal: Journal
     _control: ControlSocket
+    _stop: Callable[[], None]
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Generation:
         """Set once the clients are this process's to serve; also where it has failed."""
         self.handed_over = anyio.Event()
         """A process after this one takes the clients from now on."""
+        self._ending: Final = anyio.Event()
 
     @property
     def first(self) -> bool:
@@ -92,9 +95,9 @@ class Generation:
         catalogs: Catalogs,
         cache: CacheControl,
         traffic: DrainingTraffic,
+        journal: Journal,
         pausing: Pausing,
         node_orders: NodeOrders,
-        journal: Journal,
         control: ControlSocket,
         stop: Callable[[], None],
     ) -> None:
@@ -103,6 +106,7 @@ class Generation:
         self._leading = leading
         self._journal = journal
         self._control = control
+        self._stop = stop
         self.changes = Changes(self.slots, workers, catalogs)
         self.between = Between(
             self.succession,
@@ -111,7 +115,7 @@ class Generation:
             self.doors,
             monitor=monitor,
             guard=guard,
-            reins=leading.leader,
+            leading=leading,
             catalogs=catalogs,
             changes=self.changes,
             cache=cache,
@@ -139,22 +143,27 @@ class Generation:
             await self.serving.wait()
         await self._control.run(self.doors.control)
 
-    async def end_in_time(self, settings: Callable[[], Settings], stop: Callable[[], None]) -> None:
+    def end(self) -> None:
+        """This one is to end, and so are those before it."""
+        self.succession.tell_before(End())
+        self._ending.set()
+
+    async def end_in_time(self, settings: Callable[[], Settings]) -> None:
         """Once handed over, stop when restart_timeout is over."""
         await self.handed_over.wait()
         timeout_s = settings().restart_timeout
         await anyio.sleep(timeout_s)
         log.info("restart_timeout is over", restart_timeout=timeout_s)
-        stop()
+        self._stop()
 
-    async def until_alone(self, stopping: anyio.Event) -> None:
-        """Where it has handed over: until none before it has clients, who are reached through it; or `stopping`."""
+    async def until_alone(self) -> None:
+        """Where it has handed over: until none before it has clients, who are reached through it; or until the end."""
         if not self.succession.over:
             return
         async with anyio.create_task_group() as tasks:
 
             async def until_stopped() -> None:
-                await stopping.wait()
+                await self._ending.wait()
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(until_stopped)

@@ -11,8 +11,9 @@ from typing import Final
 import anyio
 
 from healthcheck.guard import Happening
-from healthcheck.leader import Alone, Begun, Leader, Reins
+from healthcheck.leader import Alone, Begun, Leader
 from healthcheck.leadership import Claim, Leadership
+from healthcheck.line import ProbeError
 from healthcheck.memory import Remembered, StateFile
 from healthcheck.monitor import Authority, Monitor
 from healthcheck.patroni import Patroni, Rest
@@ -33,11 +34,11 @@ class Leading:
         self._learned: Callable[[Remembered], None] = lambda _: None
         self._leadership = self._leadership_of(settings)
         self._leader: Leader = self._leadership or Alone()
-        self.leader: Final = Reins(self)
-        """Whom a guard asks."""
         self._claiming: anyio.CancelScope | None = None
-        self._resigned = False
         self._changed = anyio.Event()
+        self._resigned = False
+        self.relieved = ""
+        """Why another process of this Pointsman has the say, for people; "" while this one has."""
         self._patroni: Final = Patroni(_rest(settings), tell) if settings.topology == "patroni" else None
         self.authority: Final[Authority | None] = self._patroni
         self._file: Final = StateFile(Path(settings.state_file)) if settings.state_file else None
@@ -73,11 +74,11 @@ class Leading:
 
     def hindered(self) -> str:
         """See Leader."""
-        return self._leader.hindered()
+        return self.relieved or self._leader.hindered()
 
     def left_s(self) -> float:
         """See Leader."""
-        return self._leader.left_s()
+        return 0.0 if self.relieved else self._leader.left_s()
 
     def begun(self) -> Begun | None:
         """See Leader."""
@@ -85,11 +86,17 @@ class Leading:
 
     async def begin(self, begun: Begun) -> None:
         """See Leader."""
+        self._check()
         await self._leader.begin(begun)
 
     async def finish(self) -> None:
         """See Leader."""
+        self._check()
         await self._leader.finish()
+
+    def _check(self) -> None:
+        if self.relieved:
+            raise ProbeError(self.relieved)
 
     @property
     def known(self) -> bool:
@@ -121,6 +128,12 @@ class Leading:
                 await anyio.sleep(AGAIN_S)
                 self._write()
 
+    def resign(self) -> None:
+        """Let the lease go, for good; all else goes on."""
+        self._resigned = True
+        if self._claiming is not None:
+            self._claiming.cancel()
+
     async def _claim(self) -> None:
         """Claim to lead, as long as that is wanted."""
         while not self._resigned:
@@ -130,13 +143,6 @@ class Leading:
                     await self._leadership.run()
             else:
                 await self._changed.wait()
-
-    def resign(self) -> None:
-        """Let the lease go, for good; all else goes on."""
-        self._resigned = True
-        if self._claiming is not None:
-            self._claiming.cancel()
-        self._changed.set()
 
     def _learn(self, remembered: Remembered) -> None:
         self._learned(remembered)

@@ -20,7 +20,7 @@ import msgspec
 from healthcheck.guard import Happening
 from middleware import sqlstate
 from middleware.config import RoutePolicy
-from middleware.control import Down, Kill, KillClient, Left, Obeyed, PauseProgress, Reconnect, SetPauses
+from middleware.control import Down, Kill, KillClient, Left, Obeyed, PauseProgress, Reconnect, SetPauses, slot_of
 from middleware.errors import PointsmanError
 from middleware.relay.policies import Policies
 
@@ -76,11 +76,14 @@ class Pausing:
         running: Callable[[], Sequence[int]],
         happened: Callable[[Happening], None],
         changed: Callable[[bool], None],
+        *,
+        first_slot: int = 0,
     ) -> None:
         """`running`: the workers that have a process. `changed` is called when something else is paused; with True
-        where all had been, and go on."""
+        where all had been, and go on. `first_slot`: the slot of worker 0."""
         self.use(policies)
         self._send: Final = send
+        self._first_slot: Final = first_slot
         self._running: Final = running
         self._happened: Final = happened
         self._changed: Final = changed
@@ -235,7 +238,9 @@ class Pausing:
         """Close a client's connection, by its process id in SHOW CLIENTS, and end what it has under way.
 
         42704 where there is none."""
-        if not await self._order(lambda serial: KillClient(serial, process_id)):
+        worker = slot_of(process_id) - self._first_slot
+        there = worker in self._running() and process_id > 0
+        if not there or not await self._order(lambda serial: KillClient(serial, process_id), (worker,)):
             raise PointsmanError(f"client {process_id} not found", sqlstate=sqlstate.UNDEFINED_OBJECT)
         self._tell("client_killed", f"client {process_id} was killed by {who}")
 
@@ -379,11 +384,11 @@ class Pausing:
 
         await self._in_time(silent)
 
-    async def _order(self, make: Callable[[int], Down]) -> int:
-        """Have all workers that run carry out an order; returns how many were concerned. Raises
+    async def _order(self, make: Callable[[int], Down], workers: Sequence[int] | None = None) -> int:
+        """Have all workers that run, or some, carry out an order; returns how many were concerned. Raises
         PointsmanError."""
         self._last_order += 1
-        order = _Order(set(self._running()))
+        order = _Order(set(self._running() if workers is None else workers))
         serial = self._last_order
         self._orders[serial] = order
         try:

@@ -35,8 +35,6 @@ class Stopping:
         self._pause: Final = pause
         self.mode: ShutdownMode | None = None
         """How it ends; None while it does not."""
-        self.now: Final = anyio.Event()
-        """Set once it ends without waiting for anybody."""
         self._taken: ShutdownMode | None = None
         self._said = anyio.Event()
 
@@ -53,8 +51,6 @@ class Stopping:
                 sqlstate=sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE,
             )
         self.mode = mode
-        if mode == "now":
-            self.now.set()
         log.info("shutting down", mode=mode, by=who, shutdown_timeout=self._timeout_s())
         if mode == "wait_for_servers":
             self._pause(who)

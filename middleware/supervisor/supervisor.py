@@ -74,7 +74,6 @@ from middleware.supervisor.guarding import guard_of, handover_of, monitor_of
 from middleware.supervisor.in_force import InForce
 from middleware.supervisor.journal import Journal
 from middleware.supervisor.leading import Leading
-from middleware.supervisor.link import End
 from middleware.supervisor.listeners import StartError
 from middleware.supervisor.node_orders import NodeOrders
 from middleware.supervisor.notify import Notifier
@@ -118,8 +117,8 @@ class Supervisor:
         serve_command: Sequence[str] = (),
         notifier: Notifier | None = None,
     ) -> None:
-        """`load` reads the settings anew when they are to be reloaded, and raises ConfigError. See generation.py of
-        what is there beside the settings."""
+        """`load` reads the settings anew when they are to be reloaded, and raises ConfigError. See generation.py of the
+        rest."""
         self._totals = Totals()
         self.generation: Final = Generation(
             settings.workers, estate, activated, serve_command, notifier, lambda: self._totals.snapshot().clients
@@ -141,11 +140,10 @@ class Supervisor:
             self._running,
             self.journal.happened,
             self._pauses_changed,
+            first_slot=self.generation.slots.first,
         )
         self.stopping: Final = Stopping(lambda: self.settings.shutdown_timeout, self.pausing.end)
-        self._guard = guard_of(
-            settings, self._monitor, hand, self.journal.happened, self._leading.leader, self.pausing.stays
-        )
+        self._guard = guard_of(settings, self._monitor, hand, self.journal.happened, self._leading, self.pausing.stays)
         self._traffic = DrainingTraffic(lambda: [*self._running(), *self.generation.books_before()])
         self.asking: Final = Asking(lambda worker, question: self._workers[worker].send(question), self._running)
         self._handover = handover_of(settings, self._monitor, hand, self._guard, self._traffic)
@@ -223,20 +221,6 @@ class Supervisor:
             publication=settings.cache_watch_publication,
             timeout_s=checks.timeout,
         )
-        self.generation.join(
-            self._workers,
-            monitor=self._monitor,
-            guard=self._guard,
-            leading=self._leading,
-            catalogs=self._catalogs,
-            cache=self.cache,
-            traffic=self._traffic,
-            pausing=self.pausing,
-            node_orders=self.node_orders,
-            journal=self.journal,
-            control=self._control,
-            stop=self.stop,
-        )
         self._settling: Final = Settling(
             self._tell_all, lambda: [one.index for one in self._workers if one.pid is not None]
         )
@@ -261,6 +245,20 @@ class Supervisor:
             self._settling,
             lambda settings: self.generation.doors.clients.use(settings.network()),
             self.journal.happened,
+        )
+        self.generation.join(
+            self._workers,
+            monitor=self._monitor,
+            guard=self._guard,
+            leading=self._leading,
+            catalogs=self._catalogs,
+            cache=self.cache,
+            traffic=self._traffic,
+            pausing=self.pausing,
+            node_orders=self.node_orders,
+            journal=self.journal,
+            control=self._control,
+            stop=self._stop_once,
         )
         self._reasons = SetReasons({}, 0)
         self.failure: StartError | None = None
@@ -406,6 +404,11 @@ class Supervisor:
         else:
             self.stopping.shutdown("now", "signal")
 
+    def _stop_once(self) -> None:
+        """Where several say so, it is no reason for haste."""
+        if self.stopping.mode != "now":
+            self.stopping.shutdown("now", "online restart")
+
     async def run(self) -> None:
         """Serve until `stop`, then drain. Cancelled, it kills the workers."""
         generation = self.generation
@@ -427,7 +430,7 @@ class Supervisor:
                 await self._derivations.begun.wait()
                 tasks.start_soon(self._tell_ready)
                 tasks.start_soon(self._drain_when_stopped)
-                tasks.start_soon(generation.end_in_time, lambda: self.settings, self.stop)
+                tasks.start_soon(generation.end_in_time, lambda: self.settings)
                 if not generation.first:
                     tasks.start_soon(generation.succession.follow, self.ready, generation.doors.used, self._fail)
                 with self._workers_scope:
@@ -436,7 +439,7 @@ class Supervisor:
                             workers.start_soon(worker.run)
                 if self._workers_scope.cancelled_caught and self.failure is None:
                     log.warning("workers killed before they had drained")
-                await generation.until_alone(self.stopping.now)
+                await generation.until_alone()
                 tasks.cancel_scope.cancel()
         finally:
             self._control.close()
@@ -468,7 +471,7 @@ class Supervisor:
             if not order.wait_for:
                 self._control.close()
                 self.generation.doors.close()
-                self.generation.succession.tell_before(End())
+                self.generation.end()
             for worker in self._workers:
                 worker.drain(order)
             if not order.wait_for:

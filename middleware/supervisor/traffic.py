@@ -4,12 +4,12 @@ In: what workers report (control.Leases), and that one has ended. Out: the momen
 nothing is under way any more. A worker that is started meanwhile is told of the topology before it takes clients.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
 import anyio
 
-from middleware.control import Leases, NodeLeases
+from middleware.control import Leases
 
 
 class AtNode(NamedTuple):
@@ -67,16 +67,6 @@ class DrainingTraffic:
                 busy, resting = busy + there.busy, resting + there.resting
                 servers += there.servers
         return AtNode(tuple(silent), busy, resting, servers)
-
-    def known(self, version: int, nodes: Iterable[str]) -> tuple[NodeLeases, ...] | None:
-        """What clients have at these, once all workers go by topology `version`."""
-        found: list[NodeLeases] = []
-        for node in nodes:
-            left = self.left(version, node)
-            if left.silent:
-                return None
-            found.append(NodeLeases(node, left.busy, left.resting, left.servers))
-        return tuple(found)
 
     def under_way(self, version: int, node: str) -> str:
         """What has not ended, in words."""
