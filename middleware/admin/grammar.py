@@ -268,7 +268,9 @@ def _set(words: list[Word], statement: Statement) -> SetSetting:
     values = words[2:]
     if len(values) > 1 and any(word.kind == "string" for word in values):
         raise _wrong(statement, "Write SET key = 'value'.")
-    return SetSetting(given.lower(), "".join(word.text for word in values))
+    # What is a name of the user's own within a key is not ours to write otherwise.
+    key = given if words[0].kind == "name" or "." in given else given.lower()
+    return SetSetting(key, "".join(word.text for word in values))
 
 
 def _cache(words: list[Word], statement: Statement) -> CacheOrder | CacheClear:

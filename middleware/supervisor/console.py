@@ -34,7 +34,7 @@ from middleware.admin.grammar import (
 from middleware.admin.show_settings import CONSOLES
 from middleware.admin.table import Done, Table
 from middleware.admin.words import statements_of
-from middleware.errors import NotSupported, PointsmanError
+from middleware.errors import PointsmanError
 from middleware.supervisor.cache_control import CacheControl
 from middleware.supervisor.node_orders import NodeOrders
 from middleware.supervisor.pausing import Tell, unheard
@@ -83,6 +83,7 @@ class Operated(Known, Protocol):
     @property
     def stopping(self) -> Stopping: ...
     async def reload(self, who: str) -> Reloaded: ...
+    async def set(self, key: str, text: str, who: str) -> Reloaded: ...
 
 
 class _Latest:
@@ -184,8 +185,8 @@ class Console:
                 return Done("CACHE")
             case Promote(verb=verb, node=node):
                 return await self._switch(verb, node, tell)
-            case SetSetting(key=key):
-                raise NotSupported(f'"{key}" cannot be set while Pointsman runs')
+            case SetSetting(key=key, value=value):
+                return Done("SET", tuple((await operated.set(key, value, who)).words()))
             case Show():
                 raise AssertionError("it was shown")
 

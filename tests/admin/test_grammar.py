@@ -64,6 +64,8 @@ def read(text: str) -> Command:
         ("SET query_timeout='5'", SetSetting("query_timeout", "5")),
         ("set Query_Timeout to 5", SetSetting("query_timeout", "5")),
         ("SET log.level = debug", SetSetting("log.level", "debug")),
+        ("SET nodes.DB1.weight = 2", SetSetting("nodes.DB1.weight", "2")),
+        ('SET "nodes.db 1.weight" = 2', SetSetting("nodes.db 1.weight", "2")),
         ("SET admin_users = a, b", SetSetting("admin_users", "a,b")),
         ("SET zone = ''", SetSetting("zone", "")),
         ("SET query_timeout = -5", SetSetting("query_timeout", "-5")),

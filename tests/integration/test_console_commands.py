@@ -155,6 +155,32 @@ def test_a_client_is_killed_by_the_number_that_is_shown(operated: Operated) -> N
             victim.execute("SELECT 1")
 
 
+def test_a_setting_is_set_until_the_next_reload(operated: Operated) -> None:
+    def config(key: str) -> str:
+        return next(str(row[1]) for row in operated.show("CONFIG") if row[0] == key)
+
+    told: list[str] = []
+    with operated.connect() as client:
+        client.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+        client.execute("SET query_timeout = 3")
+        assert config("query_timeout") == "3"
+        with pytest.raises(psycopg.errors.UndefinedObject, match="unknown setting"):
+            client.execute("SET no_such_setting = 3")
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="default_pool_size"):
+            client.execute("SET default_pool_size = 0")
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="without a restart"):
+            client.execute("SET listen_port = 3")
+        client.execute("SET dashboard_password = 'unheard-of'")
+        assert config("dashboard_password") == "********"
+        client.execute("RELOAD")
+        assert config("query_timeout") == "0"
+    assert "query_timeout: 0 -> 3" in told
+    assert "query_timeout: 3 -> 0" in told
+    assert "unheard-of" not in repr(told) + (operated.config.parent / "log").read_text()
+    assert operated.run("set", "query_timeout", "2").stdout == "query_timeout: 0 -> 2\n"
+    assert operated.run("reload").stdout == "query_timeout: 2 -> 0\n"
+
+
 # Who may come in when nobody else may
 
 
