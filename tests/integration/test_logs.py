@@ -381,3 +381,30 @@ def test_a_line_of_figures_each_stats_period(cluster: Sandbox, tmp_path: Path) -
     with logged(cluster, tmp_path, stats_period=0.3, log_stats="off") as it:
         time.sleep(1)
         assert not it.lines("stats")
+
+
+def test_levels_and_statements_change_at_a_reload_for_who_is_connected_too(cluster: Sandbox, tmp_path: Path) -> None:
+    with logged(cluster, tmp_path, workers=2, log={"levels.client": "error"}) as it, it.connect("before") as client:
+        client.execute("SELECT pg_sleep(0.1)")
+        # The file is as it was written, but for these.
+        path = tmp_path / "pointsman.toml"
+        text = path.read_text().replace('levels.client = "error"', 'levels.pool = "warning"')
+        path.write_text("log_min_duration = 0.05\n" + text)
+        it.endpoint.process.send_signal(signal.SIGHUP)
+
+        def told() -> bool:
+            with it.connect("after"):
+                client.execute("SELECT pg_sleep(0.1)")
+            return bool(it.lines("client_gone", application_name="after") and it.lines("slow_statement"))
+
+        eventually(told)
+        assert not it.lines("login", application_name="before")
+        opened = len(it.lines("server_open"))
+        assert opened
+        with it.connect("other") as other:
+            other.execute("BEGIN")
+            client.execute("BEGIN")
+            client.execute("SELECT 1")
+            other.execute("SELECT 1")
+        it.gone("other")
+        assert len(it.lines("server_open")) == opened
