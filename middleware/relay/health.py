@@ -7,6 +7,7 @@ when it is told why not, else *abandoned*: the client, or a timeout, has ended i
 import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from middleware.pool.surroundings import NodeState
@@ -15,6 +16,7 @@ from middleware.reports import HealthReport
 from middleware.session.tally import Timing
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+MEMORY: Final = Path("/proc/self/statm")
 
 
 class Health:
@@ -27,7 +29,6 @@ class Health:
         self._lag_s = 0.0
         self._due_at = 0.0
         """When the next tick is due; 0 before the first."""
-        self._memory: Final = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
     def ticked(self, now: float, tick_s: float) -> None:
         """A tick has come; the next is due after `tick_s`."""
@@ -47,7 +48,7 @@ class Health:
         return HealthReport(
             loop_lag_s=lag_s,
             cpu_s=time.process_time(),
-            rss_bytes=int(os.pread(self._memory, 256, 0).split()[1]) * PAGE_BYTES,
+            rss_bytes=int(MEMORY.read_bytes().split()[1]) * PAGE_BYTES,
             logins_in_flight=len(newcomers),
             logins_done=sum(self.logins_done.counts),
             logins_refused=self.logins_refused,
