@@ -21,6 +21,7 @@ from middleware.supervisor.status import Status
 
 Row = tuple[Value, ...]
 
+ON_STANDBYS: Final = "none: a standby served it"
 FAILOVER_EVENTS_SHOWN: Final = 10
 FAILOVER_KINDS: Final = ("failover_", "switchover_", "primary_lost", "fenced", "promoted", "repoint", "follow")
 """How the kinds of events begin that tell of one."""
@@ -104,9 +105,9 @@ def events(those: Sequence[Event], limit: int) -> Table:
 
 
 def reasons(counters: CountersSnapshot) -> Table:
-    """Why reads stayed on the primary, the commonest first; and how many did not, under ""."""
+    """Why reads stayed on the primary, the commonest first; and how many did not."""
     total = sum(counters.reasons.values()) + counters.on_standbys
-    found = [*sorted(counters.reasons.items(), key=lambda one: -one[1]), ("", counters.on_standbys)]
+    found = [*sorted(counters.reasons.items(), key=lambda one: -one[1]), (ON_STANDBYS, counters.on_standbys)]
     rows = [(reason, count, round(100 * count / total, 1) if total else 0.0) for reason, count in found]
     return Table(COLUMNS["reasons"], tuple(rows))
 

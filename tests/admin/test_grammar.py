@@ -1,5 +1,8 @@
 """The console's commands: what each way of writing one means, and what is none."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,3 +167,10 @@ def test_help_lists_every_table_once() -> None:
 def test_any_database_can_be_named(name: str) -> None:
     quoted = '"' + name.replace('"', '""') + '"'
     assert read(f"PAUSE {quoted}") == DatabaseOrder("PAUSE", name)
+
+
+def test_the_page_of_the_console_tells_of_every_command() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "console.md").read_text()
+    for command, _ in HELP:
+        verb, *rest = command.split()
+        assert re.search(rf"\b{rest[0] if verb == 'SHOW' else verb}\b", page), command
