@@ -5,7 +5,8 @@ everybody else is made to wait.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -93,19 +94,23 @@ class ConsoleClient(asyncio.Protocol):
     # The transport
 
     def data_received(self, data: bytes) -> None:
+        self.requested_at = self.relay.clock.now
+        self._go_on(partial(self._conversation.receive, data))
+
+    def _go_on(self, act: Callable[[], None]) -> None:
+        """Have the conversation go on by `act`. What has come before may turn out wrong only now."""
         if self._closed:
             return
-        self.requested_at = self.relay.clock.now
         try:
-            self._conversation.receive(data)
+            act()
         except PointsmanError as error:
+            self.transport.write(self._conversation.take())
             self.end(error)
-            return
         except Exception:
             log.exception("a bug has ended a session of the console", user=self.user)
             self.close()
-            return
-        self._pass_on()
+        else:
+            self._pass_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close()
@@ -118,9 +123,7 @@ class ConsoleClient(asyncio.Protocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
-        if not self._closed:
-            self._conversation.go_on()
-            self._pass_on()
+        self._go_on(self._conversation.go_on)
 
     def _stall(self) -> None:
         """It takes nothing: what is held for it is not kept any longer."""
@@ -132,9 +135,7 @@ class ConsoleClient(asyncio.Protocol):
 
     def told(self, part: ConsoleTold) -> None:
         """A part of an answer has come."""
-        if not self._closed:
-            self._conversation.told(part)
-            self._pass_on()
+        self._go_on(partial(self._conversation.told, part))
 
     def _pass_on(self) -> None:
         """Send what is due, either way."""
@@ -169,8 +170,7 @@ class ConsoleClient(asyncio.Protocol):
 
     def cancel(self) -> None:
         """A CancelRequest with its key has come."""
-        self._conversation.cancel()
-        self._pass_on()
+        self._go_on(self._conversation.cancel)
 
     def idle_too_long(self, now: float) -> None:
         """It may be: somebody may look at it."""

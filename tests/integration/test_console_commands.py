@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from middleware.cli import app
 from middleware.sandbox import Sandbox
-from middleware.wire.backend import CommandComplete, ReadyForQuery, decode_backend
+from middleware.wire.backend import CommandComplete, ErrorResponse, ReadyForQuery, decode_backend
 from middleware.wire.framing import Framer
 from middleware.wire.frontend import Query
 from tests.conftest import Endpoint, pointsman
@@ -107,7 +107,7 @@ def test_a_cancel_takes_a_pause_back(operated: Operated, busy: object) -> None:
         assert len(errors) == 1
         assert operated.state() == "active"
         assert client.execute("SHOW VERSION").fetchall()
-    assert told[0].startswith("waiting for 1 servers")
+    assert told[0].startswith("waiting for 1 server")
 
 
 def test_a_console_that_is_killed_takes_its_pause_back(operated: Operated, busy: object) -> None:
@@ -313,7 +313,7 @@ def test_the_shell_does_things(operated: Operated) -> None:
 def test_ctrl_c_takes_a_pause_back(operated: Operated, busy: object) -> None:
     process = operated.start("pause")
     assert process.stderr is not None
-    assert process.stderr.readline().startswith("waiting for 1 servers")
+    assert process.stderr.readline().startswith("waiting for 1 server")
     assert operated.state() == "paused"
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=10)
@@ -337,3 +337,19 @@ def test_a_big_table_comes_through_the_control_socket(operated: Operated) -> Non
             stack.enter_context(psycopg.connect(operated.endpoint.conninfo(), application_name="x" * 60))
         rows = json.loads(operated.run("show", "clients", "--json").stdout)
         assert sum(row["application_name"] == "x" * 60 for row in rows) == 250
+
+
+def test_what_breaks_the_protocol_behind_a_command_ends_its_own_connection_alone(operated: Operated) -> None:
+    """It is looked at when the command is done; the worker serves its other clients all the same."""
+    with operated.connect() as watching:
+        pids = {process.pid for process in operated.endpoint.workers()}
+        with _raw(operated.console) as client:
+            client.sendall(Query(b"SHOW CLIENTS").encode() + b"d\0\0\0\x04" + b"y\0\0\0\x04")
+            framer, told = Framer(1 << 30), list[object]()
+            while data := client.recv(1 << 16):
+                told += [decode_backend(code, body) for code, body in framer.feed(data)]
+        assert CommandComplete(b"SHOW") in told
+        assert isinstance(told[-1], ErrorResponse)
+        assert (told[-1].field(b"S"), told[-1].field(b"C")) == (b"FATAL", b"08P01")
+        assert watching.execute("SHOW VERSION").fetchall()
+        assert {process.pid for process in operated.endpoint.workers()} == pids

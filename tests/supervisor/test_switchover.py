@@ -400,3 +400,25 @@ async def test_the_shell_switches_over(three: Sandbox, tmp_path: Path) -> None:
             assert lines[-1].startswith("db2 is the primary; writes were held for 0.")
             assert lines[-1].endswith("db1 follows it")
             assert primary_of(supervisor) == "db2"
+
+
+async def test_the_console_switches_over_and_tells_what_happens(three: Sandbox) -> None:
+    """By a client of it, who is told by notices; and one that asks for what cannot be is told by the SQLSTATE."""
+    notices: list[str] = []
+    async with pointsman(three, admin_users=["app"]) as supervisor:
+        database = conninfo(supervisor, three).replace("dbname=app", "dbname=pointsman")
+
+        def ask(command: str) -> None:
+            with psycopg.connect(database, autocommit=True) as client:
+                client.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+                client.execute(command.encode())
+
+        with pytest.raises(psycopg.errors.UndefinedObject, match='node "db9" does not exist'):
+            await anyio.to_thread.run_sync(ask, "PROMOTE db9")
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match='node "db1" is the primary already'):
+            await anyio.to_thread.run_sync(ask, "SWITCHOVER db1")
+        assert notices == []
+        await anyio.to_thread.run_sync(ask, "PROMOTE db2")
+        assert primary_of(supervisor) == "db2"
+        assert len(notices) > 1
+        assert notices[-1].startswith("db2 is the primary; writes were held for 0.")
