@@ -111,9 +111,9 @@ class Reloading:
         self._happened: Final = happened
         self._lock: Final = anyio.Lock()
         self.reloads = 0
-        """How often settings were put in force since the start."""
+        """How often the settings were read again, since the start."""
         self.failures = 0
-        """How often they could not be."""
+        """How often they could not be used."""
 
     async def reload(self, who: str) -> Reloaded:
         """Read all anew, as `who` has said. Raises PointsmanError, with nothing changed."""
@@ -123,6 +123,7 @@ class Reloading:
             except PointsmanError as error:
                 self._failed(who, error)
                 raise
+            self.reloads += 1
             self._say("reloaded", f"the settings were read again by {who}", reloaded)
             return reloaded
 
@@ -141,14 +142,17 @@ class Reloading:
             try:
                 reloaded = await self._take(await self._with(key, text))
             except PointsmanError as error:
-                self._failed(who, error, key)
+                # Nothing is wrong with the file.
+                for line in _lines(error):
+                    log.error("not set", key=key, why=line, by=who)
                 raise
             self._say("set", f"{key} was set by {who}", reloaded)
             return reloaded
 
     async def _with(self, key: str, text: str) -> Settings:
         known = {one.key: one for one in values(self._in_force.settings)}
-        one = known.get(key)
+        # The console has words without quotes in lower case.
+        one = known.get(key) or {name.lower(): one for name, one in known.items()}.get(key)
         if one is None:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f'Did you mean "{near[0]}"?' if near else "SHOW CONFIG has them all."
@@ -263,21 +267,20 @@ class Reloading:
         parts.cache.use(settings.policies())
         parts.pausing.use(settings.policies())
 
-    def _failed(self, who: str, error: PointsmanError, key: str = "") -> None:
-        """Somebody's settings were not put in force; `key`: the one that was to be set."""
+    def _failed(self, who: str, error: PointsmanError) -> None:
+        """What was read was not put in force."""
         self.failures += 1
-        lines = [line for line in error.detail.split("\n") if line] or [error.message]
-        for line in lines:
-            if key:
-                log.error("not set", key=key, why=line, by=who)
-            else:
-                log.error("not reloaded", why=line, by=who)
-        text = f"the settings stay as they are, {who} has asked for others: {error.message}: {'; '.join(lines)}"
+        for line in _lines(error):
+            log.error("not reloaded", why=line, by=who)
+        text = f"the settings stay as they are, {who} would have read them again: {'; '.join(_lines(error))}"
         self._happened(Happening(time.time(), "not_reloaded", text, bad=True))
 
     def _say(self, what: str, text: str, reloaded: Reloaded) -> None:
-        self.reloads += 1
         self._happened(Happening(time.time(), what, f"{text}: {'; '.join(reloaded.words())}"))
+
+
+def _lines(error: PointsmanError) -> list[str]:
+    return [line for line in error.detail.split("\n") if line] or [error.message]
 
 
 def _unusable(lines: list[str]) -> PointsmanError:

@@ -267,3 +267,44 @@ def test_a_failover_goes_by_the_new_nodes(three: Sandbox, tmp_path: Path) -> Non
         it.use(("db3",), **settings)
         with it.connect() as client:
             client.execute("CREATE TABLE after_that ()")
+
+
+def told(it: Reloadable, command: str) -> list[str]:
+    """What the console says to a command."""
+    notices: list[str] = []
+    with psycopg.connect(it.endpoint._replace(database="pointsman").conninfo(), autocommit=True) as console:
+        console.add_notice_handler(lambda one: notices.append(one.message_primary or ""))
+        done = console.execute(command.encode())
+        assert done.statusmessage == command.split()[0]
+    return notices
+
+
+def test_by_the_console(cluster: Sandbox, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"admin_users": ["app"], "default_pool_size": 4}
+    with reloadable(cluster, tmp_path, ALL, **settings) as it, Load(it.endpoint, CLIENTS) as load:
+        it.write(ALL, **{**settings, "default_pool_size": 5})
+        assert told(it, "RELOAD") == ["default_pool_size: 4 -> 5"]
+        assert told(it, "SET default_pool_size = 2") == ["default_pool_size: 5 -> 2"]
+        assert_never_more(it, 2)
+        assert told(it, "SET nodes.db3.weight TO '0'") == ["nodes.db3.weight: 1 -> 0"]
+        at_rest = load.served[cluster.node("db3").port]
+        load.assert_well()
+        # Of those that were under way.
+        assert load.served[cluster.node("db3").port] <= at_rest + CLIENTS
+        assert set(told(it, "RELOAD")) == {"default_pool_size: 2 -> 5", "nodes.db3.weight: 0 -> 1"}
+        load.wait_for_reads_at(cluster.node("db3").port)
+        refusals = {
+            "SET workers = 3": (errors.ObjectNotInPrerequisiteState, "cannot be changed without a restart"),
+            "SET pool_sise = 3": (errors.UndefinedObject, 'unknown setting "pool_sise"'),
+            "SET query_timeout = 'long'": (errors.InvalidParameterValue, 'invalid value for setting "query_timeout"'),
+        }
+        for command, (kind, message) in refusals.items():
+            with pytest.raises(kind, match=message):
+                told(it, command)
+        it.path.write_text("default_pool_sise = 3\n" + it.path.read_text())
+        with pytest.raises(errors.ConfigFileError) as refused:
+            told(it, "RELOAD")
+        assert "default_pool_sise: unknown, did you mean default_pool_size?" in (
+            refused.value.diag.message_detail or ""
+        )
+        load.assert_well()
