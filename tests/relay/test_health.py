@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from middleware.pool.pool import NodeState
+from middleware.pool.surroundings import NodeState
 from middleware.relay.health import Health
 from middleware.relay.newcomers import Newcomers
 
