@@ -10,7 +10,7 @@ PATRONI := build/patroni
 PATRONI_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
 
 .PHONY: help demo tour test lint unit format compiled test-compiled drill bench soak load consistency cache-check oracle state-fuzz
-.PHONY: wire-fuzz compose-test patroni-test clean
+.PHONY: wire-fuzz compose-test patroni-test screenshots clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -92,6 +92,9 @@ state-fuzz: $(READY) ## Clients that share few servers see what each sees on a c
 
 wire-fuzz: $(READY) ## Mutated streams of clients and of servers: no crash, hang or leak, and nobody else notices (ARGS="--help")
 	$(BIN)/python -m tests.wirefuzz $(ARGS)
+
+screenshots: $(READY) ## The pictures of docs/dashboard.md, of a cluster under load (needs chromium)
+	$(BIN)/python -m tests.dashboard.screenshots
 
 clean: ## Remove what make made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -12,9 +12,7 @@ What a browser may be misused for is in middleware.web.door, what a session is i
 """
 
 import asyncio
-import hashlib
 import time
-from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeVar
 
 import msgspec
@@ -27,6 +25,8 @@ from middleware.errors import PointsmanError
 from middleware.supervisor.console import Who
 from middleware.web import door
 from middleware.web.actions import Action, Desk, command_of
+from middleware.web.connections import CONNECTIONS
+from middleware.web.files import ROUTES_OF_FILES, is_file
 from middleware.web.sessions import LIFETIME_S, Attempts, Session, Sessions, same
 from middleware.web.site import Site
 from middleware.web.snapshot import UnderWay
@@ -36,8 +36,6 @@ BODY_BYTES_MAX: Final = 4096
 WRITE_S: Final = 10.0
 """A stream has so long to take a message."""
 CSRF_HEADER: Final = "X-Pointsman-Token"
-
-_STATIC: Final = Path(__file__).with_name("static")
 
 log = structlog.get_logger("web")
 
@@ -88,13 +86,13 @@ def application(site: Site) -> web.Application:
     app.on_shutdown.append(dashboard.end_streams)
     app.add_routes(
         (
-            web.get("/session", dashboard.session),
-            web.get("/stream", dashboard.stream),
+            web.get("/session", dashboard.session, allow_head=False),
+            web.get("/stream", dashboard.stream, allow_head=False),
             web.post("/login", dashboard.login),
             web.post("/logout", dashboard.logout),
             web.post("/command", dashboard.command),
             web.post("/cancel", dashboard.cancel),
-            *_files(),
+            *ROUTES_OF_FILES,
         )
     )
     return app
@@ -144,7 +142,8 @@ class Dashboard:
             local = _address(request, "sockname")
             if why := door.foreign_host(request.headers.get("Host", ""), local=local, known=settings.dashboard_hosts):
                 return _refusal(403, why)
-            if request.method == "POST" and (why := door.foreign_origin(request.headers)):
+            # A link to the page may stand anywhere; what it asks for is its own to ask.
+            if not is_file(request.path) and (why := door.foreign_origin(request.headers)):
                 return _refusal(403, why)
             return await handler(request)
 
@@ -227,6 +226,7 @@ class Dashboard:
         listener = self._broadcast.join(transport.abort)
         if listener is None:
             return _refusal(503, "too many dashboards are open", code=sqlstate.TOO_MANY_CONNECTIONS)
+        request.config_dict[CONNECTIONS].keep_open(request)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         try:
             await response.prepare(request)
@@ -272,29 +272,6 @@ class Dashboard:
 
     def _password(self) -> str:
         return self._site.settings.dashboard_password.get_secret_value()
-
-
-def _files() -> list[web.RouteDef]:
-    """A route for each file of the page: nothing else can be asked for."""
-    routes = []
-    for path in sorted(_STATIC.iterdir()):
-        body = path.read_bytes()
-        kind, tag = door.content_type_of(path.name), hashlib.sha256(body).hexdigest()[:32]
-
-        async def serve(
-            request: web.Request, body: bytes = body, kind: str = kind, tag: str = tag
-        ) -> web.StreamResponse:
-            known = any(one.value == tag for one in request.if_none_match or ())
-            response = (
-                web.Response(status=304) if known else web.Response(body=body, content_type=kind, charset="utf-8")
-            )
-            response.etag = tag
-            # Asked for each time, and sent when another version of ours has another.
-            response.headers["Cache-Control"] = "no-cache"
-            return response
-
-        routes.append(web.get("/" if path.name == "index.html" else f"/{path.name}", serve))
-    return routes
 
 
 async def _body(request: web.Request, kind: type[_Body]) -> _Body:

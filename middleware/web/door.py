@@ -5,7 +5,6 @@ browser what our page may do. Pure.
 """
 
 import ipaddress
-import posixpath
 from collections.abc import Collection, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -90,13 +89,3 @@ def is_loopback(address: str) -> bool:
         return False
     mapped = one.ipv4_mapped if isinstance(one, ipaddress.IPv6Address) else None
     return (mapped or one).is_loopback
-
-
-def content_type_of(name: str) -> str:
-    """Of a file of ours."""
-    return {
-        ".css": "text/css",
-        ".html": "text/html",
-        ".js": "text/javascript",
-        ".svg": "image/svg+xml",
-    }[posixpath.splitext(name)[1]]

@@ -108,8 +108,8 @@ class Broadcast:
         self._tasks: list[asyncio.Task[None]] = []
         self._wanted: Final = asyncio.Event()
         """Somebody listens."""
-        self._latest: dict[type, bytes] = {}
-        """The last Snapshot and Details, for who comes next."""
+        self._latest: dict[type, Snapshot | Details] = {}
+        """The last of each kind, for who comes next."""
 
     def start(self) -> None:
         """Begin to look, and to tell."""
@@ -143,8 +143,8 @@ class Broadcast:
         events = self._site.journal.beyond(max(0, self._site.journal.last - EVENTS_MAX))
         listener = Listener(drop)
         listener.put(message(Opened(self._began, PERIOD_S, POINTS_MAX, self._history.points(), events)))
-        for data in self._latest.values():
-            listener.put(data)
+        for latest in self._latest.values():
+            listener.put(message(latest))
         self._listeners.add(listener)
         self._wanted.set()
         return listener
@@ -161,7 +161,7 @@ class Broadcast:
         """Have all listeners sent it."""
         data = message(what)
         if isinstance(what, Snapshot | Details):
-            self._latest[type(what)] = data
+            self._latest[type(what)] = what
         for listener in tuple(self._listeners):
             if not listener.put(data):
                 log.info("a dashboard was closed: it reads too slowly")
@@ -175,7 +175,7 @@ class Broadcast:
             if self._listeners:
                 self.tell(taken)
             else:
-                self._latest[Snapshot] = message(taken)
+                self._latest[Snapshot] = taken
             now = asyncio.get_running_loop().time()
             # Missed seconds (a machine that slept) are not made up for.
             due = max(due + PERIOD_S, now)

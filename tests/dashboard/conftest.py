@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from middleware.sandbox.ports import free_port
 from middleware.service import running
 from middleware.supervisor import Supervisor
 from tests.conftest import Endpoint, pointsman
-from tests.supervisor.conftest import settings
+from tests.supervisor.conftest import ECHO_WORKER, settings
 
 PASSWORD: Final = "correct horse"
 WAIT_MS: Final = 20_000
@@ -31,12 +31,15 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def serving(**changes: Any) -> AsyncIterator[tuple[Supervisor, httpx.AsyncClient]]:
-    """One over a node that refuses connections, with a password; and a client with its address."""
+async def serving(
+    *, worker_command: Sequence[str] = ECHO_WORKER, **changes: Any
+) -> AsyncIterator[tuple[Supervisor, httpx.AsyncClient]]:
+    """One over a node that refuses connections, with a password; and a client with its address. A stream needs workers
+    that answer: WORKER_COMMAND."""
     port = free_port()
     chosen = settings(http_port=port, **{"dashboard_password": PASSWORD, **changes})
     client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/dashboard/", timeout=20, trust_env=False)
-    async with running(chosen) as supervisor, client:
+    async with running(chosen, worker_command=worker_command) as supervisor, client:
         yield supervisor, client
 
 

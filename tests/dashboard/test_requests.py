@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -9,7 +10,8 @@ import anyio
 import httpx
 import pytest
 
-from middleware.web import dashboard
+from middleware.supervisor.workers import WORKER_COMMAND
+from middleware.web import connections, dashboard
 from middleware.web.sessions import FAILURES_MAX
 from middleware.web.stream import LISTENERS_MAX, QUEUE_MAX, Listener
 from tests.dashboard.conftest import PASSWORD, serving
@@ -144,11 +146,20 @@ async def test_a_page_of_another_site_can_do_nothing(path: str) -> None:
         assert (await client.get("session")).json()["buttons"] == "here"
 
 
+async def test_nor_can_it_hold_a_stream_open_but_link_to_the_page() -> None:
+    async with serving() as (_, client):
+        for site in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}):
+            for path in ("stream", "session"):
+                assert (await client.get(path, headers=site)).status_code == 403
+            assert (await client.get("", headers=site)).status_code == 200
+        assert (await client.head("stream")).status_code == 405
+
+
 async def test_nor_can_it_ask_whether_it_may() -> None:
     async with serving() as (_, client):
         asked = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
         answer = await client.options("command", headers={**asked, "Access-Control-Request-Headers": "content-type"})
-        assert answer.status_code == 405
+        assert answer.status_code == 403
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
@@ -250,7 +261,7 @@ async def test_a_body_has_a_bound() -> None:
     ],
 )
 async def test_who_may_look_without_a_login(watching: str, headers: dict[str, str], status: int) -> None:
-    async with serving(dashboard=watching) as (_, client):
+    async with serving(worker_command=WORKER_COMMAND, dashboard=watching) as (_, client):
         async with client.stream("GET", "stream", headers=headers) as answer:
             assert answer.status_code == status
         page = await client.get("", headers=headers)
@@ -258,7 +269,7 @@ async def test_who_may_look_without_a_login(watching: str, headers: dict[str, st
 
 
 async def test_who_is_logged_in_may_look_until_the_session_ends() -> None:
-    async with serving(dashboard="login") as (_, client):
+    async with serving(worker_command=WORKER_COMMAND, dashboard="login") as (_, client):
         headers = await log_in(client)
         async with client.stream("GET", "stream") as answer:
             assert answer.status_code == 200
@@ -271,7 +282,7 @@ async def test_who_is_logged_in_may_look_until_the_session_ends() -> None:
 
 
 async def test_a_stream_begins_with_what_was_and_goes_on_with_what_is() -> None:
-    async with serving() as (supervisor, client):
+    async with serving(worker_command=WORKER_COMMAND) as (supervisor, client):
         await asyncio.sleep(1.2)
         async with client.stream("GET", "stream") as answer:
             assert answer.headers["Content-Type"] == "text/event-stream"
@@ -297,8 +308,20 @@ async def test_a_stream_begins_with_what_was_and_goes_on_with_what_is() -> None:
             assert [one["seq"] for one in events] == [supervisor.journal.last]
 
 
+async def test_a_stream_lasts_longer_than_a_request_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "REQUEST_S", 0.5)
+    async with serving(worker_command=WORKER_COMMAND) as (_, client), client.stream("GET", "stream") as answer:
+        began = time.monotonic()
+        with anyio.fail_after(20):
+            async for _message in messages(answer):
+                # Well beyond the next look at what has lasted too long.
+                if time.monotonic() - began > 3 * connections.SWEEP_S:
+                    return
+        pytest.fail("it has ended")
+
+
 async def test_so_many_may_look_and_one_more_is_told_so() -> None:
-    async with serving() as (_, client):
+    async with serving(worker_command=WORKER_COMMAND) as (_, client):
         limits = httpx.Limits(max_connections=LISTENERS_MAX + 5)
         async with httpx.AsyncClient(base_url=client.base_url, timeout=20, trust_env=False, limits=limits) as many:
             streams = [many.stream("GET", "stream") for _ in range(LISTENERS_MAX)]
@@ -332,7 +355,7 @@ async def test_who_reads_too_slowly_is_cut_off() -> None:
 
 
 async def test_an_open_stream_does_not_hold_up_the_end() -> None:
-    async with serving() as (supervisor, client), client.stream("GET", "stream") as answer:
+    async with serving(worker_command=WORKER_COMMAND) as (supervisor, client), client.stream("GET", "stream") as answer:
         heard = messages(answer)
         await anext(heard)
         supervisor.stop()
