@@ -70,6 +70,7 @@ class Generation:
         self.restarting: Final = Restarting(
             serve_command,
             lambda: environment_for_successor(self.notifier, os.environ),
+            bool(self.notifier.address),
             self.succession,
             lambda: None if self.doors.control is None else self.doors.control.path,
             clients,

@@ -24,6 +24,8 @@ from middleware.supervisor.succession import Succession
 RESTART_S: Final = 400.0
 """For all of it: a failover that is going on is waited for."""
 LOOK_S: Final = 0.05
+_DETACHED: Final = ("/bin/sh", "-c", '"$@" &', "sh")
+"""Starts a program, and ends at once."""
 REPORT_BYTES_MAX: Final = 4096
 
 
@@ -42,18 +44,21 @@ class Restarting:
         self,
         command: Sequence[str],
         environment: Callable[[], Mapping[str, str]],
+        detached: bool,
         succession: Succession,
         control: Callable[[], Path | None],
         clients: Callable[[], int],
     ) -> None:
-        """`command`: `pointsman serve` with its options; nothing where it cannot be started by itself."""
+        """`command`: `pointsman serve` with its options; nothing where it cannot be started by itself. `detached`: the
+        next process is nobody's child but the first's of the system, which is told who it is, and waits for it."""
         self._command: Final = tuple(command)
         self._environment: Final = environment
+        self._detached: Final = detached
         self._succession: Final = succession
         self._control: Final = control
         self._clients: Final = clients
         self.successor: subprocess.Popen[bytes] | None = None
-        """The process that has taken over, where this one has started it."""
+        """The process that has taken over, where it is this one's child."""
         self._going_on = False
 
     async def restart(self) -> Restarted:
@@ -73,7 +78,7 @@ class Restarting:
                 os.close(ours)
         finally:
             self._going_on = False
-        return Restarted(process.pid, self._clients())
+        return Restarted(self._succession.successor_pid, self._clients())
 
     def _may_restart(self) -> None:
         if self._going_on or self._succession.after is not None or not self._succession.owns:
@@ -88,6 +93,8 @@ class Restarting:
     def _start(self, report: int) -> subprocess.Popen[bytes]:
         """Raises PointsmanError."""
         command = [*self._command, "--take-over", "--from", str(self._control()), "--report", str(report)]
+        if self._detached:
+            command = [*_DETACHED, *command]
         try:
             return subprocess.Popen(
                 command,
@@ -106,25 +113,30 @@ class Restarting:
 
     async def _until_over(self, process: subprocess.Popen[bytes], report: int) -> None:
         """Until it has taken over. Raises PointsmanError, and has ended it then."""
-        said = b""
+        said, ended = b"", False
         try:
             with anyio.move_on_after(RESTART_S):
-                while not self._succession.over:
-                    with contextlib.suppress(BlockingIOError):
-                        said += os.read(report, REPORT_BYTES_MAX)[: REPORT_BYTES_MAX - len(said)]
-                    if process.poll() is not None:
-                        break
+                while not self._succession.over and not ended:
                     await anyio.sleep(LOOK_S)
+                    with contextlib.suppress(BlockingIOError):
+                        came = os.read(report, REPORT_BYTES_MAX)
+                        said = (said + came)[:REPORT_BYTES_MAX]
+                        # It has it open until it serves.
+                        ended = not came
         finally:
-            if self._succession.over:
-                self.successor = process
-            else:
-                process.kill()
+            if not self._succession.over:
+                # All of the session that it was started in.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            elif self._detached:
+                process.wait()
+            else:
+                self.successor = process
         if not self._succession.over:
             raise PointsmanError(
                 "the next process has not taken over: this one goes on as before",
-                detail=said.decode(errors="replace").strip() or _ended(process.returncode),
+                detail=said.decode(errors="replace").strip() or _ended(ended),
                 hint="Its log says more.",
                 sqlstate=sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE,
             )
@@ -148,7 +160,5 @@ class Restarting:
         return status if status >= 0 else 128 - status
 
 
-def _ended(status: int) -> str:
-    if status == -signal.SIGKILL:
-        return f"It has not taken over within {RESTART_S:g} s, or was killed."
-    return f"It has ended with exit status {status}."
+def _ended(ended: bool) -> str:
+    return "It has ended." if ended else f"It has not taken over within {RESTART_S:g} s."

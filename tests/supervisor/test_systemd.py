@@ -2,8 +2,10 @@
 
 import os
 import queue
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import psutil
 import pytest
 
 from middleware.supervisor.activation import activated
@@ -152,6 +155,8 @@ def test_the_next_process_is_the_main_one_and_speaks_from_then_on(line: Line) ->
             # if it had spoken too early.
             assert told.until("READY")
             assert told.main == second
+            # As the first's child it would end unseen: systemd hears of the end of its own.
+            assert psutil.Process(second).ppid() != line.process.pid
             third = line.restart()
             assert told.until("MAINPID") == {"MAINPID": str(third)}
             told.until("WATCHDOG", "1")
@@ -242,3 +247,26 @@ def test_what_is_no_listening_socket_is_refused() -> None:
     assert kept == {}
     with pytest.raises(StartError, match=r'LISTEN_FDS: a number is allowed, not "x"'):
         activated({"LISTEN_PID": str(pid), "LISTEN_FDS": "x"}, pid)
+
+
+# The unit files
+
+UNITS: Final = Path(__file__).parents[2] / "deploy" / "systemd"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+def test_the_units_are_good_and_give_away_little(tmp_path: Path) -> None:
+    for unit in UNITS.iterdir():
+        text = unit.read_text().replace("/opt/pointsman/bin/pointsman", sys.executable)
+        (tmp_path / unit.name).write_text(text)
+    units = sorted(map(str, tmp_path.iterdir()))
+    assert [Path(unit).name for unit in units] == ["pointsman-http.socket", "pointsman.service", "pointsman.socket"]
+    checked = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True)
+    ours = [line for line in checked.stderr.splitlines() if "pointsman" in line]
+    assert (checked.returncode, ours) == (0, [])
+    exposed = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=15", tmp_path / "pointsman.service"],
+        capture_output=True,
+        text=True,
+    )
+    assert exposed.returncode == 0, exposed.stdout
