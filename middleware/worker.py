@@ -72,7 +72,7 @@ from middleware.relay.console import ConsoleClient
 from middleware.relay.inventory import Telling
 from middleware.relay.reasons import SharedReasons
 from middleware.relay.relay import Relay
-from middleware.relay.shared import commits_of, ledger_of, live
+from middleware.relay.shared import Locks, commits_of, ledger_of, live
 from middleware.relay.tracing import Tracing
 
 log: Final = structlog.get_logger("worker")
@@ -114,6 +114,7 @@ class Worker(asyncio.Protocol):
         self._pause_look: asyncio.TimerHandle | None = None
         self._wait_for: control.WaitFor = ""
         self._channel: asyncio.Transport
+        self._lives: Locks
         self.done: Final[asyncio.Event] = asyncio.Event()
         self.ending: Callable[[], None] | None = None
         """What is to be done at the end, and may take a moment."""
@@ -259,7 +260,7 @@ class Worker(asyncio.Protocol):
     def _configure(self, message: Configure) -> None:
         settings = message.settings
         set_up_logs(settings.log, worker=message.worker)
-        live(message.shared, message.slot)
+        self._lives = live(message.shared, message.slot)
         commits, ledger = commits_of(message.shared, message.slot), ledger_of(message.shared, message.slot)
         versions = Versions(message.versions, 0, message.workers, message.worker)
         versions.restart(time.monotonic(), time.monotonic() + DOUBT_S)

@@ -5,9 +5,12 @@ from, for as long as they have clients (docs/decisions/0016). Each worker has a 
 with it a column wherever something is counted. The other file, of the tables' versions, is one Pointsman's own.
 """
 
+import errno
 import fcntl
 import hashlib
 import mmap
+import os
+import struct
 from typing import Final
 
 from middleware.pool import ledger
@@ -35,12 +38,45 @@ LIVES: Final = 1 << 40
 """Behind the file's end: a worker that lives has the byte of its slot there locked, a supervisor those of all its
 workers further on. The kernel unlocks them when their process is gone, however it ends."""
 SUPERVISED: Final = 1 << 41
+_FLOCK: Final = struct.Struct("hhqqi")
+"""Linux's struct flock: type, whence, start, length, pid."""
 
 
-def live(descriptor: int, slot: int) -> None:
-    """Let supervisors see that this process has a slot, as long as it lives. No descriptor of the same file may be
-    closed in it from now on: that would end the lock."""
-    fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, LIVES + slot)
+class Locks:
+    """Locks that this process holds on bytes of the file, until it is closed or ends.
+
+    Linux's "open file description locks": those of the older kind end whenever any descriptor of the file is closed.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        # A description of its own: the one that was inherited is others' too, and with it would be their locks.
+        self._descriptor: Final = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
+
+    def take(self, at: int, count: int = 1) -> bool:
+        """Lock these bytes; False where another has one of them."""
+        try:
+            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, at, count, 0))
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            return False
+        return True
+
+    def taken(self, at: int, count: int = 1) -> bool:
+        """Whether another has one of these."""
+        found = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, at, count, 0))
+        return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+
+    def close(self) -> None:
+        """Unlock them all."""
+        os.close(self._descriptor)
+
+
+def live(descriptor: int, slot: int) -> Locks:
+    """Let supervisors see that there is a worker in a slot, for as long as what is returned is kept."""
+    locks = Locks(descriptor)
+    locks.take(LIVES + slot)
+    return locks
 
 
 def columns_of(descriptor: int) -> memoryview:

@@ -5,7 +5,6 @@ nobody else has, and in the end those of workers that are gone, cleared. Who liv
 of any generation, however it has ended.
 """
 
-import fcntl
 import math
 import mmap
 import os
@@ -14,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from middleware.pool import ledger
-from middleware.relay.shared import COMMITS_OFFSET, LEDGER_OFFSET, LIVES, SHARED_BYTES, SLOTS, SUPERVISED
+from middleware.relay.shared import COMMITS_OFFSET, LEDGER_OFFSET, LIVES, SHARED_BYTES, SLOTS, SUPERVISED, Locks
 
 CELL: Final = 8
 
@@ -24,8 +23,7 @@ class NoSlots(Exception):
 
 
 class Slots:
-    """Those of one supervisor's workers. No descriptor of the same file may be closed in this process while it lives:
-    that would end its locks."""
+    """Those of one supervisor's workers."""
 
     def __init__(self, workers: int, descriptor: int | None = None, taken: Iterable[tuple[int, int]] = ()) -> None:
         """`descriptor`: the memory of another Pointsman, which is ours from now on. `taken`: slots of one whose memory
@@ -35,6 +33,7 @@ class Slots:
                 file.truncate(SHARED_BYTES)
                 descriptor = os.dup(file.fileno())
         self.descriptor: Final = descriptor
+        self._locks: Final = Locks(descriptor)
         self._mapped: Final = mmap.mmap(descriptor, SHARED_BYTES)
         shared = memoryview(self._mapped)
         self._columns: Final = shared[:CELL].cast("Q")
@@ -51,6 +50,7 @@ class Slots:
 
     def close(self) -> None:
         """Give the slots back; workers that still live have theirs."""
+        self._locks.close()
         os.close(self.descriptor)
 
     def columns(self) -> int:
@@ -62,8 +62,8 @@ class Slots:
         return self.first <= slot < self.first + self.workers
 
     def lives(self, slot: int) -> bool:
-        """Whether a worker in it, or the supervisor that may start one, is there: not in this process."""
-        return self._locked(LIVES + slot) or self._locked(SUPERVISED + slot)
+        """Whether a worker of another generation is in it, or the supervisor that may start one."""
+        return self._locks.taken(LIVES + slot) or self._locks.taken(SUPERVISED + slot)
 
     def others(self) -> list[int]:
         """The slots of other generations that live, or are not settled yet."""
@@ -106,21 +106,7 @@ class Slots:
     def _reserve(self, workers: int, elsewhere: set[int]) -> int:
         """Lock the first range that nobody has; returns where it begins."""
         for first in range(SLOTS - workers + 1):
-            wanted = range(first, first + workers)
-            if not elsewhere.isdisjoint(wanted) or any(self._locked(LIVES + slot) for slot in wanted):
-                continue
-            try:
-                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, workers, SUPERVISED + first)
-            except OSError:
-                continue
-            return first
+            free = elsewhere.isdisjoint(range(first, first + workers)) and not self._locks.taken(LIVES + first, workers)
+            if free and self._locks.take(SUPERVISED + first, workers):
+                return first
         raise NoSlots(f"there is no place for {workers} workers beside those that live")
-
-    def _locked(self, at: int) -> bool:
-        """Whether another process has this byte locked."""
-        try:
-            fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
-        except OSError:
-            return True
-        fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, at)
-        return False
