@@ -1,8 +1,8 @@
 """DETACH NODE, ATTACH NODE, DRAIN NODE: an operator takes a node out of use, and has it used again.
 
 In: an order, who gives it, and `tell` for what it waits for meanwhile. Out: the node is used, or is not; and what is to
-be noticed of that. An order holds until ATTACH NODE, through changes of the topology, and not beyond the end of this
-Pointsman. A switchover gives orders of its own: while one goes on, an operator's are refused.
+be noticed of that. An order holds until ATTACH NODE, through changes of the topology, and is handed on in an online
+restart. A switchover gives orders of its own: while one goes on, an operator's are refused.
 """
 
 import time

@@ -211,6 +211,15 @@ class Succession:
                 "another Pointsman is taking over, or has taken over",
                 sqlstate=sqlstate.OBJECT_IN_USE,
             )
+        pauses = self._ours.standing().pauses
+        paused = [one.name for one in pauses.databases if one.paused]
+        if pauses.everything != "active" or paused:
+            # RESUME is said to who serves: nobody would say it to the one before, whose clients wait for it.
+            raise PointsmanError(
+                f"{', '.join(paused) or 'all databases'} {'is' if len(paused) == 1 else 'are'} paused or suspended",
+                hint="RESUME first.",
+                sqlstate=sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE,
+            )
 
     async def _hand(self, stream: anyio.abc.UNIXSocketStream, shared: bool) -> None:
         ours = self._ours

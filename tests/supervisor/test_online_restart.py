@@ -121,6 +121,23 @@ def test_settings_that_are_wrong_are_said_to_who_has_asked(line: Line) -> None:
     assert line.restart() == line.serving_pid()
 
 
+def test_nobody_takes_over_what_is_paused(line: Line) -> None:
+    """The clients of the one before would wait for a RESUME that nobody could say to it."""
+    line.serve()
+    for what, names in (((), "all databases are"), (("app",), "app is")):
+        assert line.command("pause", *what).returncode == 0
+        error = line.ask("restart")["error"]
+        assert f"{names} paused or suspended" in f"{error['message']} {error['detail']}"
+        assert line.serving_pid() == line.process.pid
+        assert line.command("resume", *what).returncode == 0
+    # Who is kept from a database is kept from it by the next, too.
+    assert line.command("disable", "app").returncode == 0
+    pid = line.restart()
+    assert line.serving_pid() == pid
+    with connect(line) as one:
+        assert ask_for_tls(one) == b"N"
+
+
 def test_one_that_dies_before_it_serves_was_never_there(line: Line) -> None:
     line.serve()
     other = line.start("--take-over")
