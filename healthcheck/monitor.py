@@ -193,6 +193,7 @@ class Monitor:
             self._watched[target.name] = _Watched(target, credentials, rhythm, self._draw)
             if watched is not None:
                 self._watched[target.name].order = watched.order
+                self._watched[target.name].by = watched.by
             self._begin(self._watched[target.name])
         for name, watched in before.items():
             if self._watched.get(name) is not watched:
@@ -250,6 +251,10 @@ class Monitor:
     def attach(self, name: str) -> None:
         """Use a node again as it deserves."""
         self._order(name, Condition.UP)
+
+    def ordered(self, name: str) -> Condition:
+        """What was said of a node last: UP for one that may be used, or is not watched."""
+        return self._watched[name].order if name in self._watched else Condition.UP
 
     def fence(self, name: str) -> None:
         """Never use a node again as a primary, until it is seen to follow another. It drains no more: it is empty."""

@@ -54,7 +54,14 @@ class NodeOrders:
 
     def orders(self) -> tuple[NodeOrder, ...]:
         """Those in force."""
+        self._forget_what_is_gone()
         return tuple(self._orders.values())
+
+    def _forget_what_is_gone(self) -> None:
+        """A node that was taken out of the settings, and maybe put in again since."""
+        for name in list(self._orders):
+            if self._monitor.ordered(name) is Condition.UP:
+                del self._orders[name]
 
     def restore(self, orders: Iterable[NodeOrder]) -> None:
         """Have nodes be detached as another Pointsman says that they were there. Whoever was draining one is gone: it
@@ -138,6 +145,7 @@ class NodeOrders:
                 await self._traffic.moved()
 
     def _check(self, name: str) -> Node:
+        self._forget_what_is_gone()
         node = self._node(name)
         if node is None:
             known = ", ".join(node.name for node in self._monitor.topology.nodes)

@@ -231,10 +231,11 @@ async def test_an_order_stays_where_its_node_moves(sandbox: Sandbox) -> None:
     primary, standby = [Target(node.name, node.host, node.port) for node in sandbox.nodes]
     async with watching(sandbox) as watch:
         await watch.until_seen(db1="primary", db2="standby")
-        watch.monitor.detach("db2")
+        watch.monitor.detach("db2", "somebody")
         watch.monitor.use([primary, Target("db2", "localhost", standby.port)], credentials(sandbox), RHYTHM)
         await watch.until(lambda: watch.monitor.observations()["db2"].up, "db2 to be seen at its new place")
         assert watch.seen() == {"db1": "primary"}
+        assert watch.monitor.topology.nodes[1].why == "detached by somebody"
         watch.monitor.attach("db2")
         await watch.until_seen(db1="primary", db2="standby")
 

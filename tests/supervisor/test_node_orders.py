@@ -8,6 +8,9 @@ import anyio
 import psycopg
 import pytest
 
+from healthcheck.line import Credentials
+from healthcheck.monitor import Target
+from healthcheck.state import Rhythm
 from healthcheck.topology import Condition
 from middleware.errors import PointsmanError
 from middleware.sandbox import Sandbox
@@ -183,3 +186,18 @@ async def test_what_was_said_to_another_pointsman_holds_here(kept: Sandbox) -> N
         orders.restore((NodeOrder("db2", "detached", "root", 1.0), NodeOrder("db9", "draining", "root", 2.0)))
         assert orders.orders() == (NodeOrder("db2", "detached", "root", 1.0),)
         assert why(supervisor, "db2") == (Condition.DETACHED, "detached by root")
+
+
+async def test_a_node_that_is_taken_out_of_the_settings_and_put_in_again_is_used(kept: Sandbox) -> None:
+    async with pointsman(kept) as supervisor:
+        await supervisor.node_orders.detach("db2", "somebody")
+        monitor = supervisor._monitor
+        targets = [Target(node.name, node.host, node.port) for node in kept.nodes]
+        checks = supervisor.settings.health_check
+        asks = Credentials(checks.user, kept.passwords["pointsman"], checks.database, lambda: False), Rhythm(0.2, 1.0)
+        monitor.use([one for one in targets if one.name != "db2"], *asks)
+        assert supervisor.node_orders.orders() == ()
+        with pytest.raises(PointsmanError, match='node "db2" does not exist'):
+            await supervisor.node_orders.attach("db2", "somebody")
+        monitor.use(targets, *asks)
+        await until(lambda: it_is(supervisor, Condition.UP), supervisor)
