@@ -24,6 +24,10 @@ SLOT_SHIFT: Final = 20
 is its own among all that live, also those of a Pointsman that this one has taken over from: see relay/shared.py."""
 
 
+BEFORE: Final = -1
+"""In books that are kept by worker, those of all processes that this one has taken over from, together."""
+
+
 class Configure(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Down, first: which worker of how many this is, and how to behave."""
 

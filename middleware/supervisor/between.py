@@ -4,7 +4,9 @@ In: what a predecessor or a successor says. Out: the same as if a worker of our 
 say, to them.
 """
 
+import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -16,26 +18,40 @@ from healthcheck.memory import Remembered
 from healthcheck.monitor import Monitor
 from healthcheck.topology import Condition, Topology
 from middleware.control import (
+    BEFORE,
     CatalogWanted,
+    Down,
     ForwardCancel,
+    Kill,
+    KillClient,
     Leases,
     NodeLeases,
+    Obeyed,
+    PauseProgress,
+    Reconnect,
     ServerFreed,
     ServerWanted,
     SetChanges,
+    SetPauses,
     slot_of,
 )
+from middleware.errors import PointsmanError
 from middleware.supervisor.cache_control import CacheControl
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.doors import Doors
 from middleware.supervisor.leading import Leading
 from middleware.supervisor.link import (
     CancelElsewhere,
+    Carried,
     CatalogChanged,
     CatalogSuspected,
     HandedSocket,
     Link,
     Nodes,
+    Ordered,
+    PauseOrder,
+    Pauses,
+    PausesLeft,
     ServerFreedElsewhere,
     ServerWantedElsewhere,
     Standing,
@@ -48,10 +64,11 @@ from middleware.supervisor.succession import Succession
 from middleware.supervisor.traffic import DrainingTraffic
 from middleware.supervisor.workers import Worker
 
-BEFORE: Final = -1
-"""In books kept by worker: the workers of a predecessor together."""
 QUIET_S: Final = 120.0
 """For a failover or a switchover that is going on to end."""
+SUCCESSOR: Final = "the process that has taken over"
+ORDERS_MAX: Final = 100
+"""Of a successor that were not carried out yet; beyond, the oldest is forgotten."""
 QUIET_LOOK_S: Final = 0.2
 LEASES_S: Final = 0.05
 """Between two looks at what is under way while nodes drain: somebody waits for its end."""
@@ -132,6 +149,11 @@ class Between:
         self._let_go: Final = let_go
         self.took_over: Final = took_over
         self.stop: Final = stop
+        self._pauses: SetPauses | None = None
+        """The last that our successor has told."""
+        self._progress: PauseProgress | None = None
+        """What it was told of that."""
+        self._ordered: Final[deque[PauseOrder]] = deque(maxlen=ORDERS_MAX)
         self._heeded: Nodes | None = None
         self._heeded_version = 0
         """Of our own topology, since we do as Nodes says."""
@@ -304,10 +326,54 @@ class Between:
                     monitor.attach(name)
         self._heeded, self._heeded_version = nodes, monitor.topology.version
 
+    def pauses(self, told: SetPauses) -> None:
+        """Our successor has said PAUSE, RESUME and their kin."""
+        self._pauses, self._progress = told, None
+        self._pausing.heed(told, SUCCESSOR)
+
+    def ordered(self, order: PauseOrder) -> None:
+        """It has given an order that is no state."""
+        self._ordered.append(order)
+
+    def send_before(self, message: Down) -> None:
+        """What all our workers are told of pauses, to our predecessor's."""
+        if isinstance(message, SetPauses):
+            self._succession.tell_before(Pauses(message))
+        elif isinstance(message, PauseOrder):
+            self._succession.tell_before(Ordered(message))
+
+    def pauses_left(self, progress: PauseProgress) -> None:
+        self._pausing.reported(BEFORE, progress)
+
+    def obeyed(self, message: Obeyed) -> None:
+        self._pausing.obeyed(BEFORE, message)
+
+    async def _obey(self) -> None:
+        """What our successor has ordered."""
+        while self._ordered:
+            order = self._ordered.popleft()
+            count = 0
+            with contextlib.suppress(PointsmanError):
+                match order:
+                    case Reconnect(database=database):
+                        await self._pausing.reconnect(database, SUCCESSOR)
+                    case Kill(database=database):
+                        await self._pausing.kill(database, SUCCESSOR)
+                    case KillClient(process_id=process_id):
+                        await self._pausing.kill_client(process_id, SUCCESSOR)
+                count = 1
+            self._succession.tell_after(Carried(Obeyed(order.serial, count)))
+
     async def tell_under_way(self) -> None:
-        """While nodes drain by the word of our successor, let it know what is under way here."""
+        """By the word of our successor, let it know what is under way here: while nodes drain, of what is paused."""
         while True:
             await anyio.sleep(LEASES_S)
+            await self._obey()
+            if self._pauses is not None:
+                progress = self._pausing.progress(self._pauses.serial)
+                if progress is not None and progress != self._progress:
+                    self._progress = progress
+                    self._succession.tell_after(PausesLeft(progress))
             nodes = self._heeded
             if nodes is not None and nodes.draining:
                 found = [self._left(name) for name in nodes.draining]
@@ -326,6 +392,7 @@ class Between:
 
     def leases_ended(self) -> None:
         self._traffic.ended(BEFORE)
+        self._pausing.ended(BEFORE)
 
     def _fence(self, names: Sequence[str]) -> None:
         ours = {node.name for node in self._monitor.topology.nodes}

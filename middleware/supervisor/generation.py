@@ -16,8 +16,8 @@ import structlog
 from healthcheck.guard import Guard, Happening
 from healthcheck.monitor import Monitor
 from middleware.config import Settings
-from middleware.control import LetGo
-from middleware.supervisor.between import BEFORE, Between, Changes
+from middleware.control import BEFORE, Down, LetGo, slot_of
+from middleware.supervisor.between import Between, Changes
 from middleware.supervisor.cache_control import CacheControl
 from middleware.supervisor.catalogs import Catalogs
 from middleware.supervisor.control_socket import ControlSocket
@@ -136,7 +136,19 @@ class Generation:
 
     def books_before(self) -> list[int]:
         """In books kept by worker: whose clients may have something under way, beside our workers'."""
-        return [BEFORE] if self.succession.before is not None else []
+        return [BEFORE] if self.succession.before is not None and self.succession.owns else []
+
+    def send(self, worker: int, message: Down) -> None:
+        """To a worker of ours, or to those of the process before."""
+        if worker == BEFORE:
+            self.between.send_before(message)
+        else:
+            self._workers[worker].send(message)
+
+    def worker_of(self, process_id: int) -> int:
+        """Whose client has it; a made-up one may be nobody's."""
+        slot = slot_of(process_id)
+        return slot - self.slots.first if self.slots.mine(slot) else BEFORE
 
     async def answer(self) -> None:
         """Answer the control socket. Before this one serves, the one before it does."""

@@ -26,7 +26,7 @@ import msgspec
 import structlog
 
 from healthcheck.memory import Remembered
-from middleware.control import NodeLeases
+from middleware.control import Kill, KillClient, NodeLeases, Obeyed, PauseProgress, Reconnect, SetPauses
 from middleware.supervisor.node_orders import NodeOrder
 from middleware.supervisor.pausing import PauseState
 
@@ -163,6 +163,33 @@ class UnderWay(msgspec.Struct, frozen=True, tag_field="say", tag="under_way"):
     nodes: tuple[NodeLeases, ...]
 
 
+class Pauses(msgspec.Struct, frozen=True, tag_field="say", tag="pauses"):
+    """From the successor: what its own workers are told of what is paused."""
+
+    told: SetPauses
+
+
+class PausesLeft(msgspec.Struct, frozen=True, tag_field="say", tag="pauses_left"):
+    """From the predecessor: what one of its workers would answer, of all of them."""
+
+    progress: PauseProgress
+
+
+PauseOrder = Reconnect | Kill | KillClient
+
+
+class Ordered(msgspec.Struct, frozen=True, tag_field="say", tag="ordered"):
+    """From the successor: an order that its own workers have got, too."""
+
+    order: PauseOrder
+
+
+class Carried(msgspec.Struct, frozen=True, tag_field="say", tag="carried"):
+    """From the predecessor: it was carried out."""
+
+    obeyed: Obeyed
+
+
 class Left(msgspec.Struct, frozen=True, tag_field="say", tag="left"):
     """From the predecessor: so many clients it still has, and those before it."""
 
@@ -188,10 +215,14 @@ Said = (
     | CatalogSuspected
     | Nodes
     | UnderWay
+    | Pauses
+    | PausesLeft
+    | Ordered
+    | Carried
     | Left
     | End
 )
-_LATEST: Final = (Nodes, UnderWay, Left)
+_LATEST: Final = (Nodes, UnderWay, Pauses, PausesLeft, Left)
 """Of these only the last one counts."""
 
 

@@ -18,7 +18,7 @@ from healthcheck.topology import Condition, Node, Role
 from middleware import sqlstate
 from middleware.errors import PointsmanError
 from middleware.supervisor.pausing import TELL_S, Tell, many, unheard
-from middleware.supervisor.traffic import DrainingTraffic
+from middleware.supervisor.traffic import DrainingTraffic, names
 
 LOOK_S: Final = 1.0
 """A node that is drained is looked at that often, whatever workers say: it may be down."""
@@ -135,7 +135,7 @@ class NodeOrders:
                 if left.resting
                 else "",
                 f"{many(left.servers, 'server')} to be closed" if left.servers and not left.busy + left.resting else "",
-                f"answers of workers: {', '.join(map(str, left.silent))}" if left.silent else "",
+                f"answers of workers: {names(left.silent)}" if left.silent else "",
             ]
             text, now = f"waiting for {', '.join(part for part in parts if part)}", time.monotonic()
             if now >= next_at and text != last:

@@ -20,7 +20,18 @@ import msgspec
 from healthcheck.guard import Happening
 from middleware import sqlstate
 from middleware.config import RoutePolicy
-from middleware.control import Down, Kill, KillClient, Left, Obeyed, PauseProgress, Reconnect, SetPauses, slot_of
+from middleware.control import (
+    BEFORE,
+    Down,
+    Kill,
+    KillClient,
+    Left,
+    Obeyed,
+    PauseProgress,
+    Reconnect,
+    SetPauses,
+    slot_of,
+)
 from middleware.errors import PointsmanError
 from middleware.relay.policies import Policies
 
@@ -77,13 +88,13 @@ class Pausing:
         happened: Callable[[Happening], None],
         changed: Callable[[bool], None],
         *,
-        first_slot: int = 0,
+        worker_of: Callable[[int], int] = slot_of,
     ) -> None:
         """`running`: the workers that have a process. `changed` is called when something else is paused; with True
-        where all had been, and go on. `first_slot`: the slot of worker 0."""
+        where all had been, and go on. `worker_of`: whose client has a process id."""
         self.use(policies)
         self._send: Final = send
-        self._first_slot: Final = first_slot
+        self._worker_of: Final = worker_of
         self._running: Final = running
         self._happened: Final = happened
         self._changed: Final = changed
@@ -149,6 +160,24 @@ class Pausing:
         self._paused = {one.name for one in state.databases if one.paused}
         self._disabled = {one.name for one in state.databases if one.disabled}
         self._say()
+
+    def heed(self, told: SetPauses, who: str) -> None:
+        """Do as another Pointsman tells its own workers."""
+        self._everything, self._by = told.everything, who
+        self._paused, self._disabled = set(told.paused), set(told.disabled)
+        self._closing = Counter(told.closing)
+        self._say()
+
+    def progress(self, serial: int) -> PauseProgress | None:
+        """What all workers have told, as one would in answer to number `serial`; None where one has not."""
+        told = self._told
+        everything = (None,) if told.everything != "active" else ()
+        found = [self._left(told.serial, one) for one in dict.fromkeys((*everything, *told.paused, *told.closing))]
+        silent = [one for one in self._running() if one not in self._progress]
+        silent += [one for one in self._running() if one not in silent and self._progress[one].serial < told.serial]
+        if silent or any(late for late, _ in found):
+            return None
+        return PauseProgress(serial, tuple(left for _, left in found))
 
     def stays(self) -> str:
         """Why no standby is to be promoted: whoever has all paused may have the primary restarted. "" for no reason."""
@@ -238,7 +267,7 @@ class Pausing:
         """Close a client's connection, by its process id in SHOW CLIENTS, and end what it has under way.
 
         42704 where there is none."""
-        worker = slot_of(process_id) - self._first_slot
+        worker = self._worker_of(process_id)
         there = worker in self._running() and process_id > 0
         if not there or not await self._order(lambda serial: KillClient(serial, process_id), (worker,)):
             raise PointsmanError(f"client {process_id} not found", sqlstate=sqlstate.UNDEFINED_OBJECT)
@@ -442,7 +471,8 @@ def many(count: int, what: str) -> str:
 
 
 def _workers(those: Sequence[int]) -> str:
-    return f"worker {those[0]} has" if len(those) == 1 else f"workers {', '.join(map(str, those))} have"
+    numbers = ["of the process before" if one == BEFORE else str(one) for one in those]
+    return f"worker {numbers[0]} has" if len(numbers) == 1 else f"workers {', '.join(numbers)} have"
 
 
 def _refused(message: str, *, detail: str = "", hint: str = "") -> PointsmanError:

@@ -21,12 +21,13 @@ import structlog
 
 from healthcheck.guard import Happening
 from middleware import sqlstate
-from middleware.control import Leases
+from middleware.control import Leases, Obeyed, PauseProgress, SetPauses
 from middleware.errors import PointsmanError
 from middleware.relay.shared import LAYOUT
 from middleware.supervisor.link import (
     PROTOCOL,
     CancelElsewhere,
+    Carried,
     CatalogChanged,
     CatalogSuspected,
     Done,
@@ -37,6 +38,10 @@ from middleware.supervisor.link import (
     LetGo,
     Link,
     Nodes,
+    Ordered,
+    PauseOrder,
+    Pauses,
+    PausesLeft,
     Said,
     ServerFreedElsewhere,
     ServerWantedElsewhere,
@@ -120,6 +125,10 @@ class Ours(Protocol):
     # What nodes are to be, and what is under way there
 
     def heed(self, nodes: Nodes) -> None: ...
+    def pauses(self, told: SetPauses) -> None: ...
+    def ordered(self, order: PauseOrder) -> None: ...
+    def pauses_left(self, progress: PauseProgress) -> None: ...
+    def obeyed(self, message: Obeyed) -> None: ...
     def leases_reported(self, leases: Leases) -> None: ...
     def leases_ended(self) -> None: ...
 
@@ -210,15 +219,6 @@ class Succession:
             raise PointsmanError(
                 "another Pointsman is taking over, or has taken over",
                 sqlstate=sqlstate.OBJECT_IN_USE,
-            )
-        pauses = self._ours.standing().pauses
-        paused = [one.name for one in pauses.databases if one.paused]
-        if pauses.everything != "active" or paused:
-            # RESUME is said to who serves: nobody would say it to the one before, whose clients wait for it.
-            raise PointsmanError(
-                f"{', '.join(paused) or 'all databases'} {'is' if len(paused) == 1 else 'are'} paused or suspended",
-                hint="RESUME first.",
-                sqlstate=sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE,
             )
 
     async def _hand(self, stream: anyio.abc.UNIXSocketStream, shared: bool) -> None:
@@ -395,6 +395,14 @@ class Succession:
                 ours.catalog_suspected(database, link)
             case Nodes() if link is self.after:
                 ours.heed(said)
+            case Pauses(told=told) if link is self.after:
+                ours.pauses(told)
+            case Ordered(order=order) if link is self.after:
+                ours.ordered(order)
+            case PausesLeft(progress=progress) if link is self.before:
+                ours.pauses_left(progress)
+            case Carried(obeyed=obeyed) if link is self.before:
+                ours.obeyed(obeyed)
             case UnderWay(version=version_, nodes=nodes) if link is self.before:
                 ours.leases_reported(Leases(version_, nodes))
             case Left(clients=clients) if link is self.before:

@@ -136,11 +136,11 @@ class Supervisor:
         hand = Hand(self._in_force.acting, checks.timeout)
         self.pausing: Final = Pausing(
             settings.policies(),
-            lambda worker, message: self._workers[worker].send(message),
-            self._running,
+            lambda worker, message: self.generation.send(worker, message),
+            lambda: [*self._running(), *self.generation.books_before()],
             self.journal.happened,
             self._pauses_changed,
-            first_slot=self.generation.slots.first,
+            worker_of=self.generation.worker_of,
         )
         self.stopping: Final = Stopping(lambda: self.settings.shutdown_timeout, self.pausing.end)
         self._guard = guard_of(settings, self._monitor, hand, self.journal.happened, self._leading, self.pausing.stays)

@@ -4,12 +4,12 @@ In: what workers report (control.Leases), and that one has ended. Out: the momen
 nothing is under way any more. A worker that is started meanwhile is told of the topology before it takes clients.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
 import anyio
 
-from middleware.control import Leases
+from middleware.control import BEFORE, Leases
 
 
 class AtNode(NamedTuple):
@@ -20,6 +20,11 @@ class AtNode(NamedTuple):
     busy: int
     resting: int
     servers: int
+
+
+def names(workers: Sequence[int]) -> str:
+    """Workers by their numbers, with commas between."""
+    return ", ".join("those of the process before" if one == BEFORE else str(one) for one in workers)
 
 
 class DrainingTraffic:
@@ -72,7 +77,7 @@ class DrainingTraffic:
         """What has not ended, in words."""
         left = self.left(version, node)
         if left.silent:
-            return f"workers have not answered: {', '.join(map(str, left.silent))}"
+            return f"workers have not answered: {names(left.silent)}"
         return f"transactions or statements have not ended: {left.busy}"
 
     def _tell(self) -> None:

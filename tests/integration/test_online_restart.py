@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -24,6 +25,7 @@ from middleware.control import slot_of
 from middleware.sandbox import Sandbox
 from tests.bench.pgbench import Target
 from tests.conftest import Endpoint, pointsman
+from tests.etcd import Etcd
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -350,6 +352,48 @@ def test_what_operators_have_said_of_the_cache_is_handed_on(cluster: Sandbox, tm
         assert (route["mode"], route["by"]) == ("off", "operator")
 
 
+OTHER_LAYOUT: Final = """
+import sys
+from middleware.supervisor import succession, take_over
+take_over.LAYOUT = succession.LAYOUT = "another"
+from middleware.cli import main
+main()
+"""
+
+
+@pytest.mark.usefixtures("ledger")
+def test_versions_that_cannot_share_memory_hand_over_all_the_same(cluster: Sandbox, tmp_path: Path) -> None:
+    with Running(cluster, tmp_path, consistency="global", default_pool_size=2) as running, running.connect() as old:
+        old.execute("SELECT 1")
+        command = [sys.executable, "-c", OTHER_LAYOUT, "serve", "--take-over", "-c", str(tmp_path / "pointsman.toml")]
+        with (tmp_path / "log").open("ab") as log:
+            other = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            eventually(lambda: "took_over" in running.log(), 60)
+            with running.connect() as new:
+                assert slot_of(old.info.backend_pid) != slot_of(new.info.backend_pid)
+                for serial in range(20):
+                    writes, reads = (old, new) if serial % 2 else (new, old)
+                    writes.execute("INSERT INTO ledger VALUES (1, %s)", (serial,))
+                    assert reads.execute("SELECT count(*) FROM ledger WHERE client = 1").fetchone() == (serial + 1,)
+                # Nothing is known of the other's writes: as if it had just written.
+                row = new.execute("SELECT current_setting('cluster_name')").fetchone()
+                assert row == ("db1",)
+                canceller = threading.Timer(0.3, old.cancel_safe)
+                canceller.start()
+                with pytest.raises(psycopg.errors.QueryCanceled):
+                    old.execute("SELECT pg_sleep(30)")
+                canceller.join()
+                old.close()
+                assert running.endpoint.process.wait(30) == 0
+                eventually(lambda: "alone" in running.happened(), 30)
+                who = "SELECT current_setting('cluster_name')"
+                eventually(lambda: new.execute(who).fetchone() != ("db1",), 60)
+        finally:
+            other.terminate()
+            assert other.wait(30) == 0
+
+
 # The nodes
 
 FAILOVER: Final = {"failover": "promote", "failover_after": 1.0, "failover_user": "postgres"}
@@ -382,6 +426,21 @@ def written(client: psycopg.Connection[Any]) -> bool:
     return True
 
 
+def test_the_lease_of_one_that_leads_passes_on(sandbox: Sandbox, tmp_path: Path) -> None:
+    with Etcd() as etcd:
+        more = {"instances": 2, "etcd_hosts": [etcd.url], "etcd_ttl": 5, "etcd_prefix": "/pointsman/restart"}
+        with Running(sandbox, tmp_path, **FAILOVER, **more) as running, running.connect() as old:
+            eventually(lambda: "leads" in running.happened(), 30)
+            running.restart()
+            eventually(lambda: "leads" in running.happened(), 30)
+            sandbox.query("CREATE TABLE t (n int)", user=sandbox.user)
+            sandbox.wait_for_replay()
+            sandbox.node("db1").kill()
+            eventually(functools.partial(written, old), 60)
+            assert running.log().count("event_kind=promoted") == 1
+            assert "promoted" in running.happened()
+
+
 def test_a_switchover_waits_for_transactions_of_both(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.query("CREATE TABLE t (n int)", user=sandbox.user)
     sandbox.wait_for_replay()
@@ -407,6 +466,58 @@ def test_a_switchover_waits_for_transactions_of_both(sandbox: Sandbox, tmp_path:
             for client in (old, new):
                 assert client.execute("SELECT count(*) FROM t").fetchone() == (3,)
                 client.execute("SELECT 1")
+
+
+def test_a_pause_is_for_clients_of_both_and_waits_for_both(cluster: Sandbox, tmp_path: Path) -> None:
+    with Running(cluster, tmp_path, consistency="primary") as running, running.connect() as old:
+        old.execute("SELECT 1")
+        running.restart()
+        with running.connect() as new:
+            new.execute("SELECT 1")
+            old.execute("BEGIN")
+            old.execute("SELECT 1")
+            answers: list[dict[str, Any]] = []
+            pausing = threading.Thread(target=lambda: answers.extend(running.ask("console", command="PAUSE")))
+            pausing.start()
+            eventually(lambda: "paused" in running.happened(), 30)
+            time.sleep(1)
+            # A transaction of the process before is not over.
+            assert pausing.is_alive()
+            assert old.execute("SELECT 2").fetchone() == (2,)
+            old.execute("COMMIT")
+            pausing.join(30)
+            assert "done" in answers[-1], answers
+            # PostgreSQL may be restarted now.
+            assert servers(cluster) == 0
+            waiting = [threading.Thread(target=client.execute, args=("SELECT 3",)) for client in (old, new)]
+            for one in waiting:
+                one.start()
+            time.sleep(1)
+            assert [one.is_alive() for one in waiting] == [True, True]
+            assert servers(cluster) == 0
+            running.ask("console", command="RESUME")
+            for one in waiting:
+                one.join(30)
+                assert not one.is_alive()
+            # What is paused stays so over one more, and goes on everywhere.
+            running.ask("console", command="PAUSE")
+            running.restart()
+            waiting = [threading.Thread(target=client.execute, args=("SELECT 4",)) for client in (old, new)]
+            for one in waiting:
+                one.start()
+            time.sleep(1)
+            assert [one.is_alive() for one in waiting] == [True, True]
+            running.ask("console", command="RESUME")
+            for one in waiting:
+                one.join(30)
+                assert not one.is_alive()
+            process_id = old.info.backend_pid
+            assert "done" in running.ask("console", command=f"KILL_CLIENT {process_id}")[-1]
+            with pytest.raises(psycopg.OperationalError):
+                old.execute("SELECT 4")
+            again = running.ask("console", command=f"KILL_CLIENT {process_id}")[-1]
+            assert again["error"]["sqlstate"] == "42704"
+            assert new.execute("SELECT 5").fetchone() == (5,)
 
 
 def servers(cluster: Sandbox) -> int:

@@ -10,10 +10,12 @@ import msgspec
 import pytest
 
 from healthcheck.memory import Remembered
-from middleware.control import NodeLeases
+from middleware import control
+from middleware.control import Kill, KillClient, NodeLeases, Obeyed, PauseProgress, Reconnect, SetPauses
 from middleware.supervisor import link
 from middleware.supervisor.link import (
     CancelElsewhere,
+    Carried,
     CatalogChanged,
     CatalogSuspected,
     Done,
@@ -24,6 +26,9 @@ from middleware.supervisor.link import (
     LetGo,
     Link,
     Nodes,
+    Ordered,
+    Pauses,
+    PausesLeft,
     Said,
     ServerFreedElsewhere,
     ServerWantedElsewhere,
@@ -60,6 +65,12 @@ EVERY_MESSAGE: list[Said] = [
     CatalogSuspected("d"),
     Nodes(7, ("db1",), ("db2",), (), Remembered(1, 2)),
     UnderWay(7, (NodeLeases("db1", 1, 2, 3),)),
+    Pauses(SetPauses(3, "active", ("a",), ("b",), (None,))),
+    PausesLeft(PauseProgress(3, (control.Left("a", 1, 2, 3, 4, 5, 6),))),
+    Ordered(Reconnect(1, None)),
+    Ordered(Kill(2, "a")),
+    Ordered(KillClient(3, 7)),
+    Carried(Obeyed(3, 1)),
     Left(4),
     End(),
 ]

@@ -3,6 +3,7 @@
 Without nodes: what clients see is in tests/integration/test_online_restart.py.
 """
 
+import json
 import os
 import signal
 import socket
@@ -121,21 +122,14 @@ def test_settings_that_are_wrong_are_said_to_who_has_asked(line: Line) -> None:
     assert line.restart() == line.serving_pid()
 
 
-def test_nobody_takes_over_what_is_paused(line: Line) -> None:
-    """The clients of the one before would wait for a RESUME that nobody could say to it."""
+def test_who_is_kept_from_a_database_is_kept_from_it_by_the_next(line: Line) -> None:
     line.serve()
-    for what, names in (((), "all databases are"), (("app",), "app is")):
-        assert line.command("pause", *what).returncode == 0
-        error = line.ask("restart")["error"]
-        assert f"{names} paused or suspended" in f"{error['message']} {error['detail']}"
-        assert line.serving_pid() == line.process.pid
-        assert line.command("resume", *what).returncode == 0
-    # Who is kept from a database is kept from it by the next, too.
     assert line.command("disable", "app").returncode == 0
     pid = line.restart()
     assert line.serving_pid() == pid
-    with connect(line) as one:
-        assert ask_for_tls(one) == b"N"
+    again = line.command("show", "databases", "--json")
+    (app,) = [row for row in json.loads(again.stdout) if row["name"] == "app"]
+    assert app["disabled"]
 
 
 def test_one_that_dies_before_it_serves_was_never_there(line: Line) -> None:
