@@ -54,8 +54,8 @@ class Operating(BaseModel):
         "a string",
         'With it, the dashboard can be logged in to as "admin" and has its buttons; without, it only shows.',
     )
-    otel_endpoint: str = setting(
-        "",
+    otel_endpoint: SecretStr = setting(
+        SecretStr(""),
         "a URL such as http://collector:4318",
         "Where traces are sent, by OTLP over HTTP: a span for each statement, see [tracing.md](tracing.md); "
         "\"\" for none. Needs the package: pip install 'pointsman[otel]'.",
@@ -71,7 +71,7 @@ class Operating(BaseModel):
 
 def tracing_mistakes(settings: Any) -> Iterator[tuple[tuple[str], str]]:
     """What the fields do not show on their own, as in middleware.config.contradictions."""
-    endpoint = settings.otel_endpoint
+    endpoint = settings.otel_endpoint.get_secret_value()
     if not endpoint:
         return
     try:

@@ -208,7 +208,7 @@ class Settings(
             nodes={name: NodeShare(node.weight, node.zone) for name, node in self.nodes.items()},
             policies=self.policies(),
             cache=self.cache(),
-            otel_endpoint=self.otel_endpoint,
+            otel_endpoint=self.otel_endpoint.get_secret_value(),
             otel_sample_ratio=self.otel_sample_ratio,
             log=self.log_options(),
             digests_max=self.digests_max,

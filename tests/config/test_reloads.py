@@ -16,6 +16,7 @@ WITH_ALL_TABLES = {
     "etcd_password": SECRET,
     "cache_redis_url": f"redis://:{SECRET}@h",
     "dashboard_password": SECRET,
+    "otel_endpoint": f"http://u:{SECRET}@h:4318",
 }
 
 
@@ -54,6 +55,7 @@ def test_no_secret_is_shown() -> None:
         "etcd_password",
         "cache_redis_url",
         "dashboard_password",
+        "otel_endpoint",
     }
     by_key = {one.key: one for one in shown}
     assert by_key["users.app.password"].default == ""
