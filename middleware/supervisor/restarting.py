@@ -78,7 +78,7 @@ class Restarting:
                 os.close(ours)
         finally:
             self._going_on = False
-        return Restarted(self._succession.successor_pid, self._clients())
+        return Restarted(self._succession.successor_pid, self._clients() + self._succession.left())
 
     def _may_restart(self) -> None:
         if self._going_on or self._succession.after is not None or not self._succession.owns:
