@@ -363,7 +363,8 @@ class ServerConnection:
     def lend(self, client: Borrower, statements: ClientStatements | None) -> None:
         """Give it to `client`; `statements` are those that its answers are about, if it will have any."""
         self.state = LENT
-        self.lent_at = self.pool.clock.now
+        # Its client's settings may go in front of what is asked: its time is not that of who had it before.
+        self.lent_at = self.asked_at = self.pool.clock.now
         self.client = client
         self.session.owner = statements
         if self.session.reported_before:

@@ -76,6 +76,20 @@ def test_query_timeout(cluster: Sandbox, tmp_path: Path) -> None:
         assert "30" not in it.log().split("query_timeout")[1].splitlines()[0]
 
 
+def test_query_timeout_does_not_count_for_how_long_its_server_was_idle(cluster: Sandbox, tmp_path: Path) -> None:
+    """Also where the client's settings go in front of the statement."""
+    with (
+        running(cluster, tmp_path, query_timeout=1, default_pool_size=1) as it,
+        it.connect(options="-c work_mem=5MB") as one,
+        it.connect(options="-c work_mem=6MB") as other,
+    ):
+        one.execute("SELECT 1")
+        time.sleep(1.2)
+        # Longer than a tick.
+        other.execute("SELECT pg_sleep(0.6)")
+        assert other.execute("SHOW work_mem").fetchone() == ("6MB",)
+
+
 def test_query_timeout_is_that_of_the_statement_that_runs(cluster: Sandbox, tmp_path: Path) -> None:
     """However much is sent behind it; and what waits behind others has not run yet."""
     with running(cluster, tmp_path, query_timeout=1, default_pool_size=1) as it, it.connect() as client:
