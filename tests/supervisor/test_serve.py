@@ -132,7 +132,7 @@ def test_a_hangup_reads_the_settings_again_and_says_so(serving: Serving) -> None
     serving.settings.write_text(other)
     serving.process.send_signal(signal.SIGHUP)
     serving.wait(lambda: "were read again" in serving.text(), "a word about SIGHUP")
-    (told,) = [line["event"] for line in serving.lines() if line.get("event_kind") == "reloaded"]
+    (told,) = [line["what"] for line in serving.lines() if line.get("event_kind") == "reloaded"]
     assert set(told.removeprefix("the settings were read again by SIGHUP: ").split("; ")) == {
         "query_timeout: 0 -> 5",
         "users.other: none -> user",
