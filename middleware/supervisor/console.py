@@ -82,6 +82,7 @@ class Operated(Known, Protocol):
     def node_orders(self) -> NodeOrders: ...
     @property
     def stopping(self) -> Stopping: ...
+    def elsewhere(self) -> str: ...
     async def reload(self, who: str) -> Reloaded: ...
     async def set(self, key: str, text: str, who: str) -> Reloaded: ...
 
@@ -127,6 +128,12 @@ class Console:
                 "admin access needed",
                 detail=f'User "{who.name}" is one of stats_users, who may SHOW.',
                 sqlstate=sqlstate.INSUFFICIENT_PRIVILEGE,
+            )
+        if not isinstance(command, Shutdown) and (why := self._operated.elsewhere()):
+            raise PointsmanError(
+                why,
+                hint="Connect again, and say it to the process that takes over.",
+                sqlstate=sqlstate.OBJECT_IN_USE,
             )
         log.info("command", command=logged(text), user=who.name, via=who.via)
         return await self._carry_out(command, who.name, tell)

@@ -59,8 +59,9 @@ class Generation:
         serve_command: Sequence[str],
         notifier: Notifier | None,
         clients: Callable[[], int],
+        ending: Callable[[], bool],
     ) -> None:
-        """`clients`: how many there are. Raises StartError."""
+        """`clients`: how many there are. `ending`: it was told to end. Raises StartError."""
         self._estate: Final = estate
         self._clients: Final = clients
         self.doors: Final = Doors((*(estate.sockets if estate is not None else ()), *activated))
@@ -74,12 +75,18 @@ class Generation:
             self.succession,
             lambda: None if self.doors.control is None else self.doors.control.path,
             clients,
+            ending,
         )
         self.serving = anyio.Event()
         """Set once the clients are this process's to serve; also where it has failed."""
         self.handed_over = anyio.Event()
         """A process after this one takes the clients from now on."""
         self._ending: Final = anyio.Event()
+
+    def elsewhere(self) -> str:
+        """Why nothing is to be changed here: a process that takes over may know already how things stood before; ""
+        where there is none."""
+        return "an online restart is going on" if self.succession.after is not None or self.succession.over else ""
 
     @property
     def first(self) -> bool:

@@ -108,8 +108,9 @@ class NodeOrders:
         except BaseException:
             if self._orders.get(node) is order:
                 del self._orders[node]
-                self._monitor.attach(node)
-                self._tell("node_attached", f"it is used again: the DRAIN of {who} was called off", node)
+                if self._node(node) is not None:
+                    self._monitor.attach(node)
+                    self._tell("node_attached", f"it is used again: the DRAIN of {who} was called off", node)
             raise
         self._put(node, "detached", who)
         self._monitor.detach(node, who)

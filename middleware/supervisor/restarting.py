@@ -48,6 +48,7 @@ class Restarting:
         succession: Succession,
         control: Callable[[], Path | None],
         clients: Callable[[], int],
+        ending: Callable[[], bool],
     ) -> None:
         """`command`: `pointsman serve` with its options; nothing where it cannot be started by itself. `detached`: the
         next process is nobody's child but the first's of the system, which is told who it is, and waits for it."""
@@ -57,6 +58,7 @@ class Restarting:
         self._succession: Final = succession
         self._control: Final = control
         self._clients: Final = clients
+        self._ending: Final = ending
         self.successor: subprocess.Popen[bytes] | None = None
         """The process that has taken over, where it is this one's child."""
         self._going_on = False
@@ -81,6 +83,8 @@ class Restarting:
         return Restarted(self._succession.successor_pid, self._clients() + self._succession.left())
 
     def _may_restart(self) -> None:
+        if self._ending():
+            raise PointsmanError("Pointsman is shutting down", sqlstate=sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE)
         if self._going_on or self._succession.after is not None or not self._succession.owns:
             raise PointsmanError("another Pointsman is taking over, or has taken over", sqlstate=sqlstate.OBJECT_IN_USE)
         if not self._command:

@@ -121,7 +121,13 @@ class Supervisor:
         rest."""
         self._totals = Totals()
         self.generation: Final = Generation(
-            settings.workers, estate, activated, serve_command, notifier, lambda: self._totals.snapshot().clients
+            settings.workers,
+            estate,
+            activated,
+            serve_command,
+            notifier,
+            lambda: self._totals.snapshot().clients,
+            lambda: self.stopping.mode is not None,
         )
         self._published: Topology | None = None
         self.journal = Journal()
@@ -374,6 +380,10 @@ class Supervisor:
         doors.open(self.settings)
         self.addresses = tuple(doors.clients.addresses)
         self.unix_path = doors.clients.unix_path
+
+    def elsewhere(self) -> str:
+        """Why an operator's word is not taken here; "" where it is."""
+        return self.generation.elsewhere()
 
     def config(self) -> list[ConfigValue]:
         """The settings in force, for SHOW CONFIG."""

@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from middleware.web import dashboard, health, metrics
+from middleware.web import dashboard, door, health, metrics
 from middleware.web.connections import CONNECTIONS, KEEPALIVE_S, Connections
 from middleware.web.site import SITE, Site
 
@@ -68,6 +68,8 @@ def keep_open(request: web.Request) -> None:
 @web.middleware
 async def _guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
     request.app[CONNECTIONS].began(request)
+    if why := _foreign(request):
+        raise web.HTTPForbidden(text=f"{why}\n")
     try:
         if request.can_read_body:
             # What asks for it later has it from here.
@@ -85,6 +87,17 @@ async def _guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
     except Exception:
         log.exception("request failed", method=request.method, path=request.path)
         raise web.HTTPInternalServerError from None
+
+
+def _foreign(request: web.Request) -> str:
+    """Why a request at this machine's own address is a stranger's page's: its name was made to point here (DNS
+    rebinding). Whoever sends no name is no browser: load balancers' checks of old."""
+    found = None if request.transport is None else request.transport.get_extra_info("sockname")
+    local = str(found[0]) if isinstance(found, tuple) else ""
+    host = request.headers.get("Host", "")
+    if not host or not door.is_loopback(local):
+        return ""
+    return door.foreign_host(host, local=local, known=request.app[SITE].settings.dashboard_hosts)
 
 
 async def _seal(request: web.Request, response: web.StreamResponse) -> None:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from middleware.errors import PointsmanError
+from middleware.supervisor.restarting import Restarting
+from middleware.supervisor.succession import Succession
 from tests.supervisor.conftest import DEADLINE_S
 from tests.supervisor.line import Line, alive, ask_for_tls, connect, free_port
 
@@ -152,12 +155,23 @@ def test_only_one_takes_over_at_a_time(line: Line) -> None:
     line.until(lambda: len(line.logged("listening")) > 2, "the other to begin")
     stopped.send_signal(signal.SIGSTOP)
     assert line.ask("restart")["error"]["sqlstate"] == "55006"
+    # It may know already that nothing is paused here: RESUME would be said there, and never come here.
+    refused = line.command("pause")
+    assert (refused.returncode, "an online restart is going on" in refused.stderr) == (1, True)
+    assert line.command("show", "version").returncode == 0
     third = line.start("--take-over")
     assert third.wait(DEADLINE_S) == 1
     stopped.kill()
     stopped.wait()
     line.until(lambda: line.happened("not_handed_over"), "it to be noticed")
     line.restart()
+
+
+@pytest.mark.anyio
+async def test_one_that_is_to_end_starts_no_other() -> None:
+    restarting = Restarting(("pointsman",), dict, False, Succession(None), lambda: None, lambda: 0, lambda: True)
+    with pytest.raises(PointsmanError, match="Pointsman is shutting down"):
+        await restarting.restart()
 
 
 def test_one_whose_predecessor_dies_meanwhile_goes_on_alone(line: Line) -> None:

@@ -64,10 +64,10 @@ async def test_head_is_get_without_a_body_and_what_is_not_there_is_said() -> Non
     "request_",
     [
         b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
-        b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"x" * 20_000 + b"\r\n\r\n",
-        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: many\r\n\r\n",
-        b"POST /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 20_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
+        b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
 async def test_what_is_no_request_is_refused_without_a_word_in_the_log(
@@ -87,7 +87,7 @@ async def test_a_body_is_bounded_in_size_and_time(monkeypatch: pytest.MonkeyPatc
         assert too_big.status_code == 413
         assert (await client.request("GET", "/healthz", content=b"x" * 1000)).status_code == 200
         slow = await exchange(
-            client.base_url.port or 0, b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nnot yet"
+            client.base_url.port or 0, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nnot yet"
         )
         assert slow.startswith(b"HTTP/1.1 408 ")
 
@@ -100,7 +100,7 @@ async def test_connections_are_bounded_and_silent_ones_end(monkeypatch: pytest.M
         silent = [await anyio.connect_tcp("127.0.0.1", port) for _ in range(connections.CONNECTIONS_MAX)]
 
         async def refused() -> bool:
-            return (await exchange(port, b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).startswith(
+            return (await exchange(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).startswith(
                 b"HTTP/1.1 503 "
             )
 
@@ -135,8 +135,8 @@ async def test_who_takes_no_answer_is_cut_off_and_a_stream_is_not(monkeypatch: p
             await anyio.connect_tcp("127.0.0.1", port) as stream,
             await anyio.connect_tcp("127.0.0.1", port) as one,
         ):
-            await stream.send(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
-            await one.send(b"GET /much HTTP/1.1\r\nHost: a\r\n\r\n")
+            await stream.send(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await one.send(b"GET /much HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
             async def cut_off() -> bool:
                 return ended == ["/much"]
@@ -241,7 +241,7 @@ async def test_the_end_does_not_wait_for_a_stream(monkeypatch: pytest.MonkeyPatc
     with anyio.fail_after(20):
         async with serving() as (_, client):
             stream = await anyio.connect_tcp("127.0.0.1", client.base_url.port or 0)
-            await stream.send(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+            await stream.send(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
             heard = b""
             while b"begun" not in heard:
                 heard += await stream.receive()
@@ -254,7 +254,21 @@ async def test_who_goes_away_in_the_middle_is_no_bug(caplog: pytest.LogCaptureFi
             for _ in range(20):
                 with socket.create_connection(("127.0.0.1", client.base_url.port or 0)) as one:
                     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    one.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /heal")
+                    one.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /heal")
             assert (await client.get("/healthz")).status_code == 200
     assert [line for line in logs if line["log_level"] == "error"] == []
     assert caplog.records == []
+
+
+async def test_a_strangers_page_that_was_made_to_point_here_reads_nothing() -> None:
+    async with serving() as (_, client):
+        for path in ("/metrics", "/healthz", "/nodes/db1"):
+            refused = await client.get(path, headers={"Host": "evil.example"})
+            assert (refused.status_code, "Host" in refused.text) == (403, True)
+        assert (await client.get("/healthz", headers={"Host": "localhost:1"})).status_code == 200
+
+
+async def test_a_check_of_old_says_no_name() -> None:
+    async with serving() as (supervisor, _):
+        heard = await exchange(supervisor.web_sockets[0].getsockname()[1], b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert heard.startswith(b"HTTP/1.0 200")
