@@ -100,9 +100,9 @@ async def test_connections_are_bounded_and_silent_ones_end(monkeypatch: pytest.M
         silent = [await anyio.connect_tcp("127.0.0.1", port) for _ in range(connections.CONNECTIONS_MAX)]
 
         async def refused() -> bool:
-            return (await exchange(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).startswith(
-                b"HTTP/1.1 503 "
-            )
+            return (
+                await exchange(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            ).startswith(b"HTTP/1.1 503 ")
 
         await until(refused, "a refusal")
         for one in silent:
