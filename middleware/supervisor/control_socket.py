@@ -28,6 +28,8 @@ REQUEST_BYTES_MAX: Final = 4096
 REQUEST_S: Final = 10.0
 """For a request to arrive, and for each answer to be taken."""
 CONNECTIONS_MAX: Final = 20
+LAST_WORD_S: Final = 2.0
+"""For what was asked to be answered, where the end is near."""
 LINGER_S: Final = 1.0
 """For who has said more than was read to hear the answer, and how much more is read."""
 LINGER_CHUNKS: Final = 16
@@ -54,10 +56,18 @@ class ControlSocket:
         self._hand_over: Final = attend
         self._accepting = anyio.CancelScope()
         self._connections = 0
+        self._links = 0
+        """Those of them that are links to other Pointsmans."""
 
     def close(self) -> None:
         """Take no more connections; those there are go on. May be called again."""
         self._accepting.cancel()
+
+    async def answered(self) -> None:
+        """Until all that was asked is answered, or LAST_WORD_S have passed: somebody may follow the events."""
+        with anyio.move_on_after(LAST_WORD_S):
+            while self._connections > self._links:  # noqa: ASYNC110 - for a moment, once
+                await anyio.sleep(LAST_WORD_S / 100)
 
     async def run(self, listening: UnixSocket | None) -> None:
         """Answer there until it is closed and the last connection has ended. Cancelled, it drops them."""
@@ -99,7 +109,11 @@ class ControlSocket:
                 raise TooManyConnections("too many connections to the control socket")
             request = await _receive(stream)
             if isinstance(request, TakeOver):
-                await self._hand_over(cast(anyio.abc.UNIXSocketStream, stream), request)
+                self._links += 1
+                try:
+                    await self._hand_over(cast(anyio.abc.UNIXSocketStream, stream), request)
+                finally:
+                    self._links -= 1
                 return
         except PointsmanError as error:
             last = _failure(error)

@@ -180,6 +180,8 @@ class Generation:
         """Where it has handed over: until none before it has clients, who are reached through it; or until the end."""
         if not self.succession.over:
             return
+        # Whoever has asked for it is to hear what it has come to.
+        await self._control.answered()
         async with anyio.create_task_group() as tasks:
 
             async def until_stopped() -> None:

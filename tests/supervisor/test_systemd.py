@@ -62,7 +62,8 @@ class Systemd:
         self.main = 0
         """MAINPID, as told."""
         # It reads all the time: the kernel keeps only a few datagrams.
-        threading.Thread(target=self._read, daemon=True).start()
+        self._thread: Final = threading.Thread(target=self._read)
+        self._thread.start()
 
     def _read(self) -> None:
         while True:
@@ -89,7 +90,9 @@ class Systemd:
                 return told
 
     def close(self) -> None:
-        Notifier(self.address)._send("BYE=1")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+            one.sendto(b"BYE=1", "\0" + self.address[1:] if self.address.startswith("@") else self.address)
+        self._thread.join(DEADLINE_S)
         self._socket.close()
 
 
