@@ -27,7 +27,6 @@ from middleware.session.batch import (
 )
 from middleware.session.prepared import NAME_PREFIX, UNKNOWN_PREFIX, ClientStatements, Statement
 from middleware.session.server import (
-    EVICTED,
     HOLD_FOR_EXECUTE,
     HOLD_FOR_MARKER,
     MARKER,
@@ -205,8 +204,8 @@ class _Edited:
         self._server.meter.tally.server_parses += 1
         evicted = self._server.statements.add(statement)
         if evicted is not None:
-            self._out.append(message(CLOSE, b"S" + evicted + b"\0"))
-            self._server.expected.append(EVICTED)
+            self._out.append(message(CLOSE, b"S" + evicted.name + b"\0"))
+            self._server.expected.append(Expect(b"", closes=evicted))
 
     def _unnamed(self, edit: Edit) -> None:
         """Make the server's unnamed statement the client's, or none where the client has none."""

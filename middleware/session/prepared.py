@@ -112,13 +112,13 @@ class ServerStatements:
         self._latest = name
         return True
 
-    def add(self, statement: Statement) -> bytes | None:
-        """Note that it was parsed; returns the name to close to stay within the bound, or None."""
+    def add(self, statement: Statement) -> Statement | None:
+        """Note that it was parsed; returns the one to close to stay within the bound, or None."""
         self._names[statement.name] = statement
         self._latest = b""
         if len(self._names) <= self.size_max:
             return None
-        evicted, _ = self._names.popitem(last=False)
+        _, evicted = self._names.popitem(last=False)
         return evicted
 
     def restore(self, statement: Statement) -> None:

@@ -14,7 +14,6 @@ that mean something to us; all others pass. Its entries:
     PASS          a ParseComplete or CloseComplete that belongs to the client
     MARKER        the CloseComplete that proves that the server is not skipping to Sync
     UNNAMED       the answer to our putting the client's unnamed statement in place
-    EVICTED       the answer to our closing a statement that was one too many
     Expect        a ParseComplete or CloseComplete that is left out, shown as another, or undone when it does not come
 
 A ReadyForQuery closes everything up to the next SYNC: what was expected before it and did not come was skipped after
@@ -183,7 +182,6 @@ HIDDEN_FAILS: Final = Expect(hidden=True)
 PASS: Final = Expect()
 MARKER: Final = Expect(b"")
 UNNAMED: Final = Expect(b"")
-EVICTED: Final = Expect(b"")
 
 
 class ServerSession:
@@ -424,9 +422,6 @@ class ServerSession:
                 self._restore(entry)
             if entry is UNNAMED:
                 self.unnamed = None
-            elif entry is EVICTED:
-                # Its name is still taken on the server, and may be wanted again.
-                self.uncertain = True
             elif entry.owner is None:
                 continue
             elif entry.unnamed is not None:

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from middleware.session.prepared import Statement
 from middleware.session.server import (
-    EVICTED,
     HIDDEN,
     MARKER,
     PASS,
@@ -118,7 +117,7 @@ def _completions(draw: st.DrawFn) -> Reply:
     if kind == 3:
         return Reply(draw(st.sampled_from([parse, close])), b"", UNNAMED)
     if kind == 4:
-        return Reply(close, b"", EVICTED)
+        return Reply(close, b"", Expect(b""))
     if kind == 5:
         return Reply(close, parse.encode(), Expect(parse.encode()))
     if kind == 6:

@@ -3,7 +3,7 @@
 import random
 import re
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from middleware.wire.fields import Message
@@ -86,6 +86,14 @@ def converse(messages: list[Message], cuts: list[int], servers: int, statements_
     return proxy
 
 
+# What was to make room, and was skipped, is there still.
+@example(
+    [Flush(), Parse(b"a", b"select 1"), Execute(), Parse(b"b", b"select 1"), Sync(), Describe(STATEMENT, b"a")],
+    [],
+    1,
+    1,
+    0,
+)
 @settings(max_examples=500, deadline=None)
 @given(
     messages=st.lists(NAMED, max_size=25),
