@@ -268,7 +268,7 @@ def test_the_log_has_no_literals(two: Endpoint, directory: Path) -> None:
     log = directory / "log"
     eventually(lambda: log.read_text().count("application_name=planted") >= 4)
     events = [line for line in log.read_text().splitlines() if "application_name=planted" in line]
-    assert any("statement='SET app.password'" in line and "user=app" in line for line in events)
+    assert any('statement="SET app.password"' in line and "user=app" in line for line in events)
     assert SECRET not in log.read_text()
 
 
