@@ -118,7 +118,7 @@ class pointsman:  # noqa: N801 - reads as the command it runs
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             lines = self.log().splitlines()
-            if any(" ready " in line or '"id": "ready"' in line for line in lines):
+            if any(" service: ready " in line or '"id": "ready"' in line for line in lines):
                 found = re.search(r'listening.*port(?:=|": )(\d+)', self.log())
                 assert found is not None
                 return int(found[1])
