@@ -1,6 +1,8 @@
 """What is asked, twice over: the primary itself, and a Pointsman that caches, in front of a cluster that logs all."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +25,11 @@ class Asked(NamedTuple):
     cached: Address
     served: Served
     config: Path
+
+    def said_of_cache(self) -> str:
+        """What the cache has done, for people."""
+        command = [sys.executable, "-m", "middleware", "cache", "stats", "-c", str(self.config)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
 
 
 @pytest.fixture(scope="package")

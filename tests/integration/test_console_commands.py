@@ -77,7 +77,7 @@ def operated(module_operated: Operated) -> Iterator[Operated]:
 @pytest.fixture
 def busy(operated: Operated) -> Iterator["psycopg.Connection[Any]"]:
     """A client with a transaction open: PAUSE waits for it."""
-    with psycopg.connect(operated.endpoint.conninfo()) as client:
+    with contextlib.closing(psycopg.connect(operated.endpoint.conninfo())) as client:
         client.execute("SELECT txid_current()")
         yield client
 

@@ -31,6 +31,13 @@ REPORT_S: Final = 1.0
 
 
 @pytest.fixture(scope="module")
+def cluster() -> Iterator[Sandbox]:
+    """One that nobody else uses: connections are counted."""
+    with Sandbox(version=int(os.environ.get("POINTSMAN_TEST_PG_VERSION", "18"))) as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
 def served(cluster: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     """Two workers."""
     directory = tmp_path_factory.mktemp("tables")

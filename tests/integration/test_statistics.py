@@ -267,8 +267,7 @@ async def test_canceled_abandoned_and_lost_queries_count(cluster: Sandbox) -> No
 
         def canceled() -> None:
             with one.connect() as client:
-                timer = threading.Timer(0.3, client.cancel)
-                timer.start()
+                threading.Timer(0.3, client.cancel).start()  # which begins to count before the query is sent
                 with pytest.raises(psycopg.errors.QueryCanceled):
                     client.execute("SELECT pg_sleep(30)")
 
@@ -288,7 +287,7 @@ async def test_canceled_abandoned_and_lost_queries_count(cluster: Sandbox) -> No
 
         await anyio.to_thread.run_sync(canceled)
         found = await one.until(queries=1, xacts=1, errors=1)
-        assert found.query_s >= 0.3
+        assert found.query_s >= 0.2
         await anyio.to_thread.run_sync(abandoned)
         await one.until(queries=3, xacts=2, errors=1)
         await anyio.to_thread.run_sync(lost)
