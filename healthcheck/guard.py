@@ -143,6 +143,18 @@ class Guard:
             self._last = msgspec.structs.replace(last, name=now[0]) if now else None
             self._absence.over()
 
+    @property
+    def last(self) -> Observation | None:
+        """The primary when it was last well; None before one was seen."""
+        return self._last
+
+    def know(self, last: Observation) -> None:
+        """The primary when somebody else saw it well last: to judge by until one is seen. Nothing where the settings do
+        not name it."""
+        names = [place.name for place in self._places.values() if (place.host, place.port) == (last.host, last.port)]
+        if self._last is None and names:
+            self._last = msgspec.structs.replace(last, name=names[0])
+
     def awaited(self) -> str:
         """The primary that was, while it is not known who is to be it in its place; "" for none."""
         waits = self._last is not None and self._monitor.topology.writer() is None

@@ -165,13 +165,21 @@ class Between:
         topology = self._monitor.topology
         modes, forced = self._cache.said()
         return Standing(
-            Remembered.of(topology), topology.fenced, modes, forced, self._pausing.state(), self._node_orders.orders()
+            Remembered.of(topology),
+            topology.fenced,
+            modes,
+            forced,
+            self._pausing.state(),
+            self._node_orders.orders(),
+            self._guard.last,
         )
 
     def stand(self, standing: Standing) -> None:
         """Know what our predecessor knew."""
         if standing.remembered is not None:
             self._monitor.know(standing.remembered)
+        if standing.primary is not None:
+            self._guard.know(standing.primary)
         self._fence(standing.fenced)
         self._cache.know(standing.cache_modes, standing.cache_forced)
         self._pausing.restore(standing.pauses)

@@ -26,6 +26,7 @@ import msgspec
 import structlog
 
 from healthcheck.memory import Remembered
+from healthcheck.topology import Observation
 from middleware.control import Kill, KillClient, NodeLeases, Obeyed, PauseProgress, Reconnect, SetPauses
 from middleware.supervisor.node_orders import NodeOrder
 from middleware.supervisor.pausing import PauseState
@@ -75,6 +76,8 @@ class Standing(msgspec.Struct, frozen=True):
     cache_forced: str = ""
     pauses: PauseState = PauseState()
     orders: tuple[NodeOrder, ...] = ()
+    primary: Observation | None = None
+    """When it was last well."""
 
 
 class Handed(msgspec.Struct, frozen=True, tag_field="say", tag="handed"):

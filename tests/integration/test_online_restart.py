@@ -434,6 +434,19 @@ def test_one_of_them_promotes(sandbox: Sandbox, tmp_path: Path) -> None:
                 assert client.execute("SELECT count(*) FROM t").fetchone() == (2,)
 
 
+def test_a_primary_is_replaced_that_only_the_process_before_has_seen_well(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.query("CREATE TABLE t (n int)", user=sandbox.user)
+    sandbox.wait_for_replay()
+    with Running(sandbox, tmp_path, **FAILOVER) as running:
+        assert "done" in running.ask("console", command="DETACH NODE db1")[-1]
+        eventually(lambda: not running.status()["primary"])
+        running.restart()
+        sandbox.node("db1").kill()
+        with running.connect() as client:
+            eventually(functools.partial(written, client), 60)
+        assert running.status()["primary"] == "db2"
+
+
 def written(client: psycopg.Connection[Any]) -> bool:
     try:
         client.execute("INSERT INTO t VALUES (1)")

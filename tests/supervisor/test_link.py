@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from healthcheck.memory import Remembered
+from healthcheck.topology import Observation, Role
 from middleware import control
 from middleware.control import Kill, KillClient, NodeLeases, Obeyed, PauseProgress, Reconnect, SetPauses
 from middleware.supervisor import link
@@ -51,6 +52,9 @@ STANDING = Standing(
     "on",
     PauseState("paused", (DatabaseState("a", paused=True),), "somebody"),
     (NodeOrder("db2", "detached", "somebody", 1.5),),
+    Observation(
+        "db1", "::1", 5432, True, Role.PRIMARY, 2**62, 7, insert_lsn=2**40, sync_standbys=("db2",), sync_needed=1
+    ),
 )
 EVERY_MESSAGE: list[Said] = [
     Handed("1", 7, (HandedSocket("clients"), HandedSocket("http", True)), True, ((0, 2), (5, 1)), STANDING),
