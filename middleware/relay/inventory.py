@@ -13,9 +13,10 @@ from typing import Final
 from middleware.control import Ask, Told
 from middleware.pool.pool import Pool
 from middleware.pool.server_connection import CHECKING, CLOSING, HELD_BACK, IDLE, LENT, ServerConnection
-from middleware.relay.arrival import WELCOME, Arrival
+from middleware.relay.arrival import Arrival
 from middleware.relay.client_connection import ClientConnection
 from middleware.relay.console import ConsoleClient
+from middleware.relay.handing_over import WELCOME
 from middleware.relay.peers import address_of, application_name, tls_of
 from middleware.relay.relay import Client, Relay
 from middleware.relay.replication import ReplicationClient
