@@ -10,8 +10,8 @@ from typing import Final
 
 from middleware.cache.fill import Fill
 from middleware.pool.server_connection import ServerConnection
-from middleware.relay.borrowing import Borrowing
 from middleware.relay.client_cache import NEWEST, ON_NODE, OUTSIDE, ClientCache
+from middleware.relay.returning import Returning
 from middleware.relay.transaction import NONE
 from middleware.relay.writes import Writes
 from middleware.session.batch import Batch
@@ -43,7 +43,7 @@ def _comes_to_nothing(statements: Sequence[StatementFacts], peer: ServerSession)
     return control is not None and control.kind == END
 
 
-class Caching(Borrowing):
+class Caching(Returning):
     """See above."""
 
     __slots__ = ()
