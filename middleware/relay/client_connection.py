@@ -1,4 +1,4 @@
-"""One client that is logged in: its batches, the server it is lent.
+"""One client that is logged in: its batches, and their answers.
 
 The protocol object of asyncio's transport, after Arrival; ClientSession decides, this moves bytes. Everything happens
 in callbacks: bytes from the client (data_received), from its server (server_answered), and from the pool (lent).
@@ -12,19 +12,18 @@ import asyncio
 from time import monotonic
 from typing import Final
 
-from middleware.errors import Canceled, NotSupported, PointsmanError, ProtocolViolation, ShuttingDown
+from middleware.errors import NotSupported, PointsmanError, ProtocolViolation
 from middleware.pool.ledger import Limit
-from middleware.pool.server_connection import LENT, ServerConnection
+from middleware.pool.server_connection import ServerConnection
 from middleware.relay.accounts import Account
 from middleware.relay.answers import RouteAnswers
-from middleware.relay.cancel import send_cancel
 from middleware.relay.intake import BLOCKED
+from middleware.relay.leaving import Leaving
 from middleware.relay.own_settings import OwnSettings
-from middleware.relay.parting import CLOSED, GOODBYE, LOST, SERVER, reason_of
+from middleware.relay.parting import CLOSED, GOODBYE, LOST, SERVER
 from middleware.relay.policies import KnownAs
 from middleware.relay.relay import Relay
-from middleware.relay.renewing import Renewing
-from middleware.relay.session_state import NO_TRANSACTIONS, SESSION_POOLING
+from middleware.relay.session_state import NO_TRANSACTIONS
 from middleware.session.batch import COMPLETE, FLUSHED, FULL, HELD, OPEN, TERMINATED, Batch
 from middleware.session.parameters import StartupParameters
 from middleware.session.server import (
@@ -32,7 +31,6 @@ from middleware.session.server import (
     DEALLOCATED,
     FAILED,
     FATAL,
-    HIDDEN_LAST,
     HOLD_FAILED,
     HOLD_FOR_QUERY,
     HOLD_OVER,
@@ -55,14 +53,11 @@ REFUSED_QUERY: Final = message(QUERY, b"refused by pointsman\0")
 """What no server can read: its error is then shown as ours, and its transaction has failed."""
 REFUSED_PARSE: Final = message(PARSE, b"\0refused by pointsman\0\0\0") + FLUSH_MESSAGE
 
-LEAVING_S: Final = 2.0
-"""How long a client that sends no more is waited for, and its statement let run."""
 
-
-class ClientConnection(Renewing):
+class ClientConnection(Leaving):
     """A client's connection to us: an asyncio.Protocol in all but name (a base class in Python cannot be compiled)."""
 
-    __slots__ = ("_drops_left", "_gathering", "_leaving", "_left", "counted", "deadline", "secret")
+    __slots__ = ()
 
     def __init__(
         self,
@@ -80,16 +75,12 @@ class ClientConnection(Renewing):
         self.counted = counted
         self.secret = b""
         self.deadline = 0.0
-        """When it is closed, if it is leaving."""
         self.session.answerer = RouteAnswers(self)
-        self._gathering: Batch | None = None
+        self._gathering = None
         self._left = 0
-        """Bytes of a message that are passed on, or dropped, unseen."""
         self._drops_left = False
-        """They are dropped: no server has got the beginning of the message."""
         self._untold = None
         self._leaving = False
-        """It has said goodbye, and stays for the answers that are due."""
 
     # Transport
 
@@ -493,112 +484,3 @@ class ClientConnection(Renewing):
                 session.copy_failed()
             elif server.session.skipping:
                 session.failed()
-
-    # The end
-
-    def _owed(self) -> bool:
-        """Whether whole batches that the client has sent are still to be answered."""
-        if self._closed or self.session.copying:
-            return False
-        if self._held is not None or self.server is None:
-            return self._held is not None
-        expected = self.server.session.expected
-        return SYNC in expected or HIDDEN_LAST in expected
-
-    def _goodbye(self) -> bool:
-        """The client will send no more; whether it is still owed something.
-
-        It may have gone altogether, and its statement may take hours: PostgreSQL would hold a session for it so long,
-        we a server that others wait for. So the answers have a little time, and then the statement is cancelled.
-        """
-        self._leaving = self._owed()
-        if self._leaving:
-            self.deadline = self.relay.clock.now + LEAVING_S
-            self.relay.leaving.add(self)
-        return self._leaving
-
-    def _leave(self) -> None:
-        """Go, if the client has said goodbye and has all its answers."""
-        if self._leaving and not self._owed():
-            self.close()
-
-    def cancel(self) -> None:
-        """A CancelRequest with its key has come."""
-        if self.server is not None:
-            send_cancel(self.relay, self.server)
-        elif self._held is not None and self._stops_waiting():
-            self._cancel_held(self._held)
-
-    def _cancel_held(self, batch: Batch) -> None:
-        self._held, self._held_data = None, b""
-        self._fail_batch(batch, Canceled())
-        self.unblock()
-
-    def drain(self) -> None:
-        """Go when nothing is under way."""
-        self._draining = True
-        server = self.server
-        if self._held is None and (server is None or (bool(self.state.pinned) and server.session.at_rest())):
-            self.terminate()
-
-    def terminate(self) -> None:
-        """Go now, and say why."""
-        self.refuse(ShuttingDown())
-
-    def refuse(self, error: PointsmanError) -> None:
-        """Say FATAL and close, unless the client is in the middle of a message."""
-        if self._closed:
-            return
-        if self.server is None or not self.server.session.mid_message():
-            self.account.here.errors += 1
-            self.transport.write(error_response(error, "FATAL"))
-        self.part(reason_of(error), error)
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection, and leave nothing behind. Safe to call again."""
-        if self._closed:
-            return
-        self._closed = True
-        self.tell_end(self.session.parameters, self.relay.loop.time())
-        self.relay.leaving.discard(self)
-        self.relay.gone(self)
-        if self._pool is not None:
-            self._pool.withdraw(self)
-            self._pool = None
-        self.relay.without_primary.leave(self)
-        self._wait.end()
-        self._leaves_flight()
-        self._forgo_cache()
-        self._held = self._gathering = None
-        # It knows us: without this only the garbage collector would free us, and for long it does not look.
-        self.session.answerer = None
-        self.forget()
-        if self._slow:
-            self.transport.abort()
-        else:
-            self.transport.close()
-        if self.server is not None:
-            self._abandon(self.server)
-
-    def _abandon(self, server: ServerConnection) -> None:
-        """The client is gone, its server may be busy."""
-        self._leave_server(server)
-        session = server.session
-        left = 0 if self._drops_left else self._left
-        if session.expected and session.only_ours() and not self._sent_open and not left:
-            server.pool.clean(server)
-        elif self._sent_open or left or session.expected or session.copy_in or session.mid_message():
-            if server.state == LENT:
-                # Its statement would run on to its end: nobody waits for that.
-                send_cancel(self.relay, server)
-            server.discard()
-        elif session.uncertain or not session.between_messages():
-            # It may not be listening, and could not be reset.
-            server.discard()
-        elif session.status == IDLE:
-            if SESSION_POOLING in self.state.pinned:
-                session.dirty = session.dirty or SESSION_POOLING
-            server.pool.give_back(server)
-        else:
-            server.pool.roll_back(server)
