@@ -12,17 +12,10 @@ from middleware.cache.fill import Fill
 from middleware.config import ClientPolicy
 from middleware.errors import ConnectionLost, LoginRefused, PointsmanError
 from middleware.pool.server_log import tell_closing, tell_lost, tell_opened
+from middleware.session.expected import HIDDEN, HIDDEN_ASK, HIDDEN_LAST, SYNC_UNSEEN
 from middleware.session.parameters import NONE, Interned, StartupParameters
 from middleware.session.prepared import ClientStatements
-from middleware.session.server import (
-    HIDDEN,
-    HIDDEN_ASK,
-    HIDDEN_LAST,
-    SYNC_UNSEEN,
-    ServerSession,
-    comes_unasked,
-    error_fields,
-)
+from middleware.session.server import ServerSession, comes_unasked, error_fields
 from middleware.session.server_login import ServerLogin
 from middleware.wire.build import TERMINATE_MESSAGE, message
 from middleware.wire.codes import QUERY

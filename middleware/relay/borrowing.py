@@ -29,8 +29,9 @@ from middleware.relay.state_warnings import StateWarnings
 from middleware.relay.writes import Writes
 from middleware.session.batch import HELD, Batch
 from middleware.session.client import ClientSession
+from middleware.session.expected import HIDDEN_FAILS
 from middleware.session.parameters import StartupParameters
-from middleware.session.server import HIDDEN_FAILS, IN_FAILED_TRANSACTION
+from middleware.session.server import IN_FAILED_TRANSACTION
 from middleware.wire.build import message, notice
 from middleware.wire.codes import QUERY
 from routing.router import STANDBY, Target

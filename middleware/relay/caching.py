@@ -15,16 +15,8 @@ from middleware.relay.returning import Returning
 from middleware.relay.transaction import NONE
 from middleware.relay.writes import Writes
 from middleware.session.batch import Batch
-from middleware.session.server import (
-    FAILED,
-    IDLE,
-    IN_FAILED_TRANSACTION,
-    IN_TRANSACTION,
-    MISREAD,
-    READY,
-    SYNC_UNSEEN,
-    ServerSession,
-)
+from middleware.session.expected import SYNC_UNSEEN
+from middleware.session.server import FAILED, IDLE, IN_FAILED_TRANSACTION, IN_TRANSACTION, MISREAD, READY, ServerSession
 from middleware.wire.build import SYNC_MESSAGE, notice
 from parser.facts import END, StatementFacts
 from parser.session_state import UNKNOWN

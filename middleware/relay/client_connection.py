@@ -25,6 +25,7 @@ from middleware.relay.policies import KnownAs
 from middleware.relay.relay import Relay
 from middleware.relay.session_state import NO_TRANSACTIONS
 from middleware.session.batch import COMPLETE, FLUSHED, FULL, HELD, OPEN, TERMINATED, Batch
+from middleware.session.expected import SYNC, SYNC_UNSEEN
 from middleware.session.parameters import StartupParameters
 from middleware.session.server import (
     COPY_BEGUN,
@@ -40,8 +41,6 @@ from middleware.session.server import (
     READY,
     SETUP_FAILED,
     STALE_PLAN,
-    SYNC,
-    SYNC_UNSEEN,
     VIOLATED,
 )
 from middleware.wire.build import FLUSH_MESSAGE, error_response, message, notice

@@ -20,9 +20,9 @@ from middleware.relay.statement_log import StatementLog
 from middleware.relay.transaction import FRESH, NONE, READ, Transaction, ends
 from middleware.session.batch import COMPLETE, Batch
 from middleware.session.digests import UNTOLD, Digest, together
+from middleware.session.expected import SYNC
 from middleware.session.meter import Meter
 from middleware.session.parameters import StartupParameters
-from middleware.session.server import SYNC
 from parser.facts import ALL_SETTINGS, BEGIN, CHANGES, EMPTY, LEVEL_HINTS, UNCHANGED, StatementFacts
 from routing.router import (
     HINTED,

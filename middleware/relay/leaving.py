@@ -14,7 +14,8 @@ from middleware.relay.parting import reason_of
 from middleware.relay.renewing import Renewing
 from middleware.relay.session_state import SESSION_POOLING
 from middleware.session.batch import Batch
-from middleware.session.server import HIDDEN_LAST, IDLE, SYNC
+from middleware.session.expected import HIDDEN_LAST, SYNC
+from middleware.session.server import IDLE
 from middleware.wire.build import error_response
 
 LEAVING_S: Final = 2.0

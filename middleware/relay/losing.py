@@ -25,7 +25,8 @@ from middleware.relay.own_settings import STANDBY_ONLY
 from middleware.relay.parting import SERVER_LOST
 from middleware.relay.transaction import ENDED, NONE
 from middleware.session.batch import COMPLETE, Batch
-from middleware.session.server import HIDDEN_LAST, IDLE, ServerSession
+from middleware.session.expected import HIDDEN_LAST
+from middleware.session.server import IDLE, ServerSession
 from middleware.session.tally import Tally
 from middleware.wire.build import READY_FAILED, READY_IDLE, error_response, message
 from middleware.wire.codes import COMMAND_COMPLETE, QUERY

@@ -18,8 +18,9 @@ from middleware.relay.session_state import SessionState
 from middleware.relay.transaction import ENDED
 from middleware.relay.writes import Writes
 from middleware.session.batch import Batch
+from middleware.session.expected import SYNC_UNSEEN
 from middleware.session.inspection import findings
-from middleware.session.server import IDLE, IN_FAILED_TRANSACTION, SYNC_UNSEEN, ServerSession
+from middleware.session.server import IDLE, IN_FAILED_TRANSACTION, ServerSession
 from middleware.wire.build import SYNC_MESSAGE
 from routing.router import STANDBY, Target
 

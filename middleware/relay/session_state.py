@@ -19,12 +19,13 @@ from middleware.config import RoutePolicy
 from middleware.errors import NotSupported, PointsmanError
 from middleware.relay.state_warnings import ALLOW, PIN, REJECT, StateRejected, StateWarnings
 from middleware.session.batch import Batch, encoded
+from middleware.session.expected import HIDDEN_TRY
 from middleware.session.inspection import ASKED, Findings, question
 from middleware.session.own_names import OwnNames
 from middleware.session.parameters import ROLES as ROLE_SETTINGS
 from middleware.session.parameters import Interned, StartupParameters, set_query
 from middleware.session.prepared import ClientStatements
-from middleware.session.server import HIDDEN_TRY, IDLE, IN_FAILED_TRANSACTION, ServerSession
+from middleware.session.server import IDLE, IN_FAILED_TRANSACTION, ServerSession
 from middleware.wire.build import message
 from middleware.wire.codes import PARAMETER_STATUS, QUERY
 from parser.facts import BEGIN, SET_TRANSACTION, StatementFacts

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from middleware.errors import ProtocolViolation
+from middleware.session.expected import Expect
 from middleware.session.prepared import UNKNOWN_PREFIX, Statement
-from middleware.session.server import HOLD_NONE, Expect
+from middleware.session.server import HOLD_NONE
 from middleware.wire.build import message
 from middleware.wire.codes import (
     BIND,

@@ -56,6 +56,7 @@ from middleware.session.batch import (
     zero,
 )
 from middleware.session.emission import ANSWER_NAME, emit
+from middleware.session.expected import PASS, SYNC, Expect
 from middleware.session.parameters import NONE, StartupParameters, setting_names
 from middleware.session.prepared import (
     SAME_TEXT_MAX,
@@ -63,15 +64,7 @@ from middleware.session.prepared import (
     Statement,
     StatementRegistry,
 )
-from middleware.session.server import (
-    HOLD_FOR_EXECUTE,
-    HOLD_FOR_MARKER,
-    HOLD_FOR_QUERY,
-    PASS,
-    SYNC,
-    Expect,
-    ServerSession,
-)
+from middleware.session.server import HOLD_FOR_EXECUTE, HOLD_FOR_MARKER, HOLD_FOR_QUERY, ServerSession
 from middleware.wire.build import message
 from middleware.wire.codes import (
     BIND,

@@ -25,16 +25,9 @@ from middleware.session.batch import (
     Edit,
     zero,
 )
+from middleware.session.expected import MARKER, PASS, UNNAMED, Expect
 from middleware.session.prepared import NAME_PREFIX, UNKNOWN_PREFIX, ClientStatements, Statement
-from middleware.session.server import (
-    HOLD_FOR_EXECUTE,
-    HOLD_FOR_MARKER,
-    MARKER,
-    PASS,
-    UNNAMED,
-    Expect,
-    ServerSession,
-)
+from middleware.session.server import HOLD_FOR_EXECUTE, HOLD_FOR_MARKER, ServerSession
 from middleware.wire.build import FLUSH_MESSAGE, PARSE_COMPLETE_MESSAGE, message
 from middleware.wire.codes import CLOSE, DESCRIBE, PARSE
 

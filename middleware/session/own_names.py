@@ -13,9 +13,10 @@ from collections.abc import Container
 from typing import Final
 
 from middleware.session.batch import EDIT_CLOSE, EDIT_PARSE, Batch, Edit, encoded
+from middleware.session.expected import SYNC_UNSEEN, Expect
 from middleware.session.inspection import Findings
 from middleware.session.prepared import ClientStatements, Statement
-from middleware.session.server import IDLE, IN_FAILED_TRANSACTION, SYNC_UNSEEN, Expect, ServerSession
+from middleware.session.server import IDLE, IN_FAILED_TRANSACTION, ServerSession
 from middleware.wire.build import SYNC_MESSAGE, message
 from middleware.wire.codes import CLOSE, PARSE, QUERY
 from parser.analyse import analyse, prepare_in

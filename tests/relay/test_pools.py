@@ -16,8 +16,9 @@ from middleware.pool.recall import pause, renew, to_close
 from middleware.pool.server_connection import Borrower, ServerConnection
 from middleware.relay.balance import Route
 from middleware.relay.pools import RETIRED, Pools
+from middleware.session.expected import SYNC
 from middleware.session.parameters import NONE
-from middleware.session.server import SYNC, ServerSession
+from middleware.session.server import ServerSession
 from middleware.session.server_login import ServerLogin
 from tests.pool.made import surroundings
 from tests.pool.test_pool import Fleeting, interpreted

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 import msgspec
 from hypothesis import strategies as st
 
-from middleware.session.prepared import Statement
-from middleware.session.server import (
+from middleware.session.expected import (
     HIDDEN,
     MARKER,
     PASS,
@@ -15,6 +14,7 @@ from middleware.session.server import (
     UNNAMED,
     Expect,
 )
+from middleware.session.prepared import Statement
 from middleware.wire.backend import (
     BindComplete,
     CloseComplete,

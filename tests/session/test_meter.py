@@ -5,14 +5,9 @@ import pytest
 
 from middleware.reports import BUCKETS_S
 from middleware.session.digests import Digest
+from middleware.session.expected import HIDDEN, HIDDEN_LAST, SYNC, SYNC_UNSEEN
 from middleware.session.meter import Meter
-from middleware.session.server import (
-    HIDDEN,
-    HIDDEN_LAST,
-    SYNC,
-    SYNC_UNSEEN,
-    ServerSession,
-)
+from middleware.session.server import ServerSession
 from middleware.session.tally import NOBODY, Tally, Timing, Timings
 from middleware.wire.backend import CommandComplete, DataRow, ErrorResponse, ReadyForQuery
 

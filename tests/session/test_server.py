@@ -6,24 +6,26 @@ from hypothesis import strategies as st
 
 from middleware.session.batch import Batch
 from middleware.session.client import ClientSession
-from middleware.session.prepared import ClientStatements, StatementRegistry
-from middleware.session.server import (
-    FAILED,
-    FATAL,
+from middleware.session.expected import (
     HIDDEN,
-    HOLD_FOR_EXECUTE,
-    HOLD_FOR_MARKER,
-    HOLD_FOR_QUERY,
-    HOLD_NONE,
     MARKER,
     PASS,
-    READ_WHOLE_MAX,
-    SETUP_FAILED,
-    STALE_PLAN,
     SYNC,
     SYNC_UNSEEN,
     UNNAMED,
     Expect,
+)
+from middleware.session.prepared import ClientStatements, StatementRegistry
+from middleware.session.server import (
+    FAILED,
+    FATAL,
+    HOLD_FOR_EXECUTE,
+    HOLD_FOR_MARKER,
+    HOLD_FOR_QUERY,
+    HOLD_NONE,
+    READ_WHOLE_MAX,
+    SETUP_FAILED,
+    STALE_PLAN,
     ServerSession,
 )
 from middleware.wire.backend import (
