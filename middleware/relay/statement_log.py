@@ -22,6 +22,8 @@ from parser.shapes import FactsTable
 
 log: Final = structlog.get_logger("statement")
 
+SLOW: Final = "slow statement"
+SAMPLED: Final = "sampled statement"
 SHAPE_CHARS_MAX: Final = 1000
 """Of each statement's shape."""
 STATEMENTS_MAX: Final = 10
@@ -112,48 +114,23 @@ class StatementLog:
         if not slow and (not WANTED.sample_rate or self._draw() >= WANTED.sample_rate):
             return
         account = self._account
-        statement = one.shape or "; ".join([shape.rstrip("; ") for shape in self._shapes(one.facts)])
-        duration_s, wait_s = round(took_s, 6), round(one.waited_s, 6)
-        why = one.why or None
-        name = application_name(one.parameters) or None
-        rule = account.policy.name or None
-        text = one.text.decode(errors="replace")[:TEXT_CHARS_MAX] or None
-        if slow:
-            log.info(
-                "slow statement",
-                duration_s=duration_s,
-                wait_s=wait_s,
-                rows=rows,
-                failed=failed,
-                node=one.node,
-                target=one.target,
-                why=why,
-                user=account.user,
-                database=account.database,
-                application_name=name,
-                rule=rule,
-                process_id=self.process_id,
-                statement=statement,
-                text=text,
-            )
-        else:
-            log.info(
-                "sampled statement",
-                duration_s=duration_s,
-                wait_s=wait_s,
-                rows=rows,
-                failed=failed,
-                node=one.node,
-                target=one.target,
-                why=why,
-                user=account.user,
-                database=account.database,
-                application_name=name,
-                rule=rule,
-                process_id=self.process_id,
-                statement=statement,
-                text=text,
-            )
+        log.info(
+            SLOW if slow else SAMPLED,
+            duration_s=round(took_s, 6),
+            wait_s=round(one.waited_s, 6),
+            rows=rows,
+            failed=failed,
+            node=one.node,
+            target=one.target,
+            why=one.why or None,
+            user=account.user,
+            database=account.database,
+            application_name=application_name(one.parameters) or None,
+            rule=account.policy.name or None,
+            process_id=self.process_id,
+            statement=one.shape or "; ".join([shape.rstrip("; ") for shape in self._shapes(one.facts)]),
+            text=one.text.decode(errors="replace")[:TEXT_CHARS_MAX] or None,
+        )
 
 
 class Watched(Digest):

@@ -12,7 +12,7 @@ THE_LOG_ITSELF: Final = ROOT / "middleware" / "logs"
 
 
 class Call(NamedTuple):
-    """One call."""
+    """One call; one for each of its events where it chooses between two."""
 
     place: str
     subject: str | None
@@ -52,9 +52,10 @@ def of_source(source: str, name: str) -> Iterator[Call]:
             continue
         call = called.get(id(node))
         level = METHODS.get(node.attr) if call is not None else None
-        event = _text(call.args[0], constants) if call is not None and len(call.args) == 1 else None
+        events = _texts(call.args[0], constants) if call is not None and len(call.args) == 1 else [None]
         fields = tuple(keyword.arg for keyword in call.keywords) if call is not None else ()
-        yield Call(f"{name}:{node.lineno}", loggers[node.value.id], level, event, fields)
+        for event in events:
+            yield Call(f"{name}:{node.lineno}", loggers[node.value.id], level, event, fields)
 
 
 def _assigned(node: ast.stmt) -> tuple[str | None, ast.expr | None]:
@@ -65,6 +66,12 @@ def _assigned(node: ast.stmt) -> tuple[str | None, ast.expr | None]:
     else:
         return None, None
     return (target.id, node.value) if isinstance(target, ast.Name) else (None, None)
+
+
+def _texts(node: ast.expr, constants: dict[str, str]) -> list[str | None]:
+    if isinstance(node, ast.IfExp):
+        return [*_texts(node.body, constants), *_texts(node.orelse, constants)]
+    return [_text(node, constants)]
 
 
 def _text(node: ast.expr, constants: dict[str, str]) -> str | None:

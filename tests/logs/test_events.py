@@ -78,6 +78,13 @@ def test_a_mistake_is_seen(line: str, said: str) -> None:
     assert said in wrong(call) if said else not wrong(call)
 
 
+def test_a_call_that_chooses_between_events_is_one_of_each() -> None:
+    source = 'log = structlog.get_logger("service")\nlog.info("ready" if late else "no such event", workers=2)\n'
+    good, bad = of_source(source, "made.py")
+    assert not wrong(good)
+    assert "not in the table" in wrong(bad)
+
+
 def test_the_table_is_sound() -> None:
     assert len({event.name for event in EVENTS}) == len(BY_TEXT) == len(EVENTS)
     assert {event.subject for event in EVENTS} <= SUBJECTS.keys()
