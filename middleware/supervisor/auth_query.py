@@ -13,11 +13,13 @@ from typing import Any, Final
 
 import anyio
 import anyio.to_thread
+import msgspec
 import structlog
 from cachetools import LRUCache
 
 from healthcheck.line import Credentials, Line, NoAnswer, ProbeError
 from healthcheck.topology import Node, Topology
+from middleware.auth import Access
 from middleware.auth.made_up import ASKED_NONE, Look, Nobody, derived, look_of, nobody_of
 from middleware.control import SetSecret
 
@@ -77,6 +79,10 @@ class AuthQuery:
             return
         self._waiting[user] = None
         self._wanted.set()
+
+    def add_to(self, access: Access) -> Access:
+        """`access` with what is known by now of what nobody is to be shown."""
+        return msgspec.structs.replace(access, nobody=self.nobody) if access.asks else access
 
     async def run(self) -> None:
         """Answer until cancelled."""

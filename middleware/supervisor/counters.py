@@ -54,6 +54,8 @@ class Totals:
         self._traffic_of_the_dead: tuple[TrafficReport, ...] = ()
         self._timings_of_the_dead: tuple[TimingsReport, ...] = ()
         self._health_of_the_dead = HealthReport()
+        self.reasons_told = SetReasons({}, 0)
+        """The reasons as all workers have heard them last."""
 
     def reported(self, counters: Counters) -> list[str]:
         """A worker's counts since it started; returns the nodes that have answered it since its last report."""
@@ -89,7 +91,7 @@ class Totals:
         return added((self._cache_of_the_dead, *(counters.cache for counters in self._latest.values())))
 
     def reasons(self) -> SetReasons:
-        """Why reads went to the primary, and who uses session state: told to all with each report."""
+        """Why reads went to the primary, and who uses session state."""
         reasons = Counter(self._reasons_of_the_dead)
         for counters in self._latest.values():
             reasons.update(counters.reasons)
@@ -98,6 +100,13 @@ class Totals:
             self._on_standbys_of_the_dead + sum(one.on_standbys for one in self._latest.values()),
             _added(self._states_of_the_dead, *(counters.states for counters in self._latest.values())),
         )
+
+    def share_reasons(self, tell_all: Callable[[SetReasons], None]) -> None:
+        """Let each worker's clients ask why reads stay on the primary, all workers'. Called with each report."""
+        reasons = self.reasons()
+        if reasons != self.reasons_told:
+            self.reasons_told = reasons
+            tell_all(reasons)
 
     def snapshot(self) -> CountersSnapshot:
         """The totals as of the latest reports."""

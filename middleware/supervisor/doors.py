@@ -67,6 +67,10 @@ class Doors:
         for unix in self.clients.unix_sockets():
             log.info("listening", path=str(unix.path))
 
+    def listening(self) -> dict[int, tuple[str, int]]:
+        """The address and port of each socket of clients and of HTTP, by its descriptor."""
+        return {one.fileno(): _address_of(one) for one in (*self.clients.sockets, *self.web.sockets)}
+
     def close(self) -> None:
         """Listen no more, but for HTTP: whoever serves there ends it. May be called again."""
         self.clients.close()
@@ -166,3 +170,11 @@ def _identity(one: socket.socket) -> tuple[int, int]:
     known = os.fstat(one.fileno())
     assert stat.S_ISSOCK(known.st_mode)
     return known.st_dev, known.st_ino
+
+
+def _address_of(one: socket.socket) -> tuple[str, int]:
+    """Where it is bound; "unix" and the port in its file's name."""
+    address = one.getsockname()
+    if one.family == socket.AF_UNIX:
+        return "unix", int(str(address).rpartition(".")[2])
+    return str(address[0]), int(address[1])

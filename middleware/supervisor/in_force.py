@@ -95,6 +95,10 @@ class InForce:
             if other and getattr(settings, key) and getattr(settings, key) == getattr(before, key)
         )
 
+    def known_users(self) -> list[str]:
+        """Whose passwords are in the settings or in their files."""
+        return sorted({*self.settings.users, *self.access.secrets})
+
     # As whom the nodes are asked
 
     def credentials(self) -> Credentials:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final, Literal
 
 import anyio
-import msgspec
 import structlog
 
 from healthcheck.guard import Happening
@@ -48,7 +47,6 @@ from middleware.control import (
     SetCache,
     SetCatalog,
     SetFreshness,
-    SetReasons,
     Settled,
     SetTopology,
     Told,
@@ -67,6 +65,7 @@ from middleware.supervisor.console import Console
 from middleware.supervisor.console_clients import ConsoleClients
 from middleware.supervisor.control_socket import ControlSocket
 from middleware.supervisor.counters import CountersSnapshot, Totals
+from middleware.supervisor.crew import Crew
 from middleware.supervisor.derivations import Derivations
 from middleware.supervisor.doors import Open
 from middleware.supervisor.generation import Generation
@@ -87,14 +86,11 @@ from middleware.supervisor.status import Status, status_of
 from middleware.supervisor.stopping import Stopping
 from middleware.supervisor.take_over import Estate
 from middleware.supervisor.traffic import DrainingTraffic
-from middleware.supervisor.workers import EXIT_GRACE_S, WORKER_COMMAND, Worker, WorkerLife
+from middleware.supervisor.workers import WORKER_COMMAND, WorkerLife
 from routing.catalog import Catalog
 
 REPORT_S: Final = 1.5
 """How old at most is what a worker reports each second."""
-
-DRAIN_GRACE_S: Final = 2 * EXIT_GRACE_S
-"""Beyond shutdown_timeout, for a worker to close what is left, say Drained and exit."""
 
 Phase = Literal["starting", "serving", "draining"]
 
@@ -120,6 +116,9 @@ class Supervisor:
         """`load` reads the settings anew when they are to be reloaded, and raises ConfigError. See generation.py of the
         rest."""
         self._totals = Totals()
+        self._crew: Final = Crew(
+            settings.workers, worker_command, self._inherited, self._greeting, self._heard, self._ended
+        )
         self.generation: Final = Generation(
             settings.workers,
             estate,
@@ -136,22 +135,26 @@ class Supervisor:
         credentials = self._in_force.credentials()
         self._leading = Leading(settings, self.journal.happened)
         self._monitor = monitor_of(
-            settings, credentials, self._topology_changed, lambda name: self._tell_all(NodeAnswers(name)), self._leading
+            settings,
+            credentials,
+            self._topology_changed,
+            lambda name: self._crew.tell_all(NodeAnswers(name)),
+            self._leading,
         )
         self._leading.teach(self._monitor)
         hand = Hand(self._in_force.acting, checks.timeout)
         self.pausing: Final = Pausing(
             settings.policies(),
             lambda worker, message: self.generation.send(worker, message),
-            lambda: [*self._running(), *self.generation.books_before()],
+            lambda: [*self._crew.running(), *self.generation.books_before()],
             self.journal.happened,
             self._pauses_changed,
             worker_of=self.generation.worker_of,
         )
         self.stopping: Final = Stopping(lambda: self.settings.shutdown_timeout, self.pausing.end)
         self._guard = guard_of(settings, self._monitor, hand, self.journal.happened, self._leading, self.pausing.stays)
-        self._traffic = DrainingTraffic(lambda: [*self._running(), *self.generation.books_before()])
-        self.asking: Final = Asking(lambda worker, question: self._workers[worker].send(question), self._running)
+        self._traffic = DrainingTraffic(lambda: [*self._crew.running(), *self.generation.books_before()])
+        self.asking: Final = Asking(self._crew.tell, self._crew.running)
         self._handover = handover_of(settings, self._monitor, hand, self._guard, self._traffic)
         self.node_orders: Final = NodeOrders(
             self._monitor, self._traffic, lambda: self._handover.going_on, self.journal.happened
@@ -168,7 +171,7 @@ class Supervisor:
         )
         self._sampler = Sampler(
             credentials,
-            lambda freshness: self._tell_all(SetFreshness(freshness)),
+            lambda freshness: self._crew.tell_all(SetFreshness(freshness)),
             period_s=settings.freshness_period,
             timeout_s=checks.timeout,
         )
@@ -177,15 +180,10 @@ class Supervisor:
             self._in_force.asking,
             settings.auth_query,
             lambda: self.topology,
-            lambda answer: self._tell_all(answer),
+            self._crew.tell_all,
             timeout_s=checks.timeout,
             seed=self._in_force.seed,
         )
-        self._workers = [
-            Worker(index, worker_command, self._inherited, self._greeting, self._heard, self._ended)
-            for index in range(settings.workers)
-        ]
-        self._workers_scope = anyio.CancelScope()
         workers = settings.workers
         self._shared = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of run()
         """Memory that only our own workers share, as a file without a name."""
@@ -202,9 +200,7 @@ class Supervisor:
         self._stats_line: Final = StatsLine(self.counters, lambda: self.settings)
         self._averages: Final = Averages(lambda: self.counters().traffic, lambda: self.settings.stats_period)
         self.console: Final = Console(self)
-        self._console_clients: Final = ConsoleClients(
-            self.console, lambda worker, told: self._workers[worker].send(told)
-        )
+        self._console_clients: Final = ConsoleClients(self.console, self._crew.tell)
         self._control = ControlSocket(
             Commands(
                 self.status,
@@ -227,9 +223,7 @@ class Supervisor:
             publication=settings.cache_watch_publication,
             timeout_s=checks.timeout,
         )
-        self._settling: Final = Settling(
-            self._tell_all, lambda: [one.index for one in self._workers if one.pid is not None]
-        )
+        self._settling: Final = Settling(self._crew.tell_all, self._crew.running)
         self.reloading: Final = Reloading(
             self._in_force,
             load,
@@ -247,13 +241,13 @@ class Supervisor:
                 watcher=self._watcher,
                 pausing=self.pausing,
             ),
-            self._tell_all,
+            self._crew.tell_all,
             self._settling,
             lambda settings: self.generation.doors.clients.use(settings.network()),
             self.journal.happened,
         )
         self.generation.join(
-            self._workers,
+            self._crew.workers,
             monitor=self._monitor,
             guard=self._guard,
             leading=self._leading,
@@ -266,7 +260,6 @@ class Supervisor:
             control=self._control,
             stop=self._stop_once,
         )
-        self._reasons = SetReasons({}, 0)
         self.failure: StartError | None = None
         """Why run() has ended although nobody called stop()."""
         self.ready = anyio.Event()
@@ -293,11 +286,11 @@ class Supervisor:
     @property
     def worker_pids(self) -> tuple[int | None, ...]:
         """The process of each worker, None while it has none."""
-        return tuple(worker.pid for worker in self._workers)
+        return self._crew.pids()
 
     def lives(self) -> tuple[WorkerLife, ...]:
         """How each worker's process is."""
-        return tuple(worker.life() for worker in self._workers)
+        return self._crew.lives()
 
     @property
     def happenings(self) -> list[Happening]:
@@ -357,7 +350,7 @@ class Supervisor:
 
     def known_users(self) -> Sequence[str]:
         """Whose passwords are in the settings or in their files."""
-        return sorted({*self.settings.users, *self._in_force.access.secrets})
+        return self._in_force.known_users()
 
     def outlook(self) -> Outlook:
         """How it stands with a failover."""
@@ -366,9 +359,7 @@ class Supervisor:
 
     def listening(self) -> dict[int, tuple[str, int]]:
         """The address and port of each listening socket, by its descriptor."""
-        doors = self.generation.doors
-        sockets = [*doors.clients.sockets, *doors.web.sockets]
-        return {one.fileno(): _address_of(one) for one in sockets}
+        return self.generation.doors.listening()
 
     async def switch(self, node: str = "") -> Switched:
         """Make another node the primary, by default the standby that has the most. Raises Refused."""
@@ -400,17 +391,15 @@ class Supervisor:
 
     def _use_access(self, access: Access) -> None:
         self._in_force.access_told = access
-        self._tell_all(self._set_access())
+        self._crew.tell_all(self._set_access())
 
     def _set_access(self) -> SetAccess:
-        """With what is known by now of what nobody is to be shown."""
-        access = self._in_force.access_told
-        return SetAccess(msgspec.structs.replace(access, nobody=self._auth_query.nobody) if access.asks else access)
+        return SetAccess(self._auth_query.add_to(self._in_force.access_told))
 
     def stop(self) -> None:
         """Take no new clients and let open transactions end within shutdown_timeout. Called again, end at once."""
         if self.stopping.mode == "now":
-            self._workers_scope.cancel()
+            self._crew.kill()
         else:
             self.stopping.shutdown("now", "signal")
 
@@ -443,11 +432,8 @@ class Supervisor:
                 tasks.start_soon(generation.end_in_time, lambda: self.settings)
                 if not generation.first:
                     tasks.start_soon(generation.succession.follow, self.ready, generation.doors.used, self._fail)
-                with self._workers_scope:
-                    async with anyio.create_task_group() as workers:
-                        for worker in self._workers:
-                            workers.start_soon(worker.run)
-                if self._workers_scope.cancelled_caught and self.failure is None:
+                killed = await self._crew.run()
+                if killed and self.failure is None:
                     log.warning("workers killed before they had drained")
                 await generation.until_alone()
                 tasks.cancel_scope.cancel()
@@ -459,17 +445,16 @@ class Supervisor:
         log.info("stopped")
 
     async def _tell_ready(self) -> None:
-        for worker in self._workers:
-            await worker.ready.wait()
+        await self._crew.ready()
         self.ready.set()
         if self.generation.first:
             self.generation.serving.set()
-        log.info("ready", workers=len(self._workers))
+        log.info("ready", workers=len(self._crew.workers))
 
     def _fail(self, why: str) -> None:
         """It cannot go on."""
         self.failure = StartError(why)
-        self._workers_scope.cancel()
+        self._crew.kill()
         self.ready.set()
         self.generation.serving.set()
 
@@ -482,15 +467,9 @@ class Supervisor:
                 self._control.close()
                 self.generation.doors.close()
                 self.generation.end()
-            for worker in self._workers:
-                worker.drain(order)
+            self._crew.drain(order)
             if not order.wait_for:
-                self._workers_scope.deadline = anyio.current_time() + order.timeout_s + DRAIN_GRACE_S
                 return
-
-    def _running(self) -> list[int]:
-        """The workers that have a process."""
-        return [one.index for one in self._workers if one.pid is not None]
 
     def _inherited(self) -> tuple[int, ...]:
         generation = self.generation
@@ -517,16 +496,12 @@ class Supervisor:
         if self._published is not None:
             messages.append(SetTopology(self._published))
         messages.extend(self._catalogs.snapshots())
-        messages.extend((generation.changes.message(), self._reasons))
+        messages.extend((generation.changes.message(), self._totals.reasons_told))
         if generation.succession.over:
             messages.append(LetGo())
         if self.stopping.mode is not None:
             messages.append(self.stopping.order(self.stopping.mode))
         return messages
-
-    def _tell_all(self, message: Down) -> None:
-        for worker in self._workers:
-            worker.send(message)
 
     def _topology_changed(self, topology: Topology) -> None:
         self._leading.keep(topology)
@@ -537,7 +512,7 @@ class Supervisor:
         self.journal.topology_changed(self._published, topology)
         self._published = topology
         self.cache.topology_changed(topology)
-        self._tell_all(SetTopology(topology))
+        self._crew.tell_all(SetTopology(topology))
         self.generation.between.topology_changed(topology)
         self._catalogs.topology_changed()
         self._sampler.topology_changed(topology)
@@ -545,7 +520,7 @@ class Supervisor:
 
     def _catalog_read(self, message: SetCatalog) -> None:
         """A database's catalog has been read, or is not kept any more."""
-        self._tell_all(message)
+        self._crew.tell_all(message)
         self._watch_databases()
 
     def _watch_databases(self) -> None:
@@ -562,7 +537,7 @@ class Supervisor:
 
     def _tell_cache(self, message: Down) -> None:
         """Tell all workers what is done about cached answers; the writes of others are watched meanwhile."""
-        self._tell_all(message)
+        self._crew.tell_all(message)
         if isinstance(message, SetCache):
             self._watcher.use(message.tracking)
 
@@ -584,11 +559,11 @@ class Supervisor:
         """What worker `index` says."""
         match message:
             case Ready():
-                workers_log.info("worker ready", worker=index, pid=self._workers[index].pid)
+                workers_log.info("worker ready", worker=index, pid=self.worker_pids[index])
             case Counters():
                 for node in self._totals.reported(message):
                     self._monitor.heard(node, since_s=REPORT_S)
-                self._share_reasons()
+                self._totals.share_reasons(self._crew.tell_all)
                 tell_left_out()
             case CacheTracking(serial=serial):
                 self.cache.answered(index, serial)
@@ -605,7 +580,7 @@ class Supervisor:
             case Obeyed():
                 self.pausing.obeyed(index, message)
             case CatalogWanted():
-                self.generation.between.catalog(message, self._workers[index])
+                self.generation.between.catalog(message, self._crew.workers[index])
             case SecretWanted(user=user):
                 self._auth_query.wanted(user)
             case FreshnessWanted():
@@ -622,18 +597,3 @@ class Supervisor:
             case _:
                 said = type(message).__name__
                 workers_log.error("worker said what only the supervisor says", worker=index, message=said)
-
-    def _share_reasons(self) -> None:
-        """Let each worker's clients ask why reads stay on the primary, all workers'."""
-        reasons = self._totals.reasons()
-        if reasons != self._reasons:
-            self._reasons = reasons
-            self._tell_all(reasons)
-
-
-def _address_of(one: socket.socket) -> tuple[str, int]:
-    """Where it is bound; "unix" and the port in its file's name."""
-    address = one.getsockname()
-    if one.family == socket.AF_UNIX:
-        return "unix", int(str(address).rpartition(".")[2])
-    return str(address[0]), int(address[1])

@@ -228,7 +228,7 @@ async def test_a_worker_that_is_killed_while_all_is_paused_is_paused_again(kept:
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
             await until(partial(restarted, supervisor, pid), supervisor)
-            worker = supervisor._workers[0]
+            worker = supervisor._crew.workers[0]
             with anyio.fail_after(DEADLINE_S):
                 await worker.ready.wait()
 
