@@ -1,7 +1,7 @@
-"""The control channel between the supervisor and its workers: messages and their framing.
+"""The control channel between the supervisor and its workers: its messages.
 
-A local socket pair per worker carries frames: a length (4 bytes, big-endian), then a msgpack array tagged by the
-message's type. Snapshots and orders go down, counters and reports go up. Nothing on the hot path waits for it.
+A local socket pair per worker carries them, in frames (framing.py). Snapshots and orders go down, counters and reports
+go up. Nothing on the hot path waits for it.
 """
 
 from typing import Final, Literal
@@ -16,13 +16,9 @@ from middleware.config import TlsMaterial, WorkerSettings
 from middleware.reports import HealthReport, Report, Subject, TimingsReport, TrafficReport
 from routing.catalog import Catalog
 
-FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
-"""A frame above this is a bug: the biggest message is a Catalog, some hundred kilobytes."""
-
 SLOT_SHIFT: Final = 20
 """A client's process id in BackendKeyData is `slot << SLOT_SHIFT | serial`, a positive 32-bit number. A worker's slot
 is its own among all that live, also those of a Pointsman that this one has taken over from: see relay/shared.py."""
-
 
 BEFORE: Final = -1
 """In books that are kept by worker, those of all processes that this one has taken over from, together."""
@@ -537,53 +533,3 @@ def slot_of(process_id: int) -> int:
 def process_id_of(slot: int, serial: int) -> int:
     """The process id that the worker in a slot gives to its client `serial`; the serial wraps around."""
     return slot << SLOT_SHIFT | serial & ((1 << SLOT_SHIFT) - 1)
-
-
-class ControlError(Exception):
-    """What came over the channel is not a frame of a known message: a bug, or a stranger on the socket."""
-
-
-_LENGTH_BYTES: Final = 4
-_encoder: Final = msgspec.msgpack.Encoder()
-
-
-def encode(message: Down | Up) -> bytes:
-    """The message as one frame. Raises ControlError above FRAME_BYTES_MAX."""
-    payload = _encoder.encode(message)
-    if len(payload) > FRAME_BYTES_MAX:
-        raise ControlError(f"{type(message).__name__} of {len(payload)} bytes is above {FRAME_BYTES_MAX}")
-    return len(payload).to_bytes(_LENGTH_BYTES, "big") + payload
-
-
-_decoder: Final = msgspec.msgpack.Decoder(Down | Up)
-
-
-class FrameReader:
-    """Bytes in, messages out, for either end; what is left of an unfinished frame is kept."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[Down | Up]:
-        """The messages that `data` completes, in order. Raises ControlError, after which the reader is of no use."""
-        buffer = self._buffer
-        buffer += data
-        messages: list[Down | Up] = []
-        start = 0
-        while len(buffer) - start >= _LENGTH_BYTES:
-            length = int.from_bytes(buffer[start : start + _LENGTH_BYTES], "big")
-            if length > FRAME_BYTES_MAX:
-                raise ControlError(f"a frame of {length} bytes is above {FRAME_BYTES_MAX}")
-            end = start + _LENGTH_BYTES + length
-            if len(buffer) < end:
-                break
-            # bytes: the decoder may keep views into what it is given, and a bytearray with views cannot shrink.
-            payload = bytes(buffer[start + _LENGTH_BYTES : end])
-            try:
-                messages.append(_decoder.decode(payload))
-            except (msgspec.DecodeError, ValueError) as error:
-                # Not chained: the cause's text names fields and types, never values, but its frames hold the payload.
-                raise ControlError(f"not a message: {error}") from None
-            start = end
-        del buffer[:start]
-        return messages

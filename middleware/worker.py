@@ -35,7 +35,6 @@ from middleware.control import (
     Drain,
     Drained,
     ForwardCancel,
-    FrameReader,
     FreshnessWanted,
     Kill,
     KillClient,
@@ -65,6 +64,7 @@ from middleware.control import (
     SetTopology,
     WatchWanted,
 )
+from middleware.framing import FrameReader, encode
 from middleware.logs import set_up_logs, tell_left_out
 from middleware.logs.wanted import WANTED
 from middleware.relay.arrival import Arrival
@@ -206,7 +206,7 @@ class Worker(asyncio.Protocol):
 
     def _tell(self, message: control.Up) -> None:
         if not self._channel.is_closing():
-            self._channel.write(control.encode(message))
+            self._channel.write(encode(message))
 
     def _tell_part(self, telling: Telling) -> None:
         """Tell a part of what was asked for, and the rest after what else there is to do."""

@@ -19,7 +19,8 @@ import anyio.abc
 import msgspec
 import structlog
 
-from middleware.control import ControlError, Down, Drained, FrameReader, Ready, Up, encode
+from middleware.control import Down, Drained, Ready, Up
+from middleware.framing import ControlError, FrameReader, encode
 from middleware.supervisor.outbox import Outbox
 
 WORKER_COMMAND: Final = (sys.executable, "-m", "middleware.worker")

@@ -5,13 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthcheck.topology import Node, Role, Topology
-from middleware import control
+from middleware import framing
 from middleware.auth import Access, HbaRule, UserMapping
 from middleware.auth.made_up import Nobody
 from middleware.auth.scram import Verifier
 from middleware.config import CacheSettings, NetworkSettings, NodeShare, RoutePolicy, TlsMaterial, WorkerSettings
 from middleware.control import (
-    FRAME_BYTES_MAX,
     Ask,
     CacheCounters,
     CacheDigest,
@@ -23,13 +22,11 @@ from middleware.control import (
     ConsoleGone,
     ConsoleMore,
     ConsoleTold,
-    ControlError,
     Counters,
     Down,
     Drain,
     Drained,
     ForwardCancel,
-    FrameReader,
     FreshnessWanted,
     Kill,
     KillClient,
@@ -63,10 +60,10 @@ from middleware.control import (
     Told,
     Up,
     WatchWanted,
-    encode,
     process_id_of,
     slot_of,
 )
+from middleware.framing import FRAME_BYTES_MAX, ControlError, FrameReader, encode
 from middleware.logs import LogOptions
 from middleware.reports import DigestReport, HealthReport, Histogram, PreparedReport, TimingsReport, TrafficReport
 from routing.catalog import Catalog
@@ -239,7 +236,7 @@ def test_a_frame_above_the_bound_is_refused_before_it_is_gathered() -> None:
 
 
 def test_a_message_above_the_bound_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "FRAME_BYTES_MAX", 100)
+    monkeypatch.setattr(framing, "FRAME_BYTES_MAX", 100)
     with pytest.raises(ControlError, match="above 100"):
         encode(NodeTrouble("db1", "x" * 200))
 

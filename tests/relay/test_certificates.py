@@ -13,7 +13,8 @@ from middleware.auth import Access
 from middleware.cache.versions import bytes_for
 from middleware.config import TlsMaterial, TlsSettings, build_settings
 from middleware.config.tls import material_of
-from middleware.control import Configure, Down, FrameReader, Ready, SetAccess, SetTls, SetTopology, encode
+from middleware.control import Configure, Down, Ready, SetAccess, SetTls, SetTopology
+from middleware.framing import FrameReader, encode
 from middleware.relay.shared import SHARED_BYTES
 from middleware.supervisor.workers import WORKER_COMMAND
 from tests.certificates import Certificates

@@ -26,7 +26,6 @@ from middleware.control import (
     Drain,
     Drained,
     ForwardCancel,
-    FrameReader,
     Kill,
     KillClient,
     Left,
@@ -50,8 +49,8 @@ from middleware.control import (
     SetTopology,
     Told,
     Up,
-    encode,
 )
+from middleware.framing import FrameReader, encode
 
 
 class EchoWorker:
