@@ -28,6 +28,30 @@ class Credentials(msgspec.Struct, frozen=True):
         # The generated one would print the password.
         return f"Credentials(user={self.user!r}, database={self.database!r})"
 
+    def elsewhere(self, database: str) -> "Credentials":
+        """The same in another database."""
+        return msgspec.structs.replace(self, database=database)
+
+
+async def connect(
+    host: str, port: int, credentials: Credentials, timeout_s: float, statement_cache_size: int = 0, **settings: str
+) -> Any:
+    """A connection of asyncpg's, with `settings` in its startup message. Raises OSError and asyncpg's errors.
+
+    Where one timeout of the caller's covers connecting and asking, `timeout_s` is beyond that."""
+    return await asyncpg.connect(
+        host=host,
+        port=port,
+        user=credentials.user,
+        password=credentials.password,
+        database=credentials.database,
+        ssl=credentials.tls(),
+        direct_tls=credentials.direct_tls,
+        timeout=timeout_s,
+        statement_cache_size=statement_cache_size,
+        server_settings={"application_name": APPLICATION_NAME, **settings},
+    )
+
 
 class ProbeError(Exception):
     """The node did not answer as a PostgreSQL node in service does. The text says why, for people."""
@@ -92,20 +116,8 @@ class Line:
             raise
 
     async def _open(self) -> Any:
-        return await asyncpg.connect(
-            host=self._host,
-            port=self._port,
-            user=self._credentials.user,
-            password=self._credentials.password,
-            database=self._credentials.database,
-            ssl=self._credentials.tls(),
-            direct_tls=self._credentials.direct_tls,
-            # One timeout, ours, covers connecting and asking.
-            timeout=self._timeout_s * 2,
-            # Enough for the one query of each line, which is then prepared once.
-            statement_cache_size=10,
-            server_settings={"application_name": APPLICATION_NAME},
-        )
+        # Enough for the one query of each line, which is then prepared once.
+        return await connect(self._host, self._port, self._credentials, self._timeout_s * 2, statement_cache_size=10)
 
     def close(self) -> None:
         """Drop the connection at once, without a word to the node: it may not be listening."""

@@ -19,7 +19,8 @@ import asyncpg
 import msgspec
 import psutil
 
-from healthcheck.line import reason
+from healthcheck import line
+from healthcheck.line import Credentials, reason
 from middleware.config import NodeSettings, Settings
 from middleware.config.access import access_of
 from middleware.config.fields import plain
@@ -215,22 +216,14 @@ def _is_local(host: str) -> bool:
 async def _ask(name: str, node: NodeSettings, settings: Settings, tls: Any) -> NodeFacts:
     """What a node says, or why it does not."""
     checks = settings.health_check
+    direct = settings.server_tls_negotiation == "direct"
+    credentials = Credentials(checks.user, plain(checks.password), checks.database, lambda: tls, direct)
     connection: Any = None
     try:
         with anyio.fail_after(checks.timeout):
-            connection = await asyncpg.connect(
-                host=node.host,
-                port=node.port,
-                user=checks.user,
-                password=plain(checks.password),
-                database=checks.database,
-                ssl=tls,
-                direct_tls=settings.server_tls_negotiation == "direct",
-                # One timeout, ours, covers connecting and asking.
-                timeout=checks.timeout * 2,
-                # A pooler in between may not know of statements that were prepared.
-                statement_cache_size=0,
-                server_settings={"application_name": APPLICATION_NAME},
+            # Without a cache: a pooler in between may not know of statements that were prepared.
+            connection = await line.connect(
+                node.host, node.port, credentials, checks.timeout * 2, application_name=APPLICATION_NAME
             )
             pgpool = await _is_pgpool(connection)
             async with connection.transaction(readonly=True):

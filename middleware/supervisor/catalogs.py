@@ -10,7 +10,7 @@ A snapshot is put together in a thread: on a large database that takes seconds, 
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -19,7 +19,8 @@ import msgspec
 import structlog
 from cachetools import TTLCache
 
-from healthcheck.line import APPLICATION_NAME, Credentials, reason
+from healthcheck import line
+from healthcheck.line import Credentials, reason
 from healthcheck.topology import Node, Role, Topology
 from middleware.control import SetCatalog
 from middleware.supervisor.catalog_reader import read_rows
@@ -259,19 +260,7 @@ async def read_catalog(
 
     `texts` remembers the views and policies that were read before: give the same one each time.
     """
-    connection: Any = await asyncpg.connect(
-        host=node.host,
-        port=node.port,
-        user=credentials.user,
-        password=credentials.password,
-        database=database,
-        ssl=credentials.tls(),
-        direct_tls=credentials.direct_tls,
-        # One timeout, the caller's, covers connecting and reading.
-        timeout=CONNECT_TIMEOUT_S,
-        statement_cache_size=0,
-        server_settings={"application_name": APPLICATION_NAME},
-    )
+    connection = await line.connect(node.host, node.port, credentials.elsewhere(database), CONNECT_TIMEOUT_S)
     try:
         rows = await read_rows(connection)
     finally:

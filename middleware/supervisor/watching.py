@@ -6,7 +6,8 @@ from typing import Any, Final, Protocol
 import anyio
 import asyncpg
 
-from healthcheck.line import APPLICATION_NAME, Credentials
+from healthcheck import line
+from healthcheck.line import Credentials
 from healthcheck.topology import Node
 from middleware.supervisor.slot_stream import StreamLost
 
@@ -98,18 +99,8 @@ async def connect(
 ) -> Any:
     """A connection of asyncpg's, with `settings` in its startup message. Raises one of FAILURES."""
     with anyio.fail_after(timeout_s):
-        return await asyncpg.connect(
-            host=node.host,
-            port=node.port,
-            user=credentials.user,
-            password=credentials.password,
-            database=database,
-            ssl=credentials.tls(),
-            direct_tls=credentials.direct_tls,
-            # One timeout, ours, covers connecting and asking.
-            timeout=timeout_s * 2,
-            statement_cache_size=20,
-            server_settings={"application_name": APPLICATION_NAME, **settings},
+        return await line.connect(
+            node.host, node.port, credentials.elsewhere(database), timeout_s * 2, statement_cache_size=20, **settings
         )
 
 
