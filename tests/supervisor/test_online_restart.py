@@ -20,13 +20,6 @@ from tests.supervisor.conftest import DEADLINE_S
 from tests.supervisor.line import Line, alive, ask_for_tls, connect, free_port
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.upper().startswith("POINTSMAN_"):
-            monkeypatch.delenv(name)
-
-
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[Line]:
     one = Line(tmp_path)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -92,13 +91,6 @@ def started(directory: Path, descriptors: tuple[int, int] | None = None) -> Iter
         one.process.kill()
         one.process.wait()
         one.wait(one.workers_gone, "workers to end")
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.upper().startswith("POINTSMAN_"):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture

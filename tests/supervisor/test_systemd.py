@@ -34,13 +34,6 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """Starts a program as systemd does one with sockets: in the same process, with the descriptors from 3 on."""
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.upper().startswith("POINTSMAN_"):
-            monkeypatch.delenv(name)
-
-
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[Line]:
     one = Line(tmp_path)
