@@ -8,6 +8,7 @@ edits is sent as the very bytes that came.
 from typing import Final
 
 from middleware.session.batch import (
+    COMPLETE,
     EDIT_BIND,
     EDIT_BIND_ANSWER,
     EDIT_CLOSE,
@@ -27,7 +28,7 @@ from middleware.session.batch import (
 )
 from middleware.session.expected import MARKER, PASS, UNNAMED, Expect
 from middleware.session.prepared import NAME_PREFIX, UNKNOWN_PREFIX, ClientStatements, Statement
-from middleware.session.server import HOLD_FOR_EXECUTE, HOLD_FOR_MARKER, ServerSession
+from middleware.session.server import HOLD_FOR_EXECUTE, HOLD_FOR_MARKER, IN_FAILED_TRANSACTION, ServerSession
 from middleware.wire.build import FLUSH_MESSAGE, PARSE_COMPLETE_MESSAGE, message
 from middleware.wire.codes import CLOSE, DESCRIBE, PARSE
 
@@ -52,6 +53,7 @@ def emit(batch: Batch, data: bytes, statements: ClientStatements, server: Server
         # PostgreSQL 18 takes a Query before its Sync, but what comes after the next Sync fails: "unexpected state
         # STARTED". In a COPY that has failed meanwhile, the message is answered, and nobody knows of it.
         server.uncertain = True
+    server.goes_on = batch.state != COMPLETE
     server.hold = batch.hold
     if batch.hold == HOLD_FOR_MARKER:
         server.expected.append(MARKER)
@@ -64,9 +66,10 @@ def emit(batch: Batch, data: bytes, statements: ClientStatements, server: Server
 class _Edited:
     """One with edits, on its way."""
 
-    __slots__ = ("_data", "_mentioned", "_out", "_server", "_statements")
+    __slots__ = ("_batch", "_data", "_mentioned", "_out", "_server", "_statements")
 
     def __init__(self, batch: Batch, data: bytes, statements: ClientStatements, server: ServerSession) -> None:
+        self._batch: Final = batch
         self._data: Final = data
         self._mentioned: Final = batch.mentioned
         self._statements: Final = statements
@@ -153,17 +156,16 @@ class _Edited:
         server = self._server
         server.meter.tally.client_parses += 1
         known = server.statements.use(statement.name)
-        if known and not server.may_fail():
+        if known and not server.may_fail() and self._proven(statement):
             self._out.append(MARKER_MESSAGE)
             server.expected.append(Expect(PARSE_COMPLETE_MESSAGE, None, self._statements, name))
             return
         if known:
             # A failed transaction refuses a Parse of what the server has, too.
             server.statements.remove(statement.name)
-            server.expected.append(Expect(b"", closes=statement))
-            self._out.append(message(CLOSE, b"S" + statement.name + b"\0"))
-        server.expected.append(Expect(None, statement, self._statements, name))
-        self._parse_on(statement)
+        if known or server.may_have(statement):
+            self._close(statement)
+        self._parse_on(statement, Expect(None, statement, self._statements, name))
 
     def _named(self, edit: Edit, name: bytes) -> int:
         """A message under the server's name for a statement; a Bind up to that name."""
@@ -180,25 +182,36 @@ class _Edited:
     def _have(self, statement: Statement) -> None:
         """Have the server know a statement that its client has parsed before."""
         server = self._server
-        if server.statements.use(statement.name):
-            if statement.name not in server.unproven:
-                return
-            # It may not have it after all, and then this is skipped, or not, as what it is for.
-            server.expected.append(Expect(b"", closes=statement))
-            self._out.append(message(CLOSE, b"S" + statement.name + b"\0"))
-        if server.may_fail():
-            server.unproven.add(statement.name)
-        server.expected.append(Expect(b"", statement))
-        self._parse_on(statement)
+        known = server.statements.use(statement.name)
+        if known and self._proven(statement):
+            return
+        if known or server.may_have(statement):
+            # Whether it has it or not, this is skipped, or not, as what it is for.
+            self._close(statement)
+        self._parse_on(statement, Expect(b"", statement))
 
-    def _parse_on(self, statement: Statement) -> None:
-        """Parse a statement on a server that lacks it, and close the one it used least when it has too many."""
-        self._out.append(statement.parse_message())
-        self._server.meter.tally.server_parses += 1
-        evicted = self._server.statements.add(statement)
-        if evicted is not None:
-            self._out.append(message(CLOSE, b"S" + evicted.name + b"\0"))
-            self._server.expected.append(Expect(b"", closes=evicted))
+    def _proven(self, statement: Statement) -> bool:
+        """Whether a statement is there where a message of this batch is not skipped."""
+        unproven = self._server.unproven
+        return not unproven or unproven.get(statement.name, self._batch) is self._batch
+
+    def _parse_on(self, statement: Statement, expect: Expect) -> None:
+        """Parse a statement on a server that lacks it, and close those it used least when it has too many."""
+        server, out = self._server, self._out
+        if out or server.expected or server.goes_on or server.status == IN_FAILED_TRANSACTION:
+            server.unproven[statement.name] = self._batch
+        out.append(statement.parse_message())
+        server.expected.append(expect)
+        server.meter.tally.server_parses += 1
+        server.statements.add(statement)
+        while (evicted := server.statements.beyond()) is not None:
+            server.unproven.pop(evicted.name, None)
+            self._close(evicted)
+
+    def _close(self, statement: Statement) -> None:
+        """Have the server forget a statement, if it has it."""
+        self._out.append(message(CLOSE, b"S" + statement.name + b"\0"))
+        self._server.expected.append(Expect(b"", closes=statement))
 
     def _unnamed(self, edit: Edit) -> None:
         """Make the server's unnamed statement the client's, or none where the client has none."""

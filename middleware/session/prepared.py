@@ -112,19 +112,17 @@ class ServerStatements:
         self._latest = name
         return True
 
-    def add(self, statement: Statement) -> Statement | None:
-        """Note that it was parsed; returns the one to close to stay within the bound, or None."""
+    def add(self, statement: Statement) -> None:
+        """Note that it was parsed, or is there still: there may be more than the bound then."""
         self._names[statement.name] = statement
         self._latest = b""
+
+    def beyond(self) -> Statement | None:
+        """Forget one that is to be closed to stay within the bound, if any, and return it."""
         if len(self._names) <= self.size_max:
             return None
         _, evicted = self._names.popitem(last=False)
         return evicted
-
-    def restore(self, statement: Statement) -> None:
-        """Note that the server has it still: one more than the bound, rather than one that nobody knows of."""
-        self._names[statement.name] = statement
-        self._latest = b""
 
     def remove(self, name: bytes) -> None:
         self._names.pop(name, None)

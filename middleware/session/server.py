@@ -133,6 +133,7 @@ class ServerSession:
         "dirty",
         "events",
         "expected",
+        "goes_on",
         "hold",
         "last_words",
         "meter",
@@ -183,8 +184,11 @@ class ServerSession:
         self.substitute = b""
         """An ErrorResponse of ours, to be shown in place of the next one."""
         self.statements = ServerStatements(statements_max)
-        self.unproven: set[bytes] = set()
-        """Those of `statements` that were parsed where that may fail, and whose answers are due."""
+        self.unproven: dict[bytes, object] = {}
+        """Those of `statements` that it may lack: parsed where that may be skipped, each with the batch in which; or to be
+        closed where that was skipped, with ourselves."""
+        self.goes_on = False
+        """What it was sent last has no Sync yet."""
         self.unnamed: bytes | None = None
         """The Parse body of the unnamed statement it has."""
         self.owner: ClientStatements | None = None
@@ -350,9 +354,11 @@ class ServerSession:
         for entry in reversed(entries):
             if entry.on_server is not None and not self._parsed_again(entry.on_server):
                 self.statements.remove(entry.on_server.name)
-                self.unproven.discard(entry.on_server.name)
+                self.unproven.pop(entry.on_server.name, None)
             if entry.closes is not None:
-                self.statements.restore(entry.closes)
+                # Unless the batch that parsed it has failed, too.
+                self.statements.add(entry.closes)
+                self.unproven[entry.closes.name] = self
             if entry.own:
                 self._restore(entry)
             if entry is UNNAMED:
@@ -399,6 +405,10 @@ class ServerSession:
         expected = self.expected
         return self.status == IN_FAILED_TRANSACTION or SYNC in expected or HIDDEN_LAST in expected
 
+    def may_have(self, statement: Statement) -> bool:
+        """Whether it may turn out to have one that it has not by the books: its Close is due, and may be skipped."""
+        return self.may_fail() and any(entry.closes is statement for entry in self.expected)
+
     def _take_complete(self) -> bytes | None:
         if not self.expected:
             raise ValueError("a ParseComplete or CloseComplete that nothing asked for")
@@ -413,10 +423,19 @@ class ServerSession:
         if entry is SYNC or entry is SYNC_UNSEEN or entry.hidden:
             raise ValueError("a ParseComplete or CloseComplete where ReadyForQuery was due")
         if self.unproven and entry.on_server is not None:
-            self.unproven.discard(entry.on_server.name)
+            self.unproven.pop(entry.on_server.name, None)
         return entry.reply
 
     def _take_error(self, reply: bytes) -> bytes | None:
+        shown = self._show_error(reply)
+        if self.skipping and self.expected:
+            # All that is due was sent behind what has failed.
+            due = list(self.expected)
+            self.expected.clear()
+            self._undo(due)
+        return shown
+
+    def _show_error(self, reply: bytes) -> bytes | None:
         first = not self.events & FAILED
         self.events |= FAILED
         self.copy_in = False

@@ -105,9 +105,8 @@ class Proxy:
             self._give_back(server)
 
     def _give_back(self, server: Server) -> None:
-        assert set(server.session.statements._names) == server.backend.statements.keys() - {b""} or (
-            server.session.uncertain
-        )
+        known, there = set(server.session.statements._names), server.backend.statements.keys() - {b""}
+        assert known - server.session.unproven.keys() <= there <= known or server.session.uncertain
         self._server = None
         server.session.owner = None
         if server.session.uncertain:
