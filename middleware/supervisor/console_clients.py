@@ -12,9 +12,11 @@ import anyio
 import anyio.abc
 import structlog
 
+from middleware.admin.show_settings import CONSOLE
 from middleware.admin.table import Table, Value
 from middleware.control import ConsoleAsked, ConsoleGone, ConsoleMore, ConsoleTold
 from middleware.errors import Canceled, PointsmanError, ShuttingDown
+from middleware.reports import TrafficReport
 from middleware.supervisor.console import Console, Who, logged
 
 PART_ROWS_MAX: Final = 50
@@ -79,6 +81,8 @@ class ConsoleClients:
         self._send: Final = send
         self._commands: Final[dict[tuple[int, int], _Command]] = {}
         """By client and serial."""
+        self._heard = 0
+        """Commands, since the start."""
         self._tasks: anyio.abc.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -94,6 +98,7 @@ class ConsoleClients:
         """What a worker says of its clients."""
         command = self._commands.get((said.client, said.serial))
         if isinstance(said, ConsoleAsked):
+            self._heard += 1
             command = _Command(worker, said, self._send)
             if self._tasks is None:
                 command.fail(ShuttingDown())
@@ -104,6 +109,11 @@ class ConsoleClients:
             command.more()
         elif command is not None:
             command.scope.cancel()
+
+    def traffic(self) -> TrafficReport:
+        """What SHOW STATS has of the console: as in PgBouncer each command is a query and a transaction of no time, and
+        there is a row of it when nothing else has gone through. Exporters take a table without rows for a failure."""
+        return TrafficReport(CONSOLE, "", "", xacts=self._heard, queries=self._heard)
 
     def ended(self, worker: int) -> None:
         """Its process is gone, and its clients with it."""

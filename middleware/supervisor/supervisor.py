@@ -198,7 +198,9 @@ class Supervisor:
             held=estate is not None,
         )
         self._stats_line: Final = StatsLine(self.counters, lambda: self.settings)
-        self._averages: Final = Averages(lambda: self.counters().traffic, lambda: self.settings.stats_period)
+        self._averages: Final = Averages(
+            lambda: (*self.counters().traffic, self._console_clients.traffic()), lambda: self.settings.stats_period
+        )
         self.console: Final = Console(self)
         self._console_clients: Final = ConsoleClients(self.console, self._crew.tell)
         self._control = ControlSocket(

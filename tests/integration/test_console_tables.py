@@ -26,8 +26,6 @@ from tests.conftest import Endpoint, pointsman
 from tests.waiting import eventually
 
 CROWD: Final = 100
-REPORT_S: Final = 1.0
-"""Workers tell what they have counted as often."""
 
 
 @pytest.fixture(scope="module")
@@ -412,29 +410,6 @@ def test_what_is_secret_is_not_shown(cluster: Sandbox, console: psycopg.Connecti
         assert password not in said
     known = {row["key"]: row["value"] for row in show(console, "CONFIG")}
     assert known["health_check.password"] == "********"
-
-
-def test_stats_count_what_goes_through(console: psycopg.Connection[Any], served: Endpoint) -> None:
-    def queries() -> int:
-        return sum(
-            int(row["total_query_count"]) for row in show(console, "STATS") if row["database"] == served.database
-        )
-
-    def settled() -> bool:
-        """What others have done is reported."""
-        seen = queries()
-        time.sleep(2 * REPORT_S)
-        return queries() == seen
-
-    eventually(settled)
-    before = queries()
-    with psycopg.connect(served.conninfo(), autocommit=True, prepare_threshold=None) as client:
-        for _ in range(20):
-            client.execute("SELECT 1")
-
-    eventually(lambda: queries() == before + 20)
-    totals = {row["name"]: int(row["value"]) for row in show(console, "TOTALS")}
-    assert totals["total_query_count"] == sum(int(row["total_query_count"]) for row in show(console, "STATS"))
 
 
 def test_a_worker_that_does_not_answer_is_named(served: Endpoint, console: psycopg.Connection[Any]) -> None:
