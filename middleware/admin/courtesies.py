@@ -181,7 +181,7 @@ class Courtesies:
             case ["SELECT", _] if said[1].lower() in COLUMNS:
                 # As PgBouncer has it: the same as SHOW.
                 return None
-            case ["SELECT" | "WITH", *_]:
+            case ["SELECT" | "WITH" | "(", *_]:
                 found = answer(statement, self._session())
                 return None if found is None else Courtesy("SELECT", found.columns, found.rows)
             case _:

@@ -4,6 +4,7 @@ import pytest
 
 from middleware.admin.columns import COLUMNS
 from middleware.admin.courtesies import CHANGEABLE, Courtesies, Courtesy
+from middleware.admin.driver_queries import DEPTH_MAX, WORDS_MAX
 from middleware.admin.table import Value
 from middleware.admin.words import statements_of
 from middleware.config import Settings
@@ -152,7 +153,29 @@ def test_the_console_speaks_utf8_whatever_was_asked_for(session: Courtesies) -> 
         ("SELECT setting FROM pg_settings WHERE name IN ('TimeZone')", ["setting"], [("Etc/UTC",)]),
         ("SELECT setting FROM pg_settings WHERE name = 'nothing'", ["setting"], []),
         ("SELECT oid, typname FROM pg_type WHERE oid = 3 LIMIT 1", ["oid", "typname"], []),
-        ("SELECT count(*) FROM information_schema.tables", ["count"], []),
+        ("SELECT count(*) FROM information_schema.tables", ["count"], [(0,)]),
+        ("SELECT count(*) AS n, max(datname) FROM pg_database", ["n", "max"], [(1, None)]),
+        ("SELECT sum(a) + sum(b) AS both FROM pg_stat_database", ["both"], [(None,)]),
+        ("SELECT relkind, count(*) FROM pg_class GROUP BY relkind", ["relkind", "count"], []),
+        (
+            "SELECT datname x FROM pg_database UNION ALL SELECT 'b' UNION SELECT 3",
+            ["x"],
+            [("pointsman",), ("b",), (None,)],
+        ),
+        ("SELECT a.d FROM (SELECT aclexplode(datacl) AS d FROM pg_database) a GROUP BY d", ["d"], []),
+        ("SELECT 1 AS a UNION SELECT 2, 3", ["a"], [(1,)]),
+        ("SELECT 1 AS a EXCEPT SELECT 1", ["a"], [(1,)]),
+        ("((SELECT 1 AS a) UNION (SELECT 2))", ["a"], [(1,), (2,)]),
+        ("(SELECT relname FROM pg_class ORDER BY 1)", ["relname"], []),
+        ("SELECT (SELECT count(*) FROM pg_stat_activity) AS n, 1", ["n", "?column?"], [(0, 1)]),
+        ("SELECT (SELECT datname FROM pg_database) AS n FROM pg_roles", ["n"], [("pointsman",)]),
+        ("SELECT s.setting v FROM (SELECT * FROM pg_settings WHERE name = 'TimeZone') s", ["v"], [("Etc/UTC",)]),
+        (
+            "SELECT 'a' AS chart, row_to_json(t) AS data FROM "
+            '(SELECT (SELECT count(*) FROM pg_locks) AS "All", (SELECT sum(x) FROM pg_locks) AS "None") t',
+            ["chart", "data"],
+            [("a", '{"All": 0, "None": null}')],
+        ),
         ("SELECT * FROM (SELECT a.x, b.y AS z FROM pg_class a) s WHERE true", ["x", "z"], []),
         ("WITH c AS (SELECT 1 FROM pg_class) SELECT a, b FROM c", ["a", "b"], []),
         ("SELECT CASE WHEN true THEN 1 END FROM pg_class", ["case"], []),
@@ -162,6 +185,27 @@ def test_the_console_speaks_utf8_whatever_was_asked_for(session: Courtesies) -> 
 )
 def test_selects(session: Courtesies, text: str, columns: list[str], rows: list[tuple[Value, ...]]) -> None:
     assert asked(session, text) == (columns, rows)
+
+
+def test_pgadmin_lists_the_database_for_it_is_not_the_systems_own(session: Courtesies) -> None:
+    assert value(session, "SELECT db.oid AS did FROM pg_catalog.pg_database db WHERE db.oid > 16383::OID") == 16384
+
+
+def test_subqueries_are_read_to_a_depth_and_selects_to_a_length(session: Courtesies) -> None:
+    def nested(depth: int) -> str:
+        return "SELECT 1 FROM (" * depth + "SELECT 1 FROM pg_class" + ") s" * depth
+
+    assert asked(session, nested(DEPTH_MAX - 1)) == (["?column?"], [])
+    assert asked(session, "SELECT " + "1, " * (WORDS_MAX // 2 - 2) + "1")[1]
+    for text in (
+        nested(DEPTH_MAX),
+        "SELECT " + "(SELECT " * 1000 + "1" + ")" * 1000,
+        "SELECT " + "1, " * (WORDS_MAX // 2) + "1",
+        "SELECT 1 FROM (" * 1000 + "SELECT 1 FROM pg_class" + ")" * 1000,
+    ):
+        with pytest.raises(PointsmanError, match="statement is too complex") as caught:
+            say(session, text)
+        assert caught.value.sqlstate == "54001"
 
 
 def test_what_is_no_catalog_does_not_exist(session: Courtesies) -> None:
