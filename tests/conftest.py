@@ -69,6 +69,7 @@ class pointsman:  # noqa: N801 - reads as the command it runs
 
     build: Path | None = None
     """A directory with what `make compiled` has made, to run that."""
+    command: tuple[str, ...] = (sys.executable, "-m", "middleware")
 
     def __init__(self, cluster: Sandbox, directory: Path, **settings: Any) -> None:
         self._cluster = cluster
@@ -84,7 +85,7 @@ class pointsman:  # noqa: N801 - reads as the command it runs
         # Python looks for modules where it is started, and then where PYTHONPATH says.
         environment = None if self.build is None else {**os.environ, "PYTHONPATH": str(self.build)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "middleware", "serve", "-c", str(config)],
+            [*self.command, "serve", "-c", str(config)],
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=self.build,

@@ -324,6 +324,20 @@ _SERVICE: Final = _of(
         "`mode` is now, wait_for_servers or wait_for_clients.",
     ),
     ("workers_killed", WARNING, "workers killed before they had drained", "", "Their clients were cut off."),
+    (
+        "waiting_for_predecessor",
+        INFO,
+        "waiting for the process before",
+        "clients",
+        "Its own clients have gone: it ends when those have that the process before an online restart still has.",
+    ),
+    (
+        "predecessor_not_ended",
+        WARNING,
+        "the process before has not ended",
+        "",
+        "Its shutdown_timeout is longer, or it stands still: this one ends without it.",
+    ),
     ("stopped", INFO, "stopped", "", ""),
     (
         "nothing_to_take_over",

@@ -60,6 +60,7 @@ from middleware.supervisor.link import (
 from middleware.supervisor.node_orders import NodeOrders
 from middleware.supervisor.pausing import Pausing
 from middleware.supervisor.slots import Slots
+from middleware.supervisor.stopping import ShutdownMode
 from middleware.supervisor.succession import Succession
 from middleware.supervisor.traffic import DrainingTraffic
 from middleware.supervisor.workers import Worker
@@ -128,7 +129,7 @@ class Between:
         happened: Callable[[Happening], None],
         let_go: Callable[[], None],
         took_over: Callable[[], None],
-        stop: Callable[[], None],
+        stop: Callable[[ShutdownMode], None],
     ) -> None:
         """`clients`: how many there are. `let_go`: another takes the new ones from now on. `took_over`: we do."""
         self._succession: Final = succession

@@ -4,8 +4,8 @@ In: what Worker needs of who has them, for each. Out: as long as `run` runs, eac
 `kill` was called.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Literal
 
 import anyio
 
@@ -57,21 +57,25 @@ class Crew:
         for worker in self.workers:
             await worker.ready.wait()
 
-    async def run(self) -> bool:
-        """Until all have drained; whether they were killed before that. Cancelled, it kills them."""
+    async def run(self, until_others_end: Callable[[], Awaitable[None]]) -> Literal["", "workers", "others"]:
+        """Until all have drained, and others have ended that are waited for then; whose end was not waited for after
+        all. Cancelled, it kills them."""
+        cut_short: Literal["workers", "others"] = "workers"
         with self._scope:
             async with anyio.create_task_group() as tasks:
                 for worker in self.workers:
                     tasks.start_soon(worker.run)
-        return self._scope.cancelled_caught
+            cut_short = "others"
+            await until_others_end()
+        return cut_short if self._scope.cancelled_caught else ""
 
     def drain(self, order: Drain) -> None:
-        """Give them their last order; where it says how long that may take, they are killed when it takes longer."""
+        """Give them their last order; where it says how long that may take, `kill` when it takes longer."""
         for worker in self.workers:
             worker.drain(order)
         if not order.wait_for:
             self._scope.deadline = anyio.current_time() + order.timeout_s + DRAIN_GRACE_S
 
     def kill(self) -> None:
-        """At once."""
+        """At once, and wait for nobody else."""
         self._scope.cancel()

@@ -24,14 +24,15 @@ from middleware.supervisor.control_socket import ControlSocket
 from middleware.supervisor.doors import Doors, Open
 from middleware.supervisor.journal import Journal
 from middleware.supervisor.leading import Leading
-from middleware.supervisor.link import End
+from middleware.supervisor.link import End, EndWithServers
 from middleware.supervisor.listeners import StartError
 from middleware.supervisor.node_orders import NodeOrders
 from middleware.supervisor.notify import Notifier, environment_for_successor
 from middleware.supervisor.pausing import Pausing
 from middleware.supervisor.restarting import Restarting
 from middleware.supervisor.slots import NoSlots, Slots
-from middleware.supervisor.succession import Succession
+from middleware.supervisor.stopping import ShutdownMode
+from middleware.supervisor.succession import LOOK_S, Succession
 from middleware.supervisor.take_over import Estate
 from middleware.supervisor.traffic import DrainingTraffic
 from middleware.supervisor.workers import Worker
@@ -49,7 +50,8 @@ class Generation:
     _leading: Leading
     _journal: Journal
     _control: ControlSocket
-    _stop: Callable[[], None]
+    _pausing: Pausing
+    _stop: Callable[[ShutdownMode], None]
 
     def __init__(
         self,
@@ -107,9 +109,10 @@ class Generation:
         pausing: Pausing,
         node_orders: NodeOrders,
         control: ControlSocket,
-        stop: Callable[[], None],
+        stop: Callable[[ShutdownMode], None],
     ) -> None:
         """With all that it acts upon."""
+        self._pausing = pausing
         self._workers = workers
         self._leading = leading
         self._journal = journal
@@ -163,10 +166,14 @@ class Generation:
             await self.serving.wait()
         await self._control.run(self.doors.control)
 
-    def end(self) -> None:
-        """This one is to end, and so are those before it."""
-        self.succession.tell_before(End())
-        self._ending.set()
+    def end(self, mode: ShutdownMode) -> None:
+        """This one is to end, and so are those before it: who waits for clients waits for theirs, as they do."""
+        if mode == "now":
+            if self.succession.owns:
+                self.succession.tell_before(End())
+            self._ending.set()
+        elif mode == "wait_for_servers" and self.succession.owns:
+            self.succession.tell_before(EndWithServers())
 
     async def end_in_time(self, settings: Callable[[], Settings]) -> None:
         """Once handed over, stop when restart_timeout is over."""
@@ -174,23 +181,41 @@ class Generation:
         timeout_s = settings().restart_timeout
         await anyio.sleep(timeout_s)
         log.info("restart_timeout is over", restart_timeout=timeout_s)
-        self._stop()
+        self._stop("now")
 
-    async def until_alone(self) -> None:
-        """Where it has handed over: until none before it has clients, who are reached through it; or until the end."""
-        if not self.succession.over:
+    async def until_alone(self, mode: Callable[[], ShutdownMode | None]) -> None:
+        """Without workers of its own: until none before it has clients. `mode`: how it ends.
+
+        They are reached through it; and where it has not handed over, whoever has started it takes its end for the end
+        of all, as systemd does, and ends what is left. One that has handed over and is told to end leaves that wait to
+        who has told it so."""
+        succession = self.succession
+        if succession.over:
+            # Whoever has asked for it is to hear what it has come to.
+            await self._control.answered()
+        elif succession.owns and not succession.alone.is_set():
+            log.info("waiting for the process before", clients=succession.left())
+        else:
             return
-        # Whoever has asked for it is to hear what it has come to.
-        await self._control.answered()
         async with anyio.create_task_group() as tasks:
 
             async def until_stopped() -> None:
                 await self._ending.wait()
                 tasks.cancel_scope.cancel()
 
-            tasks.start_soon(until_stopped)
-            await self.succession.alone.wait()
+            if succession.over:
+                tasks.start_soon(until_stopped)
+            tasks.start_soon(self._end_without_servers, mode)
+            await succession.alone.wait()
             tasks.cancel_scope.cancel()
+
+    async def _end_without_servers(self, mode: Callable[[], ShutdownMode | None]) -> None:
+        """Where all waits for servers, end those before that have none left: of an older version, they do not know."""
+        while True:
+            await anyio.sleep(LOOK_S)
+            if mode() == "wait_for_servers" and self._pausing.all_closed(BEFORE):
+                self.succession.tell_before(End())
+                return
 
     def _took_over(self) -> None:
         self.doors.own()

@@ -205,6 +205,11 @@ class End(msgspec.Struct, frozen=True, tag_field="say", tag="end"):
     at_once: bool = False
 
 
+class EndWithServers(msgspec.Struct, frozen=True, tag_field="say", tag="end_with_servers"):
+    """From the successor, of which SHUTDOWN WAIT_FOR_SERVERS was said: it is said of you as well. One that does not
+    know it has its clients paused all the same, and is told End when it has no server left."""
+
+
 Said = (
     Handed
     | Serving
@@ -224,6 +229,7 @@ Said = (
     | Carried
     | Left
     | End
+    | EndWithServers
 )
 _LATEST: Final = (Nodes, UnderWay, Pauses, PausesLeft, Left)
 """Of these only the last one counts."""

@@ -179,6 +179,13 @@ class Pausing:
             return None
         return PauseProgress(serial, tuple(left for _, left in found))
 
+    def all_closed(self, worker: int) -> bool:
+        """Whether a worker has told that it has no server left, of all that is paused."""
+        progress = self._progress.get(worker)
+        if progress is None or progress.serial < self._told.serial:
+            return False
+        return any(one.database is None and not one.servers and not one.replicating for one in progress.left)
+
     def stays(self) -> str:
         """Why no standby is to be promoted: whoever has all paused may have the primary restarted. "" for no reason."""
         return f"all databases are paused by {self._by}" if self._everything == "paused" else ""

@@ -32,6 +32,7 @@ from middleware.supervisor.link import (
     CatalogSuspected,
     Done,
     End,
+    EndWithServers,
     Handed,
     HandedSocket,
     Left,
@@ -53,6 +54,7 @@ from middleware.supervisor.link import (
 )
 from middleware.supervisor.link import Slots as SlotRanges
 from middleware.supervisor.slots import Slots
+from middleware.supervisor.stopping import ShutdownMode
 from middleware.supervisor.take_over import Estate
 
 START_S: Final = 60.0
@@ -86,7 +88,8 @@ class Ours(Protocol):
         """It is the one that is served by from now on."""
 
     @property
-    def stop(self) -> Callable[[], None]: ...
+    def stop(self) -> Callable[[ShutdownMode], None]:
+        """End in this way, unless it ends in a more urgent one already."""
 
     def sockets(self) -> list[tuple[HandedSocket, int]]:
         """All that it listens on, with their descriptors."""
@@ -407,8 +410,11 @@ class Succession:
                 ours.leases_reported(Leases(version_, nodes))
             case Left(clients=clients) if link is self.before:
                 self._left = clients
-            case End() if link is self.after:
-                ours.stop()
+            # Before it is over the other has taken nothing, and may well end: this one goes on.
+            case End() if link is self.after and self.over:
+                ours.stop("now")
+            case EndWithServers() if link is self.after and self.over:
+                ours.stop("wait_for_servers")
             case _:
                 log.error("another Pointsman has said something at the wrong time", message=type(said).__name__)
 

@@ -83,7 +83,7 @@ from middleware.supervisor.settling import Settling
 from middleware.supervisor.shown import Outlook
 from middleware.supervisor.stats_line import StatsLine
 from middleware.supervisor.status import Status, status_of
-from middleware.supervisor.stopping import Stopping
+from middleware.supervisor.stopping import URGENCY, ShutdownMode, Stopping
 from middleware.supervisor.take_over import Estate
 from middleware.supervisor.traffic import DrainingTraffic
 from middleware.supervisor.workers import WORKER_COMMAND, WorkerLife
@@ -184,6 +184,7 @@ class Supervisor:
             timeout_s=checks.timeout,
             seed=self._in_force.seed,
         )
+        self._stopped_by_successor = False
         workers = settings.workers
         self._shared = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of run()
         """Memory that only our own workers share, as a file without a name."""
@@ -400,15 +401,17 @@ class Supervisor:
 
     def stop(self) -> None:
         """Take no new clients and let open transactions end within shutdown_timeout. Called again, end at once."""
-        if self.stopping.mode == "now":
-            self._crew.kill()
-        else:
-            self.stopping.shutdown("now", "signal")
-
-    def _stop_once(self) -> None:
-        """Where several say so, it is no reason for haste."""
+        first, self._stopped_by_successor = self._stopped_by_successor, False
         if self.stopping.mode != "now":
-            self.stopping.shutdown("now", "online restart")
+            self.stopping.shutdown("now", "signal")
+        elif not first:
+            self._crew.kill()
+
+    def _stop_once(self, mode: ShutdownMode) -> None:
+        """Where several say so, as a successor and the signal that it has got, too, it is no reason for haste."""
+        if self.stopping.mode is None or URGENCY[mode] > URGENCY[self.stopping.mode]:
+            self._stopped_by_successor = mode == "now"
+            self.stopping.shutdown(mode, "online restart")
 
     async def run(self) -> None:
         """Serve until `stop`, then drain. Cancelled, it kills the workers."""
@@ -434,10 +437,11 @@ class Supervisor:
                 tasks.start_soon(generation.end_in_time, lambda: self.settings)
                 if not generation.first:
                     tasks.start_soon(generation.succession.follow, self.ready, generation.doors.used, self._fail)
-                killed = await self._crew.run()
-                if killed and self.failure is None:
+                killed = await self._crew.run(lambda: generation.until_alone(lambda: self.stopping.mode))
+                if killed == "others":
+                    log.warning("the process before has not ended")
+                elif killed == "workers" and self.failure is None:
                     log.warning("workers killed before they had drained")
-                await generation.until_alone()
                 tasks.cancel_scope.cancel()
         finally:
             self._control.close()
@@ -465,10 +469,10 @@ class Supervisor:
             order = await self.stopping.next()
             # A successor may have their places.
             self.generation.doors.clients.close()
+            self.generation.end(self.stopping.mode or "now")
             if not order.wait_for:
                 self._control.close()
                 self.generation.doors.close()
-                self.generation.end()
             self._crew.drain(order)
             if not order.wait_for:
                 return

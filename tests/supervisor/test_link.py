@@ -21,6 +21,7 @@ from middleware.supervisor.link import (
     CatalogSuspected,
     Done,
     End,
+    EndWithServers,
     Handed,
     HandedSocket,
     Left,
@@ -77,6 +78,7 @@ EVERY_MESSAGE: list[Said] = [
     Carried(Obeyed(3, 1)),
     Left(4),
     End(),
+    EndWithServers(),
 ]
 
 

@@ -142,6 +142,28 @@ def test_one_that_dies_before_it_serves_was_never_there(line: Line) -> None:
     assert line.serving_pid() == pid
 
 
+def test_one_that_ends_before_it_has_taken_over_ends_alone(line: Line) -> None:
+    line.serve()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.settimeout(DEADLINE_S)
+        other.connect(str(line.directory / "control"))
+        other.sendall(b'{"do": "take_over", "protocol": 1, "version": "0", "layout": "another"}\n')
+        heard, descriptors, _, _ = socket.recv_fds(other, 1, 16)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        while not heard.endswith(b"\n"):
+            heard += other.recv(65536)
+        assert b'"handed"' in heard
+        for word in (b'{"say": "end"}\n', b'{"say": "end_with_servers"}\n'):
+            other.sendall(word)
+        line.until(lambda: len(line.logged("another Pointsman has said something at the wrong time")) == 2, "both")
+    line.until(lambda: line.happened("not_handed_over"), "it to be noticed")
+    assert not line.logged("shutting down")
+    with connect(line) as one:
+        assert ask_for_tls(one) == b"N"
+    line.restart()
+
+
 def test_only_one_takes_over_at_a_time(line: Line) -> None:
     line.serve()
     stopped = line.start("--take-over")
@@ -219,6 +241,23 @@ def test_its_clients_have_restart_timeout_to_go(line: Line) -> None:
         assert line.logged("restart_timeout is over")
         told = client.recv(1000)
         assert told == b"" or b"57P01" in told
+
+
+def test_a_signal_that_both_have_got_is_no_second_one(line: Line) -> None:
+    line.configure(more="client_login_timeout = 60")
+    line.serve(NOTIFY_SOCKET=str(line.directory / "nobody"))
+    (worker,) = [one["pid"] for one in line.status()["workers"]]
+    with connect(line):
+        second = line.restart()
+        # It stands still: it is killed where somebody says twice that all is to end.
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(second, signal.SIGTERM)
+        line.until(lambda: [one for one in line.logged("shutting down") if one["by"] == "online restart"], "the word")
+        line.process.terminate()
+        line.until(lambda: len(line.logged("received signal")) == 2, "its own signal")
+        os.kill(worker, signal.SIGCONT)
+        line.until(lambda: line.process.poll() is not None and not alive(second), "both to end")
+    assert not line.logged("workers killed before they had drained")
 
 
 def test_the_end_of_the_last_is_the_end_of_all(line: Line) -> None:
