@@ -55,6 +55,16 @@ class Claim(msgspec.Struct, frozen=True):
     ttl_s: int = 10
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """How it stands with a claim."""
+
+    leads: bool
+    since: float
+    """Since when it leads, or does not; since 1970."""
+    answered: bool
+    """etcd has, the last time that it was asked."""
+
+
 class Leadership:
     """One Pointsman's claim to lead. A guard's Leader."""
 
@@ -82,6 +92,8 @@ class Leadership:
         """When the belief ends."""
         self._led = False
         """What was told last."""
+        self._since = time.time()
+        """Since when that is so."""
         self._leader = ""
         """Another that leads, by its name."""
         self._trouble = ""
@@ -127,6 +139,12 @@ class Leadership:
     async def finish(self) -> None:
         """It has ended, or has come to nothing. Raises ProbeError."""
         await self._put_down({"request_delete_range": {"key": self._failover_key}}, None)
+
+    def standing(self) -> Standing:
+        """How it stands now."""
+        leads = self.left_s() > 0
+        # A belief may have ended since the last round.
+        return Standing(leads, self._since if leads == self._led else time.time(), self.known and not self._trouble)
 
     # The claim
 
@@ -239,7 +257,7 @@ class Leadership:
     def _tell_of_change(self) -> None:
         leads = self.left_s() > 0
         if leads != self._led:
-            self._led = leads
+            self._led, self._since = leads, time.time()
             if leads:
                 self._say("leads", f"this Pointsman leads, and acts on the nodes, as {self._claim.name}")
             else:

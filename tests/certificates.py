@@ -36,9 +36,16 @@ class Certificates:
     def path(self, name: str) -> str:
         return str(self.directory / name)
 
-    def issue(self, file: str, *hosts: str, name: str | None = None, authority: str = "") -> None:
+    def issue(
+        self,
+        file: str,
+        *hosts: str,
+        name: str | None = None,
+        authority: str = "",
+        not_after: dt.datetime | None = None,
+    ) -> None:
         """A certificate and its key, in `file`.pem and `file`.key."""
-        issued = self._authorities[authority].issue_cert(*hosts, common_name=name)
+        issued = self._authorities[authority].issue_cert(*hosts, common_name=name, not_after=not_after)
         key = Path(self.path(f"{file}.key"))
         issued.private_key_pem.write_to_path(key)
         key.chmod(0o600)

@@ -138,6 +138,19 @@ def end_point_of(der: bytes) -> bytes:
         return b""
 
 
+def not_after_of(material: TlsMaterial) -> float | None:
+    """When the first of the certificates that are shown expires, since 1970; None for none, or where none says."""
+    moments = []
+    try:
+        for kind, _, der in pem.unarmor(material.certificate, multiple=True) if material.certificate else ():
+            if kind.endswith("CERTIFICATE"):
+                # What OpenSSL has read may still be written in a way that is not DER.
+                moments.append(x509.Certificate.load(der).not_valid_after.timestamp())
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(moments, default=None)
+
+
 def _first_certificate(text: bytes) -> bytes:
     """The one that is shown; its key may stand before it."""
     try:

@@ -58,6 +58,8 @@ class WatchStatus(msgspec.Struct, frozen=True):
     """How old what is known is; None before the first time."""
     changes: int
     """How often it has told of a table, or of all of them."""
+    absent: bool = False
+    """There is no such database any more."""
 
 
 class _Watched:
@@ -191,7 +193,14 @@ class Watcher:
         """How each database is watched."""
         now = time.monotonic()
         return [
-            WatchStatus(one.database, one.mode, one.why, None if one.until is None else now - one.until, one.changes)
+            WatchStatus(
+                one.database,
+                one.mode,
+                one.why,
+                None if one.until is None else now - one.until,
+                one.changes,
+                one.absent,
+            )
             for one in sorted(self._watched.values(), key=lambda one: one.database)
         ]
 

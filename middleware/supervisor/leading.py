@@ -12,7 +12,7 @@ import anyio
 
 from healthcheck.guard import Happening
 from healthcheck.leader import Alone, Begun, Leader
-from healthcheck.leadership import Claim, Leadership
+from healthcheck.leadership import Claim, Leadership, Standing
 from healthcheck.line import ProbeError
 from healthcheck.memory import Remembered, StateFile
 from healthcheck.monitor import Authority, Monitor
@@ -97,6 +97,10 @@ class Leading:
     def _check(self) -> None:
         if self.relieved:
             raise ProbeError(self.relieved)
+
+    def standing(self) -> Standing | None:
+        """Where several Pointsmans claim to lead: how it stands with this one's claim."""
+        return None if self._leadership is None else self._leadership.standing()
 
     @property
     def known(self) -> bool:

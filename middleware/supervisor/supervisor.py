@@ -5,7 +5,7 @@ In: Settings. Out: a proxy that serves, and what there is to know of it: address
 
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,6 +14,7 @@ import structlog
 
 from healthcheck.guard import Happening
 from healthcheck.handover import Switched
+from healthcheck.leadership import Standing
 from healthcheck.promote import Hand
 from healthcheck.topology import Topology
 from middleware.admin.show_stats import Period
@@ -359,6 +360,14 @@ class Supervisor:
         """How it stands with a failover."""
         verdict = self._guard.verdict
         return Outlook(verdict.kind.value, verdict.why, self._guard.hindered())
+
+    def leadership(self) -> Standing | None:
+        """Whether this one of several Pointsmans leads; None where it does not claim to."""
+        return self._leading.standing()
+
+    def certificates_not_after(self) -> Mapping[str, float]:
+        """When the certificates in force expire, since 1970, by the setting that names the file."""
+        return self._in_force.tls.not_after
 
     def listening(self) -> dict[int, tuple[str, int]]:
         """The address and port of each listening socket, by its descriptor."""

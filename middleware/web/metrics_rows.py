@@ -149,6 +149,13 @@ class Rows:
             out.add("supervisor_cpu_seconds_total", times.user + times.system)
             out.add("supervisor_resident_memory_bytes", self._process.memory_info().rss)
         out.add("supervisor_loop_lag_seconds", self._pulse.worst_s())
+        for setting, moment in site.certificates_not_after().items():
+            out.add("certificate_not_after_timestamp_seconds", moment, setting)
+        standing = site.leadership()
+        if standing is not None:
+            out.add("leads", standing.leads)
+            out.add("leads_since_timestamp_seconds", standing.since)
+            out.add("etcd_answers", standing.answered)
         counts = dict.fromkeys(EVENTS, 0) | site.journal.counts
         for event, count in counts.items():
             out.add("events_total", count, event)
@@ -256,6 +263,12 @@ class Rows:
         """The query cache."""
         cache, settings = self._site.cache_counters(), self._site.settings
         out.add("cache_serving", self._site.cache_state().serving)
+        watched = [one for one in self._site.watch_status() if not one.absent]
+        for mode in ("logical", "poll", ""):
+            out.add("cache_watched_databases", sum(one.mode == mode for one in watched), mode or "none")
+        ages = [one.confirmed_s_ago for one in watched if one.confirmed_s_ago is not None]
+        if ages:
+            out.add("cache_watch_age_seconds", max(ages))
         for name in ("hits", "misses", "stored", "evictions", "expired", "flights"):
             out.add(f"cache_{name}_total", getattr(cache, name))
         for name in ("hits", "misses", "errors"):

@@ -81,6 +81,21 @@ CHAPTERS: Final = (
                     "PointsmanReloadFailed",
                 ),
             ),
+            _gauge(
+                "certificate_not_after_timestamp_seconds",
+                "When a certificate of ours that is in force expires, or one that is shown with it, by the setting "
+                "that names its file. Nothing where there is none.",
+                "setting",
+                alarms=("PointsmanCertificateExpires", "PointsmanCertificateExpired"),
+            ),
+            _gauge(
+                "leads",
+                "1 while this one of several Pointsmans may act on the nodes. Nothing where it does not claim to "
+                '(`etcd_hosts` with `failover = "promote"`), as of the two that follow.',
+                alarms=("PointsmanNobodyLeads",),
+            ),
+            _gauge("leads_since_timestamp_seconds", "Since when it does, or does not."),
+            _gauge("etcd_answers", "1 while etcd does.", alarms=("PointsmanEtcdSilent",)),
             _gauge("http_connections", "Connections on which HTTP is served now."),
             _gauge("scrape_seconds", "How long the last answer of /metrics took to be made."),
             _gauge("workers_silent", "Workers that have not answered what the last answer of /metrics needed."),
@@ -330,6 +345,17 @@ CHAPTERS: Final = (
         "",
         (
             _gauge("cache_serving", "1 while cached answers are given."),
+            _gauge(
+                "cache_watched_databases",
+                'Databases whose writes of others are watched, by how: "logical", "poll"; "none" where they should be.',
+                "mode",
+                alarms=("PointsmanCacheUnwatched",),
+            ),
+            _gauge(
+                "cache_watch_age_seconds",
+                "How old what is known of these writes is, where it is oldest; nothing before it is known.",
+                alarms=("PointsmanCacheWatchBehind",),
+            ),
             _counter("cache_hits", "Answers that came from it.", alarms=("PointsmanCacheUseless",)),
             _counter("cache_misses", "Statements that asked for one in vain.", alarms=("PointsmanCacheUseless",)),
             _counter("cache_stored", "Answers to misses that were stored.", alarms=("PointsmanCacheTooSmall",)),

@@ -1,15 +1,18 @@
 """What is shown over HTTP, and through whom things are done: the supervisor, as the web sees it."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from aiohttp import web
 
+from healthcheck.leadership import Standing
 from healthcheck.topology import Topology
 from middleware.config import Settings
 from middleware.control import CacheCounters
 from middleware.reports import Subject
 from middleware.supervisor.asking import Answers
 from middleware.supervisor.cache_control import CacheState
+from middleware.supervisor.cache_watch import WatchStatus
 from middleware.supervisor.console import Console
 from middleware.supervisor.counters import CountersSnapshot
 from middleware.supervisor.journal import Journal
@@ -43,6 +46,9 @@ class Site(Protocol):
     def counters(self) -> CountersSnapshot: ...
     def cache_counters(self) -> CacheCounters: ...
     def cache_state(self) -> CacheState: ...
+    def watch_status(self) -> Sequence[WatchStatus]: ...
+    def leadership(self) -> Standing | None: ...
+    def certificates_not_after(self) -> Mapping[str, float]: ...
     @property
     def phase(self) -> Phase: ...
     @property

@@ -1,6 +1,7 @@
 """What is made of certificates and keys: read once, judged as PostgreSQL judges them, and known by the right hash."""
 
 import contextlib
+import datetime as dt
 import hashlib
 import os
 import ssl
@@ -13,7 +14,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 
 from middleware.config import TlsMaterial, TlsSettings, build_settings
-from middleware.config.tls import ClientTls, TlsError, end_point_of, material_of, mistakes, server_context
+from middleware.config.tls import (
+    ClientTls,
+    TlsError,
+    end_point_of,
+    material_of,
+    mistakes,
+    not_after_of,
+    server_context,
+)
 from tests.certificates import Certificates, signed
 
 EC: Final = ec.generate_private_key(ec.SECP256R1())
@@ -59,6 +68,20 @@ def test_files_are_read_once(certificates: Certificates, tmp_path: Path) -> None
     der = next(bytes(der) for kind, _, der in pem.unarmor(material.certificate, multiple=True) if kind == "CERTIFICATE")
     assert tls._end_point == end_point_of(der)
     assert "PRIVATE" not in repr(material)
+
+
+def test_the_first_to_expire_of_what_is_shown_counts(certificates: Certificates, tmp_path: Path) -> None:
+    soon = dt.datetime(2100, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    certificates.issue("renewed", "localhost", not_after=soon)
+    parts = [Path(certificates.path(name)).read_bytes() for name in ("renewed.key", "ca.pem", "renewed.pem")]
+    assert not_after_of(TlsMaterial("require", parts[2])) == soon.timestamp()
+    later = not_after_of(TlsMaterial("require", parts[1]))
+    assert later is not None
+    assert not_after_of(TlsMaterial("require", b"".join(parts))) == min(later, soon.timestamp())
+    assert not_after_of(TlsMaterial()) is None
+    # It has been found good by OpenSSL, whose reading is another.
+    broken = b"-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n"
+    assert not_after_of(TlsMaterial("require", parts[2] + broken)) is None
 
 
 def test_what_cannot_be_used(certificates: Certificates, tmp_path: Path) -> None:

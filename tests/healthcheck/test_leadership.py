@@ -145,6 +145,26 @@ async def test_a_belief_that_is_not_renewed_ends_by_the_clock_alone(etcd: Etcd) 
         assert one.leadership.hindered() == "its lease in etcd may have run out"
 
 
+async def test_how_it_stands_and_since_when(etcd: Etcd) -> None:
+    one = One(members(etcd), "one")
+    before = one.leadership.standing()
+    # Nobody has been asked yet.
+    assert (before.leads, before.answered) == (False, False)
+    async with running(one):
+        await one.until_leads()
+        await one.until(lambda: one.leadership.standing().since > before.since)
+        led = one.leadership.standing()
+        assert (led.leads, led.answered) == (True, True)
+        # Over several renewals.
+        await anyio.sleep(TTL_S)
+        assert one.leadership.standing() == led
+        etcd.kill()
+        await one.until(lambda: one.whats()[-1:] == ["leads_no_more"])
+        lost = one.leadership.standing()
+        assert (lost.leads, lost.answered) == (False, False)
+        assert lost.since > led.since
+
+
 async def test_without_etcd_nobody_leads_and_that_is_said(etcd: Etcd) -> None:
     first, second = One(members(etcd), "one"), One(members(etcd), "two")
     async with running(first, second):

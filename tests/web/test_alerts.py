@@ -139,6 +139,11 @@ RINGS: Final[dict[str, tuple[list[dict[str, str]], list[dict[str, str]]]]] = {
         [event("etcd_trouble", "0x55 1x65"), event("leads_no_more", "0x120")],
         [event("etcd_trouble", "1x120"), event("leads", "0x55 1x65")],
     ),
+    "PointsmanNobodyLeads": (
+        [series("pointsman_leads", "0x120"), series("pointsman_leads", "0x120", instance="b")],
+        [series("pointsman_leads", "0x120"), series("pointsman_leads", "1x120", instance="b")],
+    ),
+    "PointsmanEtcdSilent": ([series("pointsman_etcd_answers", "0x120")], [series("pointsman_etcd_answers", "1x120")]),
     "PointsmanReloadFailed": ([event("not_reloaded", "0x55 1x65")], [event("not_reloaded", "2x120")]),
     "PointsmanPaused": (
         [
@@ -281,6 +286,25 @@ RINGS: Final[dict[str, tuple[list[dict[str, str]], list[dict[str, str]]]]] = {
     "PointsmanSecondLevelFails": (
         [series("pointsman_cache_second_level_errors_total", "0+60x120")],
         [series("pointsman_cache_second_level_errors_total", "7x120")],
+    ),
+    "PointsmanCacheUnwatched": (
+        [series("pointsman_cache_watched_databases", "1x120", mode="none")],
+        [
+            series("pointsman_cache_watched_databases", "1x58 0 1x61", mode="none"),
+            series("pointsman_cache_watched_databases", "1x120", mode="poll"),
+        ],
+    ),
+    "PointsmanCacheWatchBehind": (
+        [series("pointsman_cache_watch_age_seconds", "0+10x120")],
+        [series("pointsman_cache_watch_age_seconds", "1x59 300 1x60")],
+    ),
+    "PointsmanCertificateExpires": (
+        [series("pointsman_certificate_not_after_timestamp_seconds", "1200000x120", setting="client_tls_cert_file")],
+        [series("pointsman_certificate_not_after_timestamp_seconds", "1300000x120", setting="client_tls_cert_file")],
+    ),
+    "PointsmanCertificateExpired": (
+        [series("pointsman_certificate_not_after_timestamp_seconds", "80000x120", setting="server_tls_cert_file")],
+        [series("pointsman_certificate_not_after_timestamp_seconds", "1000000x120", setting="server_tls_cert_file")],
     ),
     "PointsmanWorkerDown": (
         [

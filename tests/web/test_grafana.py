@@ -27,6 +27,7 @@ VARIABLES: Final = {
 SHOWN_NOWHERE: Final = {
     "pointsman_start_time_seconds",
     "pointsman_phase",
+    "pointsman_leads_since_timestamp_seconds",
     "pointsman_http_connections",
     "pointsman_workers_silent",
     "pointsman_max_client_logins",

@@ -1,6 +1,7 @@
 """/metrics: its table and the page made of it, what is exposed, in which form, within which bounds."""
 
 import asyncio
+import datetime as dt
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import anyio
 import pytest
+from cryptography import x509
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -28,12 +30,16 @@ from middleware.reports import (
 )
 from middleware.supervisor import Supervisor
 from middleware.supervisor.asking import Answers
+from middleware.supervisor.cache_watch import WatchStatus
+from middleware.supervisor.certificates import read_certificates
 from middleware.supervisor.counters import CountersSnapshot
 from middleware.web import metrics_rows
-from middleware.web.metrics import Metrics
+from middleware.web.metrics import FRESH_S, Metrics
 from middleware.web.metrics_page import reference
 from middleware.web.metrics_table import METRICS, NONE
 from middleware.web.pulse import WINDOW_S, Pulse
+from tests.certificates import Certificates
+from tests.etcd import Etcd
 from tests.supervisor.conftest import ECHO_WORKER, settings
 from tests.web.conftest import serving
 
@@ -94,6 +100,7 @@ class Made:
         self._counters = counters
         self._pools = pools
         self.asked = 0
+        self.watch: list[WatchStatus] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._supervisor, name)
@@ -110,6 +117,13 @@ class Made:
 
     def counters(self) -> CountersSnapshot:
         return self._counters
+
+    def watch_status(self) -> list[WatchStatus]:
+        return self.watch
+
+
+def expires(file: Path) -> float:
+    return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
 
 
 async def page_of(site: Made, accept: str = "") -> str:
@@ -191,6 +205,66 @@ async def test_pools_are_added_up_over_workers_and_bounds_are_not(monkeypatch: p
     assert values(page, "pointsman_pools") == {
         ("active",): 4, ("draining",): 1, ("closed",): 0, ("failing",): 0,
     }  # fmt: skip
+
+
+async def test_the_oldest_knowledge_of_others_writes_counts() -> None:
+    site = Made(CountersSnapshot())
+    page = await page_of(site)
+    assert values(page, "pointsman_cache_watched_databases") == {("logical",): 0, ("poll",): 0, ("none",): 0}
+    assert values(page, "pointsman_cache_watch_age_seconds") == {}
+    site.watch = [
+        WatchStatus("a", "logical", "", 0.5, 3),
+        WatchStatus("b", "poll", "", 2.5, 0),
+        WatchStatus("c", "", "not connected yet", None, 0),
+        WatchStatus("dropped", "", "no such database", 900.0, 0, absent=True),
+    ]
+    page = await page_of(site)
+    assert values(page, "pointsman_cache_watched_databases") == {("logical",): 1, ("poll",): 1, ("none",): 1}
+    assert values(page, "pointsman_cache_watch_age_seconds") == {(): 2.5}
+
+
+async def test_certificates_are_those_in_force(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    given = {**certificates.server_settings(), "client_tls_sslmode": "allow"}
+    name = "pointsman_certificate_not_after_timestamp_seconds"
+    async with serving(**given) as (supervisor, client):
+        before = values((await client.get("/metrics")).text, name)
+        assert before == {("client_tls_cert_file",): expires(Path(certificates.path("server.pem")))}
+        # Renewed on disk alone, it would be refused when the old one has expired.
+        soon = dt.datetime.now(dt.UTC) + dt.timedelta(days=3)
+        certificates.issue("server", "localhost", not_after=soon)
+        await anyio.sleep(FRESH_S + 0.1)
+        assert values((await client.get("/metrics")).text, name) == before
+        reading = read_certificates(supervisor.settings)
+        assert reading.not_after == {"client_tls_cert_file": float(int(soon.timestamp()))}
+
+
+async def test_one_of_several_says_whether_it_leads() -> None:
+    names = ("leads", "leads_since_timestamp_seconds", "etcd_answers")
+
+    def said(page: str) -> list[float | None]:
+        return [values(page, f"pointsman_{name}").get(()) for name in names]
+
+    async with serving(failover="promote") as (_, client):
+        assert said((await client.get("/metrics")).text) == [None, None, None]
+    with Etcd() as etcd:
+        given: dict[str, Any] = {"failover": "promote", "instances": 2, "etcd_hosts": [etcd.url], "etcd_ttl": 2}
+        began = time.time()
+        async with serving(**given) as (_, client):
+
+            async def until(leads: float, answers: float) -> float:
+                with anyio.fail_after(30):
+                    while True:
+                        found = said((await client.get("/metrics")).text)
+                        if (found[0], found[2]) == (leads, answers):
+                            assert found[1] is not None
+                            return found[1]
+                        await anyio.sleep(0.1)
+
+            led_since = await until(1, 1)
+            assert began <= led_since <= time.time()
+            etcd.kill()
+            assert await until(0, 0) > led_since
 
 
 async def test_rows_that_are_counted_keep_their_place_and_sums_stay_right(monkeypatch: pytest.MonkeyPatch) -> None:
