@@ -151,7 +151,8 @@ _STATEMENT: Final = _of(
         "slow_statement",
         INFO,
         "slow statement",
-        "duration_s wait_s rows failed node target why user database application_name rule process_id statement text",
+        "duration_s wait_s rows failed unanswered node target why user database application_name rule process_id "
+        "statement text",
         "It took log_min_duration or longer on its server. `why` is why it went to the primary; `text` is there with "
         "log_statement_text.",
     ),
@@ -159,7 +160,8 @@ _STATEMENT: Final = _of(
         "sampled_statement",
         INFO,
         "sampled statement",
-        "duration_s wait_s rows failed node target why user database application_name rule process_id statement text",
+        "duration_s wait_s rows failed unanswered node target why user database application_name rule process_id "
+        "statement text",
         "One of those that log_sample_rate has logged by chance.",
     ),
 )
@@ -437,7 +439,20 @@ _CONTROL: Final = _of(
 
 _CONSOLE: Final = _of(
     "console",
-    ("console_opened", INFO, "console opened", "user admin", "Somebody looks, or does something."),
+    (
+        "console_opened",
+        INFO,
+        "console opened",
+        "address port user database application_name admin process_id",
+        "Somebody looks, or does something.",
+    ),
+    (
+        "console_closed",
+        INFO,
+        "console closed",
+        "reason sqlstate why address port user database application_name admin process_id connected_s",
+        "With log_disconnections: the end of it. `sqlstate` and `why` are what its client was told, if it was.",
+    ),
     (
         "command",
         INFO,
@@ -605,7 +620,7 @@ FIELDS: Final = {
     "reason": "In one word, why it is over; of a client `goodbye` (it said so), `closed` (it just closed), `lost` (the "
     "connection broke), `server` (its server has sent FATAL), `server_lost`, `administrator` (shutdown, drain, KILL), "
     "`idle_timeout`, `idle_transaction_timeout`, `transaction_timeout`, `query_timeout`, `refused` (another FATAL, "
-    "see `sqlstate`), `bug`.",
+    "see `sqlstate`), `stalled` (one of the console has read nothing for a minute), `bug`.",
     "replication": "physical or logical.",
     "restart_in_s": "In so many seconds another is started.",
     "restart_timeout": "The setting.",
@@ -625,6 +640,7 @@ FIELDS: Final = {
     "target": "primary or standby.",
     "text": "As it was sent, with its literals; of several statements the last.",
     "tls": "Version and cipher.",
+    "unanswered": "True where it was not answered: its client had gone before, or its server.",
     "user": "As the client calls it.",
     "wait_s": "How long it has waited for a server before that, in seconds.",
     "waiting": "How many of them wait for a server.",

@@ -16,7 +16,10 @@ from middleware.admin.conversation import Conversation, Order
 from middleware.admin.courtesies import Courtesies
 from middleware.control import ConsoleAsked, ConsoleGone, ConsoleMore, ConsoleTold
 from middleware.errors import LoginRefused, PointsmanError, ShuttingDown
+from middleware.logs.wanted import WANTED
 from middleware.pool.ledger import Limit
+from middleware.relay.parting import BUG, CLOSED, GOODBYE, LOST, reason_of
+from middleware.relay.peers import address_of
 from middleware.relay.relay import Relay
 from middleware.wire.build import READY_IDLE, error_response, message
 from middleware.wire.codes import BACKEND_KEY_DATA, PARAMETER_STATUS
@@ -30,6 +33,8 @@ LINGER_S: Final = 10.0
 """How long what was written last has to reach its reader, once its connection is to end."""
 STALLED_S: Final = 60.0
 """How long a reader may take nothing while an answer is held for it."""
+STALLED: Final = "stalled"
+"""Why one has gone that took nothing for so long; else as parting.py has it."""
 
 
 class ConsoleClient(asyncio.Protocol):
@@ -61,13 +66,15 @@ class ConsoleClient(asyncio.Protocol):
         self.admin: Final = admin
         given = {name.decode(errors="replace").lower(): text.decode(errors="replace") for name, text in parameters}
         self.courtesies: Final = Courtesies(self.user, self.database, process_id, VERSION, given)
-        self.connected_at: Final = relay.clock.now
+        self.connected_at: Final = relay.loop.time()
         self.requested_at = self.connected_at
         self._conversation: Final = Conversation(self.courtesies)
         self._draining = False
         self._closed = False
         self._paused = False
         self._stalled: asyncio.TimerHandle | None = None
+        self._peer: Final = address_of(transport, "peername")
+        self._application_name: Final = given.get("application_name", "")
 
     @property
     def state(self) -> str:
@@ -87,7 +94,16 @@ class ConsoleClient(asyncio.Protocol):
         )
         key = message(BACKEND_KEY_DATA, self.process_id.to_bytes(4, "big") + self.secret)
         self.transport.write(due + told + key + READY_IDLE)
-        log.info("console opened", user=self.user, admin=self.admin)
+        log.info(
+            "console opened",
+            address=self._peer[0],
+            port=self._peer[1],
+            user=self.user,
+            database=self.database,
+            application_name=self._application_name or None,
+            admin=self.admin,
+            process_id=self.process_id,
+        )
         if sent:
             self.data_received(sent)
 
@@ -108,12 +124,12 @@ class ConsoleClient(asyncio.Protocol):
             self.end(error)
         except Exception:
             log.exception("a bug has ended a session of the console", user=self.user)
-            self.close()
+            self._leave(BUG)
         else:
             self._pass_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.close()
+        self._leave(CLOSED if exc is None else LOST)
 
     def pause_writing(self) -> None:
         self._conversation.held_up = True
@@ -128,7 +144,7 @@ class ConsoleClient(asyncio.Protocol):
     def _stall(self) -> None:
         """It takes nothing: what is held for it is not kept any longer."""
         log.warning("a client of the console does not read its answer", user=self.user)
-        self.close()
+        self._leave(STALLED)
         self.transport.abort()
 
     # The supervisor
@@ -146,7 +162,7 @@ class ConsoleClient(asyncio.Protocol):
         for order in conversation.orders():
             self._tell(order)
         if conversation.ended:
-            self.close()
+            self._leave(GOODBYE)
             return
         if conversation.full() != self._paused:
             self._paused = conversation.full()
@@ -211,13 +227,18 @@ class ConsoleClient(asyncio.Protocol):
         """Say FATAL, and close."""
         if not self._closed:
             self.transport.write(error_response(error, "FATAL"))
-            self.close()
+            self._leave(reason_of(error), error)
 
     def close(self) -> None:
-        """Close the connection; what waits for its command is told so. Safe to call again."""
+        """Close the connection. Safe to call again."""
+        self._leave(LOST)
+
+    def _leave(self, reason: str, error: PointsmanError | None = None) -> None:
+        """Close the connection, for this; what waits for its command is told so."""
         if self._closed:
             return
         self._closed = True
+        self._tell_end(reason, error)
         conversation = self._conversation
         conversation.leave()
         for order in conversation.orders():
@@ -227,6 +248,24 @@ class ConsoleClient(asyncio.Protocol):
         self.relay.gone(self)
         self.transport.close()
         self.relay.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _tell_end(self, reason: str, error: PointsmanError | None) -> None:
+        if not WANTED.disconnections:
+            return
+        log.info(
+            "console closed",
+            reason=reason,
+            sqlstate=None if error is None else error.sqlstate,
+            why=None if error is None else error.logged,
+            address=self._peer[0],
+            port=self._peer[1],
+            user=self.user,
+            database=self.database,
+            application_name=self._application_name or None,
+            admin=self.admin,
+            process_id=self.process_id,
+            connected_s=round(self.relay.loop.time() - self.connected_at, 6),
+        )
 
 
 def refused(user: bytes) -> LoginRefused:

@@ -108,8 +108,8 @@ class StatementLog:
     def _shapes(self, facts: list[StatementFacts]) -> list[str]:
         return [self._facts_table.shape_with(one, SHAPE_CHARS_MAX) or one.kind for one in facts]
 
-    def tell(self, one: "Watched", took_s: float, rows: int, failed: bool) -> None:
-        """It was answered."""
+    def tell(self, one: "Watched", took_s: float, rows: int, failed: bool, unanswered: bool = False) -> None:
+        """It was answered, or will not be."""
         slow = 0.0 <= one.slow_s <= took_s
         if not slow and (not WANTED.sample_rate or self._draw() >= WANTED.sample_rate):
             return
@@ -120,6 +120,7 @@ class StatementLog:
             wait_s=round(one.waited_s, 6),
             rows=rows,
             failed=failed,
+            unanswered=True if unanswered else None,
             node=one.node,
             target=one.target,
             why=one.why or None,
@@ -182,7 +183,9 @@ class Watched(Digest):
     def refused(self, sqlstate: bytes) -> None:
         self.sqlstate = sqlstate.decode(errors="replace")
 
-    def lost(self) -> None:
+    def lost(self, took_s: float, goes_on: bool) -> None:
+        if not goes_on:
+            self._log.tell(self, took_s, 0, True, True)
         if self.span is not None:
             self._log.trace(self, self.span, 0, True)
 

@@ -87,8 +87,8 @@ class Digest:
     def refused(self, sqlstate: bytes) -> None:
         """It ended in an error. Told before its answer is."""
 
-    def lost(self) -> None:
-        """Its server has gone, or its client, before it was answered; what is sent again is another."""
+    def lost(self, took_s: float, goes_on: bool) -> None:
+        """Its server has gone, or its client, before it was answered. `goes_on`: it is sent again, as another."""
 
     def look(self) -> float:
         """How much it is used: what was counted at the last look weighs half."""

@@ -99,6 +99,7 @@ class Meter:
         """The client has it no more. `goes_on`: what was begun here goes on elsewhere. `unanswered`: how many
         ReadyForQuery it is owed."""
         tally = self.tally
+        took_s = now - self.began if self.began else 0.0
         tally.timings.checkout.observe(now - self._taken_at)
         if self._xact_began:
             if self.began and (goes_on or not unanswered):
@@ -115,5 +116,7 @@ class Meter:
         self.tally = NOBODY
         if self.calls:
             for call in self.calls:
-                call.lost()
+                call.lost(took_s, goes_on)
+                # Those behind it had not begun.
+                took_s = 0.0
             self.calls.clear()

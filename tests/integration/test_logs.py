@@ -82,12 +82,12 @@ class Logged:
         return psycopg.connect(conninfo, autocommit=True)
 
     @contextlib.contextmanager
-    def raw(self, name: str) -> Iterator["Raw"]:
+    def raw(self, name: str, database: str = "") -> Iterator["Raw"]:
         """The same, that sends and does what it is told to."""
-        endpoint = self.endpoint
-        address = Address(endpoint.host, endpoint.port, endpoint.user, endpoint.password, endpoint.database)
+        endpoint, database = self.endpoint, database or self.endpoint.database
+        address = Address(endpoint.host, endpoint.port, endpoint.user, endpoint.password, database)
         with Raw(address) as client:
-            names = {b"user": endpoint.user, b"database": endpoint.database, b"application_name": name}
+            names = {b"user": endpoint.user, b"database": database, b"application_name": name}
             client.log_in(StartupMessage(tuple((key, value.encode()) for key, value in names.items())).encode())
             yield client
 
@@ -183,6 +183,41 @@ def test_each_end_of_a_client_has_its_reason_once(cluster: Sandbox, tmp_path: Pa
         assert len(ends) == len({line["process_id"] for line in ends}) == len(it.lines("login")) == len(names) + 1
 
 
+def test_each_end_of_a_console_client_has_its_reason_once(cluster: Sandbox, tmp_path: Path) -> None:
+    names = ("goodbye", "closes", "breaks", "refused", "killed")
+    with logged(cluster, tmp_path, admin_users=["app"]) as it, contextlib.ExitStack() as stack:
+        clients = {name: stack.enter_context(it.raw(name, "pointsman")) for name in names}
+        opened = {name: it.line("console_opened", application_name=name) for name in names}
+        assert not it.lines("console_closed")
+        clients["goodbye"].send(Terminate().encode())
+        clients["closes"].half_close()
+        clients["breaks"].reset()
+        clients["refused"].send(b"!\0\0\0\4")
+        with psycopg.connect(it.endpoint.conninfo(), dbname="pgbouncer", autocommit=True) as operator:
+            operator.execute(f"KILL_CLIENT {opened['killed']['process_id']}".encode())
+        closed = {name: it.line("console_closed", application_name=name) for name in names}
+        assert {name: (line["reason"], line.get("sqlstate")) for name, line in closed.items()} == {
+            "goodbye": ("goodbye", None),
+            "closes": ("closed", None),
+            "breaks": ("lost", None),
+            "refused": ("refused", "08P01"),
+            "killed": ("administrator", "57P01"),
+        }
+        for name in names:
+            for key in ("process_id", "address", "port", "user", "admin"):
+                assert opened[name][key] == closed[name][key]
+            assert closed[name]["database"] == "pointsman"
+            assert 0 <= closed[name]["connected_s"] < 60
+        assert it.line("console_closed", database="pgbouncer")["reason"] == "goodbye"
+        stack.enter_context(it.raw("last", "pointsman"))
+        it.line("console_opened", application_name="last")
+        it.endpoint.process.send_signal(signal.SIGTERM)
+        assert it.line("console_closed", application_name="last")["reason"] == "administrator"
+        eventually(lambda: bool(it.lines("stopped")))
+        assert len(it.lines("console_closed")) == len(it.lines("console_opened")) == len(names) + 2
+        assert not it.lines("client_gone")
+
+
 def test_a_server_that_is_lost_within_a_message_takes_its_client_along(cluster: Sandbox, tmp_path: Path) -> None:
     with logged(cluster, tmp_path) as it, it.raw("half") as client:
         client.send(Query(b"BEGIN; SELECT pg_backend_pid()").encode())
@@ -234,13 +269,16 @@ def test_errors_of_its_own_are_told_without_what_the_client_has_said(cluster: Sa
 
 def test_without_them_nothing_is_told(cluster: Sandbox, tmp_path: Path) -> None:
     off = dict.fromkeys(("log_connections", "log_disconnections", "log_pooler_errors"), "off")
-    with logged(cluster, tmp_path, **off) as it:
+    with logged(cluster, tmp_path, admin_users=["app"], **off) as it:
+        with it.connect("admin", dbname="pointsman"):
+            # Somebody may have done something.
+            assert it.line("console_opened")["admin"]
         with it.connect("own") as client, pytest.raises(errors.InvalidParameterValue):
             client.execute("SET pointsman.consistency = 'x'")
         with pytest.raises(psycopg.OperationalError):
             it.connect("wrong", password="wrong")
         it.line("login_refused")
-        for name in ("login", "client_gone", "server_open", "server_closed", "pooler_error"):
+        for name in ("login", "client_gone", "server_open", "server_closed", "pooler_error", "console_closed"):
             assert not it.lines(name)
 
 

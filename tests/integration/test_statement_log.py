@@ -1,6 +1,7 @@
 """Slow statements in the log, and sampled ones: by their shape, with where and how long they ran."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from psycopg import errors
 
 from middleware.sandbox import Sandbox
+from middleware.wire.frontend import Query
 from tests.integration.test_logs import LITERAL, logged
 from tests.waiting import eventually
 
@@ -47,6 +49,31 @@ def test_a_slow_statement_is_told_by_its_shape(cluster: Sandbox, tmp_path: Path)
         assert writes["why"]
         assert LITERAL not in it.text()
         assert "0.3" not in "".join(line["statement"] for line in it.lines("slow_statement"))
+
+
+def test_one_whose_client_has_gone_is_told(cluster: Sandbox, tmp_path: Path) -> None:
+    ends = {"breaks": 20, "closes": 1.5, "late": 20}
+    settings = {"log_min_duration": 0.5, "admin_users": ["app"]}
+    with logged(cluster, tmp_path, **settings) as it, contextlib.ExitStack() as stack:
+        clients = {name: stack.enter_context(it.raw(name)) for name in ends}
+        for name, client in clients.items():
+            client.send(Query(f"SELECT pg_sleep({ends[name]}), '{LITERAL}' AS {name}".encode()).encode())
+        clients["closes"].half_close()
+        time.sleep(0.7)
+        clients["breaks"].reset()
+        told = it.line("slow_statement", application_name="breaks")
+        assert (told["failed"], told["unanswered"], told["rows"]) == (True, True, 0)
+        assert told["statement"] == "SELECT pg_sleep($1), $2 AS breaks"
+        assert 0.5 <= told["duration_s"] < 20
+        # One that has only said that it sends no more is answered.
+        answered = it.line("slow_statement", application_name="closes")
+        assert (answered["failed"], "unanswered" in answered) == (False, False)
+        assert answered["duration_s"] >= 1.5
+        # One that is sent away is not.
+        with psycopg.connect(it.endpoint.conninfo(), dbname="pointsman", autocommit=True) as console:
+            console.execute(f"KILL_CLIENT {it.line('login', application_name='late')['process_id']}".encode())
+        assert it.line("slow_statement", application_name="late")["unanswered"]
+        assert LITERAL not in it.text()
 
 
 def test_what_is_fast_is_not_told_and_a_rule_may_have_its_own_bound(cluster: Sandbox, tmp_path: Path) -> None:

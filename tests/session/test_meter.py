@@ -110,6 +110,37 @@ def test_a_server_that_is_lost_leaves_what_it_owed_as_queries() -> None:
     assert again.counted() == (0, 0, 0, 6, 6)
 
 
+class Watched(Digest):
+    """What is told of its end."""
+
+    def __init__(self) -> None:
+        super().__init__("", "")
+        self.told: list[tuple[str, float, bool]] = []
+
+    def answered(self, took_s: float, rows: int, failed: bool) -> None:
+        self.told.append(("answered", took_s, failed))
+
+    def lost(self, took_s: float, goes_on: bool) -> None:
+        self.told.append(("lost", took_s, goes_on))
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_what_is_not_answered_hears_how_long_it_took(goes_on: bool) -> None:
+    lent = Lent()
+    calls = [Watched() for _ in range(3)]
+    lent.session.expected.extend((SYNC, SYNC, SYNC))
+    lent.session.meter.calls.extend(calls)
+    lent.answers(11.0, IDLE)
+    lent.session.meter.left(16.0, goes_on=goes_on, unanswered=2)
+    # The last had not begun.
+    assert [call.told for call in calls] == [
+        [("answered", 1.0, False)],
+        [("lost", 5.0, goes_on)],
+        [("lost", 0.0, goes_on)],
+    ]
+    assert lent.session.meter.calls == []
+
+
 def test_an_open_transaction_that_is_left_was_one() -> None:
     lent = Lent()
     lent.session.expected.append(SYNC)
