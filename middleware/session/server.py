@@ -185,8 +185,8 @@ class ServerSession:
         """An ErrorResponse of ours, to be shown in place of the next one."""
         self.statements = ServerStatements(statements_max)
         self.unproven: dict[bytes, object] = {}
-        """Those of `statements` that it may lack: parsed where that may be skipped, each with the batch in which, or to be
-        closed where that was skipped, with ourselves."""
+        """Those of `statements` that it may lack: parsed where that may be skipped, each with the batch in which, or to
+        be closed where that was skipped, with ourselves."""
         self.goes_on = False
         """What it was sent last has no Sync yet."""
         self.unnamed: bytes | None = None
