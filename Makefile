@@ -74,7 +74,7 @@ bench: $(READY) ## CPU per transaction against PostgreSQL, PgBouncer and pgpool-
 soak: $(READY) ## 10^5 transactions per mode over few servers, 1 GB results and COPY: the long loads
 	$(BIN)/python -m tests.soak $(ARGS)
 
-load: $(READY) ## Connections: 2,000 who come and go, 10,000 idle, 500 that connect for one query (ARGS="--help")
+load: $(READY) ## Connections: 2,000 who come and go, 10,000 idle and looked at, 500 that connect for one query (ARGS="--help")
 	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory compiled; fi
 	$(BIN)/python -m tests.load $$(test -e $(COMPILED)/.ready && echo --compiled $(COMPILED)) $(ARGS)
 

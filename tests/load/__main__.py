@@ -15,10 +15,12 @@ import typer
 from rich.console import Console
 
 from middleware.sandbox import Sandbox
-from tests.load import idle, serverless, storm
+from tests.load import idle, serverless, storm, watched
 from tests.load.result import Result, save, table
 
-RUNS: Final = ("storm", "idle", "serverless")
+RUNS: Final = ("storm", "idle", "watched", "serverless")
+WORKING: Final = 100
+"""Clients that do something while the others do nothing."""
 PLAIN_WIDTH: Final = 140
 SPARE_DESCRIPTORS: Final = 1000
 
@@ -29,6 +31,7 @@ def main(
     storm_seconds: Annotated[float, typer.Option(min=5, help="Length of a storm; there are four.")] = 60,
     idle_clients: Annotated[int, typer.Option(min=100, help="Clients that do nothing.")] = 10_000,
     idle_seconds: Annotated[float, typer.Option(min=1, help="How long the workers' CPU is watched meanwhile.")] = 20,
+    watched_seconds: Annotated[float, typer.Option(min=1, help="With 100 at work, alone and looked at.")] = 20,
     serverless_clients: Annotated[int, typer.Option(min=1, max=500, help="Clients that connect for a query.")] = 500,
     serverless_seconds: Annotated[float, typer.Option(min=1, help="Of each proxy in each round.")] = 5,
     rounds: Annotated[int, typer.Option(min=1, help="How often each proxy has its turn.")] = 3,
@@ -39,7 +42,8 @@ def main(
     ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Save all figures.")] = None,
 ) -> None:
-    """Many connections: 2,000 busy clients who come and go, 10,000 idle ones, and clients that connect for one query.
+    """Many connections: 2,000 busy clients who come and go, 10,000 idle ones, also looked at in the console, and
+    clients that connect for one query.
 
     Exit status 1 where a bound is missed. Ctrl-C ends it.
     """
@@ -50,6 +54,7 @@ def main(
     if quick:
         storm_clients, storm_seconds = storm_clients // 10, 8
         idle_clients, idle_seconds = idle_clients // 10, 3
+        watched_seconds = 3
         serverless_clients, serverless_seconds, rounds = serverless_clients // 10, 1, 1
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     say = partial(console.print, markup=False)
@@ -69,6 +74,11 @@ def main(
             if build is not None:
                 idlers.append(idle.Plan("compiled", idle_clients, idle_seconds, build=build))
             results += [idle.idle(cluster, one, say) for one in idlers]
+        if "watched" in chosen:
+            looks = [watched.Plan("plain Python", idle_clients, WORKING, watched_seconds)]
+            if build is not None:
+                looks.append(watched.Plan("compiled", idle_clients, WORKING, watched_seconds, build=build))
+            results += [watched.watched(cluster, one, say) for one in looks]
         if "serverless" in chosen:
             plan = serverless.Plan(serverless_clients, serverless_seconds, rounds, build=build)
             results += serverless.serverless(cluster, directory, plan, say)

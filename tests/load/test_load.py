@@ -1,13 +1,14 @@
 """The runs of `make load`, short: all bounds are kept."""
 
 import resource
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from middleware.sandbox import Sandbox
-from tests.load import idle, serverless, storm
+from tests.load import idle, serverless, storm, watched
 
 pytestmark = pytest.mark.integration
 
@@ -52,6 +53,13 @@ def test_storm(cluster: Sandbox, tmp_path: Path, plan: storm.Plan) -> None:
 def test_idle(cluster: Sandbox) -> None:
     result = idle.idle(cluster, idle.Plan("plain", clients=CLIENTS_MAX, watch_s=1), print)
     assert result.failures == []
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="needs psql")
+def test_watched(cluster: Sandbox) -> None:
+    """What the console shows of all of them is right; how long it takes is not judged."""
+    plan = watched.Plan("two workers", clients=CLIENTS_MAX - 200, working=50, seconds=2)
+    assert watched.watched(cluster, plan, print).failures == []
 
 
 def test_serverless(cluster: Sandbox, tmp_path: Path) -> None:
