@@ -66,12 +66,7 @@ def databases(
     for pool in pools:
         servers[pool.database] += servers_of(pool)
     connected = Counter(client.database for client in clients)
-    named = {
-        re.sub(r"\\(.)", r"\1", rule.database)
-        for rule in policies
-        if rule.database and _PLAIN.fullmatch(rule.database) and not rule.refuse
-    }
-    known = (named | servers.keys() | connected.keys() | paused.keys() | disabled.keys()).difference(CONSOLES)
+    known = (named(policies) | servers.keys() | connected.keys() | paused.keys() | disabled.keys()).difference(CONSOLES)
     host, port = address or (None, None)
     rows: list[tuple[Value, ...]] = []
     for name in sorted(known):
@@ -99,6 +94,15 @@ def databases(
         )
     rows.append(_console_database(settings, sum(connected[name] for name in CONSOLES)))
     return Table(COLUMNS["databases"], tuple(rows))
+
+
+def named(policies: Sequence[RoutePolicy]) -> set[str]:
+    """The databases that rules name, as clients call them; not those that a pattern may mean."""
+    return {
+        re.sub(r"\\(.)", r"\1", rule.database)
+        for rule in policies
+        if rule.database and _PLAIN.fullmatch(rule.database) and not rule.refuse
+    }
 
 
 def _console_database(settings: Settings, clients: int) -> tuple[Value, ...]:

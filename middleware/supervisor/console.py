@@ -199,11 +199,17 @@ class Console:
 
     async def _order_databases(self, verb: OnDatabases, database: str | None, who: str, tell: Tell) -> tuple[str, ...]:
         """What is to be noticed of it."""
-        pausing = self._operated.pausing
         if database is not None and database in CONSOLES:
             raise PointsmanError(
                 f'"{database}" is the admin console', sqlstate=sqlstate.OBJECT_NOT_IN_PREREQUISITE_STATE
             )
+        # Before, since nobody may be left after KILL. It may be that it is to be used only from now on, so it is done.
+        strange = database is not None and not await self._showing.knows(database)
+        notices = await self._carry_out_for(verb, database, who, tell)
+        return (*notices, f'no rule names database "{database}", and nobody has used it') if strange else notices
+
+    async def _carry_out_for(self, verb: OnDatabases, database: str | None, who: str, tell: Tell) -> tuple[str, ...]:
+        pausing = self._operated.pausing
         match verb:
             case "PAUSE":
                 await pausing.pause(database, who, tell)

@@ -116,6 +116,18 @@ class Showing:
             case _:
                 return await self._asked(command)
 
+    async def knows(self, database: str) -> bool:
+        """Whether a rule names it, somebody has used it since the start, or an operator has said something of it."""
+        known = self._known
+        said = {one.name for one in known.pausing.state().databases}
+        used = {one.database for one in known.counters().traffic}
+        if database in said | used | show_settings.named(known.settings.policies()):
+            return True
+        # Whoever has come just now is not counted yet.
+        answers = _Answers(known.asking)
+        clients, pools = await answers.of("clients", ClientReport), await answers.of("pools", PoolReport)
+        return database in {one.database for one in clients} | {one.database for one in pools}
+
     async def _asked(self, command: Show) -> Table:
         """Those for which the workers are asked."""
         answers = _Answers(self._known.asking)

@@ -310,6 +310,45 @@ def test_the_shell_does_things(operated: Operated) -> None:
     assert operated.run("console", "CACHE DEFAULT;").stdout == "CACHE\n"
 
 
+@pytest.fixture
+def named(cluster: Sandbox, tmp_path: Path) -> Iterator[Operated]:
+    """Rules name a database that nobody uses, and no catalog or counter knows of anything."""
+    routes = [{"name": "night", "database": "night"}, {"name": "reports", "database": "report.*"}]
+    settings: dict[str, Any] = {"admin_users": [cluster.user], "control_socket": str(tmp_path / "control")}
+    with pointsman(cluster, tmp_path, routes=routes, **settings) as running:
+        yield Operated(running, tmp_path / "pointsman.toml")
+
+
+def test_a_name_that_nobody_uses_is_noticed_and_done(named: Operated) -> None:
+    told: list[str | None] = []
+
+    def said(command: str) -> list[str | None]:
+        told.clear()
+        client.execute(command.encode())
+        return list(told)
+
+    with named.connect() as client:
+        client.add_notice_handler(lambda notice: told.append(notice.message_primary))
+        for verb, undo in (("PAUSE", "RESUME"), ("KILL", "RESUME"), ("DISABLE", "ENABLE")):
+            # A rule's pattern names nothing: it may be that one of these was meant.
+            for name in ("shopp", "report_1"):
+                assert said(f"{verb} {name}") == [f'no rule names database "{name}", and nobody has used it']
+                # It is known from then on.
+                assert said(f"{undo} {name}") == []
+            assert said(f"{verb} night") == said(f"{undo} night") == []
+        for verb in ("RECONNECT", "WAIT_CLOSE", "ENABLE"):
+            assert said(f"{verb} shopp") == ['no rule names database "shopp", and nobody has used it']
+            assert said(f"{verb} night") == []
+        database = named.endpoint.database
+        assert said(f"RECONNECT {database}")
+        with psycopg.connect(named.endpoint.conninfo()):
+            # It has come just now.
+            assert said(f"RECONNECT {database}") == []
+            assert said(f"KILL {database}") == []
+        assert said(f"RESUME {database}") == []
+    assert named.run("pause", "shopp").stdout == 'no rule names database "shopp", and nobody has used it\n'
+
+
 def test_ctrl_c_takes_a_pause_back(operated: Operated, busy: object) -> None:
     process = operated.start("pause")
     assert process.stderr is not None
