@@ -172,6 +172,7 @@ class Rows:
         """Clients, and what workers say of themselves."""
         settings = self._site.settings
         out.add("clients", counters.clients)
+        out.add("clients_before", self._site.status().clients_before)
         out.add("clients_waiting", counters.waiting)
         out.add("max_client_conn", settings.max_client_conn)
         out.add("max_client_logins", settings.max_client_logins)

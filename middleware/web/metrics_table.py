@@ -144,6 +144,11 @@ CHAPTERS: Final = (
                 "How many there may be: the setting, 0 for no bound.",
                 alarms=("PointsmanClientsNearLimit",),
             ),
+            _gauge(
+                "clients_before",
+                "Clients that processes before an online restart still have. They are in no other metric.",
+                alarms=("PointsmanClientsNearLimit",),
+            ),
             _gauge("clients_waiting", "Clients that wait for a server.", alarms=("PointsmanClientsWaiting",)),
             _gauge(
                 "client_logins_in_flight",

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import asyncpg
+import httpx
 import psutil
 import psycopg
 import pytest
 
 from middleware.control import slot_of
 from middleware.sandbox import Sandbox
+from middleware.sandbox.ports import free_port
 from tests.bench.pgbench import Target
 from tests.conftest import Endpoint
 from tests.etcd import Etcd
@@ -167,6 +170,33 @@ def test_three_restarts_under_load_cost_nobody_anything(cluster: Sandbox, tmp_pa
         eventually(lambda: running.status()["clients_before"] == 0, 30)
         eventually(lambda: "alone" in running.happened(), 30)
     assert "Traceback" not in running.log()
+
+
+def test_metrics_are_of_the_one_that_serves_and_say_who_is_left(cluster: Sandbox, tmp_path: Path) -> None:
+    port = free_port()
+
+    def measured(name: str) -> float:
+        page = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=20, trust_env=False).text
+        return sum(float(line.split()[-1]) for line in page.splitlines() if re.match(rf"{name}[{{ ]", line))
+
+    with Running(cluster, tmp_path, http_port=port) as running, running.connect() as old:
+        for _ in range(20):
+            old.execute("SELECT 1")
+        eventually(lambda: measured("pointsman_queries_total") >= 20, 30)
+        assert (measured("pointsman_clients"), measured("pointsman_clients_before")) == (1, 0)
+        running.restart()
+        with running.connect() as new:
+            new.execute("SELECT 1")
+            eventually(lambda: measured("pointsman_clients") == measured("pointsman_clients_before") == 1, 30)
+            for _ in range(20):
+                old.execute("SELECT 1")
+            new.execute("SELECT 1")
+            eventually(lambda: measured("pointsman_queries_total") >= 2, 30)
+            # It begins anew, and what the other's client does is not in it.
+            assert measured("pointsman_queries_total") < 20
+            old.close()
+            eventually(lambda: measured("pointsman_clients_before") == 0, 30)
+            assert measured("pointsman_clients") == 1
 
 
 def test_a_query_of_a_client_of_the_process_before_can_be_cancelled(cluster: Sandbox, tmp_path: Path) -> None:

@@ -186,8 +186,16 @@ RINGS: Final[dict[str, tuple[list[dict[str, str]], list[dict[str, str]]]]] = {
         ],
     ),
     "PointsmanClientsNearLimit": (
-        [series("pointsman_clients", "90x120"), series("pointsman_max_client_conn", "100x120")],
-        [series("pointsman_clients", "90x120"), series("pointsman_max_client_conn", "0x120")],
+        [
+            series("pointsman_clients", "50x120"),
+            series("pointsman_clients_before", "40x120"),
+            series("pointsman_max_client_conn", "100x120"),
+        ],
+        [
+            series("pointsman_clients", "90x120"),
+            series("pointsman_clients_before", "0x120"),
+            series("pointsman_max_client_conn", "0x120"),
+        ],
     ),
     "PointsmanLoginsNearLimit": (
         [

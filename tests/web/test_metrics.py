@@ -162,6 +162,7 @@ async def test_each_number_is_where_it_belongs() -> None:
         assert values(page, f"pointsman_{name}_total") == {("shop", "reports", "db2"): numbers[field]}, name
     assert values(page, "pointsman_clients") == {(): 5}
     assert values(page, "pointsman_clients_waiting") == {(): 2}
+    assert values(page, "pointsman_clients_before") == {(): 0}
     assert values(page, "pointsman_max_client_conn") == {(): 77}
     assert values(page, "pointsman_worker_loop_lag_seconds") == {("1",): 0.25}
     assert values(page, "pointsman_worker_cpu_seconds_total") == {("1",): 12.5}
