@@ -49,6 +49,12 @@ class ClientReport(msgspec.Struct, frozen=True, array_like=True, tag="c"):
     """What keeps it on its server: session state, in words; "" for nothing."""
     replication: str
     """"physical", "logical", or ""."""
+    descriptor: int = -1
+    """Of its socket, in its worker."""
+    unread_bytes: int = 0
+    """What has come and was not sent on: an unfinished message or batch, or one that waits."""
+    unsent_bytes: int = 0
+    """What was sent on, and its server has not taken yet."""
 
 
 class ServerReport(msgspec.Struct, frozen=True, array_like=True, tag="s"):
@@ -80,6 +86,14 @@ class ServerReport(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     prepared_statements: int
     replication: str = ""
     """"physical", "logical", or ""."""
+    descriptor: int = -1
+    """Of its socket, in its worker."""
+    unread_bytes: int = 0
+    """What has come of a message whose kind or length is not known yet."""
+    left_bytes: int = 0
+    """Of a message whose beginning was passed on, what is still to come."""
+    unsent_bytes: int = 0
+    """What was passed on, and its client has not taken yet."""
 
 
 class PoolReport(msgspec.Struct, frozen=True, array_like=True, tag="p"):

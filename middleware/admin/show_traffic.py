@@ -4,7 +4,7 @@ PgBouncer's pools are told by database and user; ours also by node and rule, whi
 and connections have numbers: see columns.py.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -104,18 +104,51 @@ def servers(reports: Iterable[ServerReport]) -> Table:
 
 def sockets(of_clients: Iterable[ClientReport], of_servers: Iterable[ServerReport], *, active: bool) -> Table:
     """Both, by PgBouncer's other names of their states; of the `active` only those on which something is under way."""
-    nothing: Row = (0,) * 7
     rows = [
-        (*_client(one, f"cl_{'active' if one.state == 'idle' else one.state}"), *nothing)
+        (*_client(one, f"cl_{'active' if one.state == 'idle' else one.state}"), *_buffers(one))
         for one in _by_age(of_clients)
         if not active or one.state != "idle"
     ]
     rows += [
-        (*_server(one, "sv_login" if one.state == "new" else f"sv_{one.state}"), *nothing)
+        (*_server(one, "sv_login" if one.state == "new" else f"sv_{one.state}"), *_buffers(one))
         for one in _by_age(of_servers)
         if not active or one.state not in ("idle", "used")
     ]
     return Table(COLUMNS["sockets"], tuple(rows))
+
+
+def descriptors(
+    listening: Mapping[int, tuple[str, int]],
+    of_clients: Iterable[tuple[int, ClientReport]],
+    of_servers: Iterable[tuple[int, ServerReport]],
+) -> Table:
+    """The supervisor's listening sockets, and each worker's connections, which are told by worker. Cancel keys and what
+    a client is asked for are nobody's business."""
+    clients, servers = list(of_clients), list(of_servers)
+    client_at = {one.process_id: one.descriptor for _, one in clients}
+    server_at = {(worker, one.node, one.process_id): one.descriptor for worker, one in servers}
+    unknown: Row = (None,) * 7
+    rows: list[Row] = [
+        (descriptor, "pooler", None, None, address, port, None, None, *unknown)
+        for descriptor, (address, port) in sorted(listening.items())
+    ]
+    for worker, task, one in sorted(
+        [(worker, "client", one) for worker, one in clients] + [(worker, "server", one) for worker, one in servers],
+        key=lambda row: (row[0], row[2].descriptor),
+    ):
+        if isinstance(one, ClientReport):
+            where, link = (one.addr, one.port), server_at.get((worker, one.node, one.link)) if one.link else None
+        else:
+            where, link = (one.host, one.port), client_at.get(one.link) if one.link else None
+        rows.append((one.descriptor, task, one.user, one.database, *where, None, link, *unknown))
+    return Table(COLUMNS["fds"], tuple(rows))
+
+
+def _buffers(one: ClientReport | ServerReport) -> Row:
+    """As if what is held of it stood in one buffer: first what was sent on and not taken, then what was not read."""
+    left_bytes = one.left_bytes if isinstance(one, ServerReport) else 0
+    sent, unread = one.unsent_bytes, one.unread_bytes
+    return (sent + unread, sent, left_bytes, 0, 0, unread, sent)
 
 
 _Connection = TypeVar("_Connection", ClientReport, ServerReport)

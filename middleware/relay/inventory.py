@@ -17,7 +17,7 @@ from middleware.relay.arrival import Arrival
 from middleware.relay.client_connection import ClientConnection
 from middleware.relay.console import ConsoleClient
 from middleware.relay.handing_over import WELCOME
-from middleware.relay.peers import address_of, application_name, tls_of
+from middleware.relay.peers import address_of, application_name, descriptor_of, tls_of
 from middleware.relay.relay import Client, Relay
 from middleware.relay.replication import ReplicationClient
 from middleware.reports import ClientReport, PoolReport, PreparedReport, Report, ServerReport
@@ -148,6 +148,9 @@ def _client(client: ClientConnection, clock: _Clock) -> ClientReport:
         prepared_statements=len(session.statements.named) + len(session.statements.sql),
         pinned=client.state.why() if client.state.pinned else "",
         replication="",
+        descriptor=descriptor_of(client.transport),
+        unread_bytes=client.unread_bytes(),
+        unsent_bytes=server.transport.get_write_buffer_size() if server is not None else 0,
     )
 
 
@@ -177,6 +180,7 @@ def _arrival(client: Arrival, clock: _Clock) -> ClientReport:
         prepared_statements=0,
         pinned="",
         replication="",
+        descriptor=descriptor_of(client.transport),
     )
 
 
@@ -205,6 +209,8 @@ def _replication_client(client: ReplicationClient, clock: _Clock) -> ClientRepor
         prepared_statements=0,
         pinned="",
         replication="logical" if wish.kind == LOGICAL else "physical",
+        descriptor=descriptor_of(client.transport),
+        unsent_bytes=server.transport.get_write_buffer_size() if server is not None else 0,
     )
 
 
@@ -232,6 +238,7 @@ def _console(client: ConsoleClient, clock: _Clock) -> ClientReport:
         prepared_statements=client.prepared_statements,
         pinned="",
         replication="",
+        descriptor=descriptor_of(client.transport),
     )
 
 
@@ -265,6 +272,7 @@ def _server(server: ServerConnection, clock: _Clock, state: str) -> ServerReport
     pool, client = server.pool, server.client
     local_addr, local_port = address_of(server.transport, "sockname")
     expired = 0.0 < server.expires_at <= clock.now
+    unread, left = server.session.unfinished()
     return ServerReport(
         process_id=server.cancel_key[0],
         node=pool.node,
@@ -283,6 +291,10 @@ def _server(server: ServerConnection, clock: _Clock, state: str) -> ServerReport
         route=pool.policy.name,
         tls=tls_of(server.transport),
         prepared_statements=len(server.session.statements) + len(server.session.prepared),
+        descriptor=descriptor_of(server.transport),
+        unread_bytes=unread,
+        left_bytes=left,
+        unsent_bytes=client.transport.get_write_buffer_size() if isinstance(client, ClientConnection) else 0,
     )
 
 
@@ -311,6 +323,8 @@ def _wal_sender(client: ReplicationClient) -> ServerReport | None:
         tls=tls_of(server.transport),
         prepared_statements=0,
         replication="logical" if wish.kind == LOGICAL else "physical",
+        descriptor=descriptor_of(server.transport),
+        unsent_bytes=client.transport.get_write_buffer_size(),
     )
 
 

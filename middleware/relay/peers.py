@@ -50,6 +50,12 @@ def address_of(transport: asyncio.BaseTransport, what: str) -> tuple[str, int]:
     return "unix", 0
 
 
+def descriptor_of(transport: asyncio.BaseTransport) -> int:
+    """Its socket's; -1 for none."""
+    one = transport.get_extra_info("socket")
+    return -1 if one is None else int(one.fileno())
+
+
 def tls_of(transport: asyncio.BaseTransport) -> str:
     """Version and cipher, where it has TLS."""
     ssl_object = transport.get_extra_info("ssl_object")

@@ -194,6 +194,10 @@ class Returning(Borrowing):
         if self._dispatch(batch, data):
             self.unblock()
 
+    def unread_bytes(self) -> int:
+        """How much has come of it that was not sent on."""
+        return self._kept_bytes + len(self._held_data)
+
     def note_write(self) -> None:
         """The answer to a write is about to be passed on: who hears of it must find it."""
         now = time.monotonic()

@@ -210,6 +210,11 @@ class ServerSession:
         """All that has come from it is whole."""
         return not self._left and not self._tail
 
+    def unfinished(self) -> tuple[int, int]:
+        """How many bytes it has sent of a message that could not be read yet, and how many are to come of one that
+        could."""
+        return len(self._tail), self._left
+
     def only_ours(self) -> bool:
         """Nothing is due but answers to exchanges of our own, outside a transaction."""
         if self.status != IDLE or self.copy_in or self.mid_message():

@@ -107,8 +107,6 @@ class Showing:
                 return show_settings.routes(known.settings.policies())
             case "state":
                 return shown.state(known.pausing.state().everything)
-            case "fds":
-                return shown.listening(known.listening())
             case "dns_hosts":
                 return await self._hosts()
             case "peers" | "peer_pools" | "dns_zones":
@@ -151,6 +149,11 @@ class Showing:
                     await answers.of("servers", ServerReport),
                 )
                 return partial(show_traffic.sockets, clients, servers, active=command.subject == "active_sockets")
+            case "fds":
+                by_worker = answers.by_worker
+                of_clients = await by_worker("clients", ClientReport)
+                of_servers = await by_worker("servers", ServerReport)
+                return partial(show_traffic.descriptors, self._known.listening(), of_clients, of_servers)
             case "pools":
                 pools = await answers.of("pools", PoolReport)
                 return partial(show_traffic.pools, pools, _consoles(await answers.of("clients", ClientReport)))

@@ -178,13 +178,3 @@ def failover(status: Status, settings: Settings, outlook: Outlook, those: Sequen
 def empty(subject: str) -> Table:
     """What PgBouncer has and this has not: peers, zones."""
     return Table(COLUMNS[subject], ())
-
-
-def listening(sockets: Mapping[int, tuple[str, int]]) -> Table:
-    """SHOW FDS: the listening sockets by descriptor. Those of clients and servers are their workers', as are their
-    cancel keys."""
-    rows: list[Row] = [
-        (fd, "pooler", None, None, address, port, None, None, *(None,) * 7)
-        for fd, (address, port) in sorted(sockets.items())
-    ]
-    return Table(COLUMNS["fds"], tuple(rows))

@@ -154,6 +154,42 @@ def test_sockets_are_both_and_active_ones_are_those_at_work() -> None:
     assert [one["state"] for one in active] == ["cl_active", "sv_active", "sv_login"]
 
 
+def test_what_is_held_is_told_as_of_one_buffer() -> None:
+    client = but(CLIENT, unread_bytes=5, unsent_bytes=30)
+    server = but(SERVER, unread_bytes=2, unsent_bytes=400, left_bytes=1000)
+    names = ("recv_pos", "pkt_pos", "pkt_remain", "send_pos", "send_remain", "pkt_avail", "send_avail")
+    found = rows(show_traffic.sockets([client], [server], active=True))
+    told = [tuple(one[name] for name in names) for one in found]
+    assert told == [(35, 30, 0, 0, 0, 5, 30), (402, 400, 1000, 0, 0, 2, 400)]
+
+
+def test_descriptors_are_told_by_worker_and_link_within_it() -> None:
+    of_clients = [
+        (1, but(CLIENT, descriptor=20)),
+        (0, but(CLIENT, process_id=8, descriptor=21, user="idle", link=0, node="")),
+        (0, but(CLIENT, process_id=9, descriptor=20, user="early", link=999)),
+    ]
+    # Nodes count their backends each for itself, and workers their descriptors.
+    of_servers = [
+        (1, but(SERVER, descriptor=15)),
+        (0, but(SERVER, descriptor=16, node="db1", link=0)),
+        (1, but(SERVER, descriptor=17, node="db1", link=0)),
+    ]
+    found = rows(show_traffic.descriptors({4: ("unix", 6432), 3: ("127.0.0.1", 6432)}, of_clients, of_servers))
+    names = ("fd", "task", "user", "addr", "port", "link")
+    assert [tuple(one[name] for name in names) for one in found] == [
+        (3, "pooler", None, "127.0.0.1", 6432, None),
+        (4, "pooler", None, "unix", 6432, None),
+        (16, "server", "app", "10.0.0.3", 5432, None),
+        (20, "client", "early", "10.0.0.9", 50_000, None),
+        (21, "client", "idle", "10.0.0.9", 50_000, None),
+        (15, "server", "app", "10.0.0.3", 5432, 20),
+        (17, "server", "app", "10.0.0.3", 5432, None),
+        (20, "client", "app", "10.0.0.9", 50_000, 15),
+    ]
+    assert {(one["cancel"], one["password"], one["scram_server_key"]) for one in found} == {(None, None, None)}
+
+
 def test_sessions_tell_of_rule_node_and_pin() -> None:
     [found] = rows(show_traffic.sessions([CLIENT]))
     assert (found["route"], found["node"], found["pinned"]) == ("reports", "db2", "a temporary table")

@@ -2,11 +2,13 @@
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.to_thread
+import psutil
 import psycopg
 import pytest
 
@@ -14,6 +16,8 @@ from middleware.reports import ClientReport, PoolReport, PreparedReport, Report,
 from middleware.sandbox import Sandbox
 from middleware.service import running
 from middleware.supervisor import Supervisor
+from middleware.wire.frontend import Query, StartupMessage
+from tests.differential.raw_client import Address, RawClient
 from tests.supervisor.quick import quick_settings
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -63,6 +67,59 @@ class Asked:
 async def asked(cluster: Sandbox, **settings: Any) -> AsyncIterator[Asked]:
     async with running(quick_settings(cluster, **settings)) as supervisor:
         yield Asked(cluster, supervisor)
+
+
+async def test_descriptors_are_those_of_their_sockets(cluster: Sandbox) -> None:
+    async with asked(cluster, workers=1) as one, await one.connect(application_name="holds") as client:
+        await client.execute("BEGIN")
+        await client.execute("SELECT 1")
+        holds = (await one.clients())["holds"]
+        (server,) = [each for each in await one.servers() if each.process_id == holds.link and each.node == holds.node]
+        (pid,) = one.supervisor.worker_pids
+        there = {each.fd: each for each in psutil.Process(pid).net_connections("tcp")}
+        assert there[holds.descriptor].raddr == (holds.addr, holds.port)
+        assert there[server.descriptor].laddr == (server.local_addr, server.local_port)
+        assert there[server.descriptor].raddr.port == server.port
+
+
+async def test_what_is_held_of_a_connection_is_counted(cluster: Sandbox) -> None:
+    query = Query(b"SELECT 1").encode()
+    async with asked(cluster) as one, await one.connect() as quiet:
+        address = Address(*one.supervisor.addresses[0], cluster.user, cluster.passwords[cluster.user], cluster.database)
+
+        def raw(name: str) -> RawClient:
+            given = {b"user": cluster.user, b"database": cluster.database, b"application_name": name}
+            client = RawClient(address)
+            client.log_in(StartupMessage(tuple((key, value.encode()) for key, value in given.items())).encode())
+            return client
+
+        async def until(name: str, counts: Callable[[ClientReport], bool]) -> None:
+            with anyio.fail_after(DEADLINE_S):
+                while not counts((await one.clients())[name]):
+                    await anyio.sleep(0.02)
+
+        await quiet.execute("SELECT 1")
+        with await anyio.to_thread.run_sync(raw, "half") as half:
+            half.send(query[:9])
+            await until("half", lambda report: report.unread_bytes == 9)
+            half.send(query[9:])
+            await until("half", lambda report: report.unread_bytes == 0)
+        await one.supervisor.pausing.pause(None, "somebody")
+        with await anyio.to_thread.run_sync(raw, "waits") as waits:
+            waits.send(query)
+            await until("waits", lambda report: report.unread_bytes == len(query))
+            await one.supervisor.pausing.resume(None, "somebody")
+            await until("waits", lambda report: report.unread_bytes == 0)
+        with await anyio.to_thread.run_sync(raw, "reads nothing") as slow:
+            slow.send(Query(b"SELECT repeat('x', 50000000)").encode())
+
+            async def held() -> bool:
+                pid = (await one.clients())["reads nothing"].process_id
+                return any(each.link == pid and each.unsent_bytes and each.left_bytes for each in await one.servers())
+
+            with anyio.fail_after(DEADLINE_S):
+                while not await held():
+                    await anyio.sleep(0.02)
 
 
 async def test_a_client_is_reported_with_its_server(cluster: Sandbox) -> None:
