@@ -34,7 +34,8 @@ def failures(run: Run) -> list[str]:
         wrong.append("Nothing was read.")
     least = HITS_LEAST_WATCHED if run.plan.watch is not Watch.OFF else HITS_LEAST
     if run.hits is not None and run.hits.ratio < least:
-        wrong.append(f"{run.hits.ratio:.1%} of the answers were hits: this proves little.")
+        why = dict(run.hits.not_stored), dict(run.hits.invalidations)
+        wrong.append(f"{run.hits.ratio:.1%} of the answers were hits: this proves little {why}.")
     if len(run.world.history.failovers) < run.plan.failovers:
         wrong.append(f"{len(run.world.history.failovers)} failovers of {run.plan.failovers} were done.")
     failed = run.world.failures.total()
