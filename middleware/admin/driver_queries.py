@@ -378,6 +378,8 @@ def _value(words: list[Word], session: Session, row: Mapping[str, _Known]) -> _K
     """An expression's type and value; null where that is not known."""
     first = words[0]
     name = first.text.lower().removeprefix("pg_catalog.")
+    if name == "array" and first.kind == "word" and len(words) > 2 and words[1].text == "(":
+        return "text[]", "{}"
     called = len(words) > 2 and words[1].text == "(" and words[-1].text == ")"
     if len(words) == 1 or (len(words) > 1 and words[1].text == ":"):
         if first.kind == "string":

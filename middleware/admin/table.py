@@ -4,8 +4,9 @@ from typing import Final, Literal
 
 import msgspec
 
-ColumnType = Literal["text", "bool", "int4", "int8", "float8", "numeric", "timestamptz", "bytea"]
-"""PostgreSQL's names; a value of each is a str, bool, int, int, float, int or float, seconds since 1970, and None."""
+ColumnType = Literal["text", "bool", "int4", "int8", "float8", "numeric", "timestamptz", "bytea", "text[]"]
+"""PostgreSQL's names; a value of each is a str, bool, int, int, float, int or float, seconds since 1970, and None. Of
+arrays there is the empty one alone, "{}"."""
 
 OIDS: Final[dict[ColumnType, int]] = {
     "text": 25,
@@ -16,6 +17,7 @@ OIDS: Final[dict[ColumnType, int]] = {
     "numeric": 1700,
     "timestamptz": 1184,
     "bytea": 17,
+    "text[]": 1009,
 }
 
 Value = str | bool | int | float | None

@@ -23,6 +23,8 @@ NUMERIC_NEGATIVE: Final = 0x4000
 _INT4: Final = struct.Struct("!i")
 _INT8: Final = struct.Struct("!q")
 _FLOAT8: Final = struct.Struct("!d")
+_EMPTY_ARRAY: Final = struct.Struct("!iii")
+"""Dimensions, whether there are nulls, and the type of its elements."""
 _NUMERIC: Final = struct.Struct("!HhHH")
 
 
@@ -100,6 +102,8 @@ def _binary(kind: ColumnType, value: str | bool | float) -> bytes:
             return _binary_numeric(_decimal(value))
         case "timestamptz":
             return _INT8.pack(round((float(value) - EPOCH_2000_S) * 1_000_000))
+        case "text[]":
+            return _EMPTY_ARRAY.pack(0, 0, OIDS["text"])
         case _:
             return str(value).replace("\0", "?").encode(errors="replace")
 

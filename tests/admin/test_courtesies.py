@@ -154,6 +154,11 @@ def test_the_console_speaks_utf8_whatever_was_asked_for(session: Courtesies) -> 
         ("SELECT setting FROM pg_settings WHERE name = 'nothing'", ["setting"], []),
         ("SELECT oid, typname FROM pg_type WHERE oid = 3 LIMIT 1", ["oid", "typname"], []),
         ("SELECT count(*) FROM information_schema.tables", ["count"], [(0,)]),
+        (
+            "SELECT r.oid, ARRAY(SELECT m.roleid FROM pg_auth_members m) AS of FROM pg_roles r",
+            ["oid", "of"],
+            [(10, "{}")],
+        ),
         ("SELECT string_agg(word, ',') FROM pg_catalog.pg_get_keywords()", ["string_agg"], [("",)]),
         ("SELECT t.typlen FROM pg_type t, pg_namespace n WHERE t.typname='name'", ["typlen"], [(64,)]),
         ("SELECT typname FROM pg_type", ["typname"], []),

@@ -45,6 +45,7 @@ def read(kind: ColumnType, value: Value, form: int) -> object:
         ("numeric", -0.0625, Decimal("-0.0625")),
         ("numeric", 1e-7, Decimal("0.0000001")),
         ("bytea", None, None),
+        ("text[]", "{}", []),
         ("timestamptz", 0.0, dt.datetime(1970, 1, 1, tzinfo=dt.UTC)),
         ("timestamptz", 1_795_813_200.123456, dt.datetime(2026, 11, 27, 21, 0, 0, 123456, dt.UTC)),
     ],
