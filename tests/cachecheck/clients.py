@@ -118,7 +118,10 @@ class Writer(Reader):
             await super().turn()
             return
         spot = self._rng.choices(self._own, [spot.kind.weight for spot in self._own])[0]
-        ways = [way for way in spot.kind.ways if way.directly or self._session.instance != DIRECT]
+        ways = [way for way in spot.kind.ways if way.directly or self._may_define()]
+        if not ways:
+            await super().turn()
+            return
         way = self._rng.choices(ways, [way.weight for way in ways])[0]
         attempt = Attempt(self._session, spot, way, self._form(way), next(self._gids))
         try:
@@ -128,6 +131,9 @@ class Writer(Reader):
         except FAILURES as error:
             await self._session.recover(error)
         await asyncio.sleep(self._rng.uniform(0, PAUSE_BETWEEN_WRITES_MAX_S))
+
+    def _may_define(self) -> bool:
+        return self._session.instance != DIRECT and self._session.world.may_define(time.monotonic())
 
     def _form(self, way: Way) -> str:
         forms = [form for form in FORMS if self._can(way, form)]
@@ -168,6 +174,8 @@ class Attempt:
         """Do it, and write it down. Raises what drivers raise, and Lost behind violence."""
         begin = time.monotonic()
         known = Outcome.UNKNOWN
+        if not self._way.directly:
+            self._world.defined_at = begin
         try:
             known = await self._violently() if self._violent() else await self._do()
         except Lost:

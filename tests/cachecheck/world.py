@@ -18,6 +18,9 @@ from tests.conftest import Endpoint
 
 HOT_S: Final = 0.2
 """For so long all clients prefer one look at one register: it is read often enough to be found cached."""
+DEFINE_S: Final = 3.0
+"""Between two times that something is defined anew. Until the catalog was read again, nothing is cached: that takes a
+second or two on a machine that is busy with other things."""
 RESOLVE_TIMEOUT_S: Final = 60.0
 SUPERUSER: Final = "postgres"
 
@@ -77,6 +80,8 @@ class World:
         self.telling: Final = telling
         """Sessions ask to be told where their statements went."""
         self.sessions = 0
+        self.defined_at = 0.0
+        """When something was defined last."""
         self.looks: Final[Counter[str]] = Counter()
         """Reads by kind."""
         self.ways: Final[Counter[str]] = Counter()
@@ -93,6 +98,10 @@ class World:
         self._weights: Final = [spot.kind.weight for spot in all_spots]
         self._hot = self.choose(rng)
         self._hot_until = 0.0
+
+    def may_define(self, now: float) -> bool:
+        """Whether something may be defined anew."""
+        return now - self.defined_at >= DEFINE_S
 
     # Where to connect
 
