@@ -120,6 +120,12 @@ class ShuttingDown(PointsmanError):
         super().__init__("terminating connection due to administrator command")
 
 
+class TimedOut(PointsmanError):
+    """A timeout ends a client's connection."""
+
+    severity = "FATAL"
+
+
 class Canceled(PointsmanError):
     """The client asked, by a CancelRequest, to give up what it waits for."""
 

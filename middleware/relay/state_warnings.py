@@ -10,6 +10,7 @@ import structlog
 from middleware.config import RoutePolicy
 from middleware.control import StateUse
 from middleware.errors import PointsmanError
+from middleware.sqlstate import FEATURE_NOT_SUPPORTED
 from middleware.wire.build import warning
 from parser.facts import StatementFacts
 from parser.session_state import (
@@ -92,13 +93,12 @@ Counted = tuple[str, str, str, str, str]
 class StateRejected(PointsmanError):
     """The settings forbid this class of session state."""
 
-    sqlstate = "0A000"
-
     def __init__(self, effect: StateEffect) -> None:
         super().__init__(
             f"{effect.statement} is not allowed in transaction pooling mode",
             detail=f'It {_verb(effect)} session state, and session_state.{effect.state} is "reject".',
             hint=_HINTS[effect.state],
+            sqlstate=FEATURE_NOT_SUPPORTED,
         )
 
 

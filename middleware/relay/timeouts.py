@@ -6,7 +6,7 @@ Times are those of the worker's ticks, so a timeout may come a tick late or earl
 from typing import Final
 
 from middleware.config import ClientPolicy
-from middleware.errors import PointsmanError
+from middleware.errors import TimedOut
 from middleware.sqlstate import (
     IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
     IDLE_SESSION_TIMEOUT,
@@ -19,12 +19,6 @@ IDLE_FOR_TOO_LONG: Final = 1
 QUERY_TOO_LONG: Final = 2
 TRANSACTION_TOO_LONG: Final = 3
 TRANSACTION_IDLE_FOR_TOO_LONG: Final = 4
-
-
-class TimedOut(PointsmanError):
-    """A timeout ends a client's connection."""
-
-    severity = "FATAL"
 
 
 def passed(

@@ -309,7 +309,9 @@ class ClientSession:
         batch.executes = 1
         facts = FUNCTION_CALL_FACTS
         if code == QUERY:
-            facts = self.facts_of(data[position + 5 : end - 1]) if end <= len(data) else UNREAD
+            # It may have no text at all, and a compiled slice must not end before it begins.
+            start = position + 5
+            facts = self.facts_of(data[start : max(start, end - 1)]) if end <= len(data) else UNREAD
             self.statements.forget_unnamed()
         batch.add_facts(facts)
         if facts.deallocates_all:

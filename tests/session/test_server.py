@@ -300,6 +300,14 @@ def test_a_statement_that_was_to_be_closed_and_parsed_once_more_is_there_still(f
     assert not other.expected
 
 
+def test_a_query_that_has_not_even_a_text_goes_as_it_came() -> None:
+    client, server = ClientSession(FactsTable(), StatementRegistry(), 100_000, 2**30 - 1), ServerSession(10, {})
+    data, batch = b"Q\0\0\0\4", Batch(0)
+    client.scan(batch, data)
+    assert client.emit(batch, data, server) == data
+    assert list(server.expected) == [SYNC]
+
+
 def test_what_was_booked_for_a_lost_server_is_taken_back() -> None:
     client = ClientSession(FactsTable(), StatementRegistry(), 100_000, 2**30 - 1)
     server = ServerSession(10, {})
