@@ -64,7 +64,8 @@ class Forwarder:
 
 
 class _End(asyncio.Protocol):
-    """One of the two connections of a pair. Bytes that come before the other is there are kept back by the kernel."""
+    """One of the two connections of a pair. Bytes that come while nothing is let through are kept back by the kernel, but
+    for what it hands over before asyncio heeds a pause in connection_made (Python 3.11.2)."""
 
     def __init__(self, forwarder: Forwarder, other: "_End | None" = None) -> None:
         self._forwarder: Final = forwarder
@@ -74,6 +75,9 @@ class _End(asyncio.Protocol):
         self._dialling: asyncio.Task[None] | None = None
         self.full = False
         """The other end takes no more for the moment."""
+        self._kept = b""
+        self._ended = False
+        """Nothing more will come."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -99,15 +103,29 @@ class _End(asyncio.Protocol):
             return
         self._other = other
         self.resume()
+        if self.transport is None and other.transport is not None:
+            # Its client has gone meanwhile.
+            other.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self._other is not None and self._other.transport is not None:
-            self._other.transport.write(data)
+        self._kept += data
+        self._pass_on()
 
     def eof_received(self) -> bool:
-        if self._other is not None and self._other.transport is not None and self._other.transport.can_write_eof():
-            self._other.transport.write_eof()
+        self._ended = True
+        self._pass_on()
         return True
+
+    def _pass_on(self) -> None:
+        if self._other is None or self._forwarder.cut:
+            self.pause()
+            return
+        kept, self._kept = self._kept, b""
+        to = self._other.transport
+        if to is not None and kept:
+            to.write(kept)
+        if to is not None and self._ended and to.can_write_eof():
+            to.write_eof()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._forwarder.left(self)
@@ -134,6 +152,8 @@ class _End(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume(self) -> None:
+        if self._kept or self._ended:
+            self._pass_on()
         if self.transport is not None and self._other is not None and not self.full and not self._forwarder.cut:
             self.transport.resume_reading()
 
