@@ -4,6 +4,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import msgspec
 
@@ -11,6 +12,9 @@ from middleware.control import CacheCounters, Counters, NodeCounters, SetReasons
 from middleware.reports import HealthReport, TimingsReport, TrafficReport
 from middleware.supervisor.cache_totals import added, outlived
 from middleware.supervisor.statistics import TRAFFIC_MAX, added_health, added_timings, added_traffic, what_was_done
+
+REPORT_S: Final = 1.5
+"""How old at most is what a worker reports each second."""
 
 
 class CountersSnapshot(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """How a Pointsman ends: at once, when its servers have come back, or when its clients have gone.
 
-In: SHUTDOWN from an operator, SIGTERM. Out: the order that workers get, and another where a more urgent one comes.
+In: SHUTDOWN from an operator, SIGTERM, a successor's word. Out: the order that workers get, and another where a more
+urgent one comes.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,6 +36,8 @@ class Stopping:
         self._pause: Final = pause
         self.mode: ShutdownMode | None = None
         """How it ends; None while it does not."""
+        self._by_successor = False
+        """A successor has said "now", and nobody since."""
         self._taken: ShutdownMode | None = None
         self._said = anyio.Event()
 
@@ -55,6 +58,22 @@ class Stopping:
         if mode == "wait_for_servers":
             self._pause(who)
         self._said.set()
+
+    def signal(self) -> bool:
+        """SIGTERM has come; whether all is to end at once, because it has come before.
+
+        Where a successor has said so and the signal comes too, that is no reason for haste."""
+        first, self._by_successor = self._by_successor, False
+        if self.mode == "now":
+            return not first
+        self.shutdown("now", "signal")
+        return False
+
+    def successor(self, mode: ShutdownMode) -> None:
+        """A successor says so. Where it was said already, it is no reason for haste."""
+        if self.mode is None or URGENCY[mode] > URGENCY[self.mode]:
+            self._by_successor = mode == "now"
+            self.shutdown(mode, "online restart")
 
     async def next(self) -> Drain:
         """What workers are told, the first time and whenever that is something more urgent."""

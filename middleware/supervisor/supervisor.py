@@ -65,7 +65,7 @@ from middleware.supervisor.commands import Commands
 from middleware.supervisor.console import Console
 from middleware.supervisor.console_clients import ConsoleClients
 from middleware.supervisor.control_socket import ControlSocket
-from middleware.supervisor.counters import CountersSnapshot, Totals
+from middleware.supervisor.counters import REPORT_S, CountersSnapshot, Totals
 from middleware.supervisor.crew import Crew
 from middleware.supervisor.derivations import Derivations
 from middleware.supervisor.doors import Open
@@ -84,14 +84,11 @@ from middleware.supervisor.settling import Settling
 from middleware.supervisor.shown import Outlook
 from middleware.supervisor.stats_line import StatsLine
 from middleware.supervisor.status import Status, status_of
-from middleware.supervisor.stopping import URGENCY, ShutdownMode, Stopping
+from middleware.supervisor.stopping import Stopping
 from middleware.supervisor.take_over import Estate
 from middleware.supervisor.traffic import DrainingTraffic
 from middleware.supervisor.workers import WORKER_COMMAND, WorkerLife
 from routing.catalog import Catalog
-
-REPORT_S: Final = 1.5
-"""How old at most is what a worker reports each second."""
 
 Phase = Literal["starting", "serving", "draining"]
 
@@ -132,15 +129,12 @@ class Supervisor:
         self._published: Topology | None = None
         self.journal = Journal()
         checks = settings.health_check
+        tell_all = self._crew.tell_all
         self._in_force: Final = InForce(settings)
         credentials = self._in_force.credentials()
         self._leading = Leading(settings, self.journal.happened)
         self._monitor = monitor_of(
-            settings,
-            credentials,
-            self._topology_changed,
-            lambda name: self._crew.tell_all(NodeAnswers(name)),
-            self._leading,
+            settings, credentials, self._topology_changed, lambda name: tell_all(NodeAnswers(name)), self._leading
         )
         self._leading.teach(self._monitor)
         hand = Hand(self._in_force.acting, checks.timeout)
@@ -172,7 +166,7 @@ class Supervisor:
         )
         self._sampler = Sampler(
             credentials,
-            lambda freshness: self._crew.tell_all(SetFreshness(freshness)),
+            lambda freshness: tell_all(SetFreshness(freshness)),
             period_s=settings.freshness_period,
             timeout_s=checks.timeout,
         )
@@ -181,11 +175,10 @@ class Supervisor:
             self._in_force.asking,
             settings.auth_query,
             lambda: self.topology,
-            self._crew.tell_all,
+            tell_all,
             timeout_s=checks.timeout,
             seed=self._in_force.seed,
         )
-        self._stopped_by_successor = False
         workers = settings.workers
         self._shared = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end of run()
         """Memory that only our own workers share, as a file without a name."""
@@ -227,7 +220,7 @@ class Supervisor:
             publication=settings.cache_watch_publication,
             timeout_s=checks.timeout,
         )
-        self._settling: Final = Settling(self._crew.tell_all, self._crew.running)
+        self._settling: Final = Settling(tell_all, self._crew.running)
         self.reloading: Final = Reloading(
             self._in_force,
             load,
@@ -245,7 +238,7 @@ class Supervisor:
                 watcher=self._watcher,
                 pausing=self.pausing,
             ),
-            self._crew.tell_all,
+            tell_all,
             self._settling,
             lambda settings: self.generation.doors.clients.use(settings.network()),
             self.journal.happened,
@@ -262,7 +255,7 @@ class Supervisor:
             node_orders=self.node_orders,
             journal=self.journal,
             control=self._control,
-            stop=self._stop_once,
+            stop=self.stopping.successor,
         )
         self.failure: StartError | None = None
         """Why run() has ended although nobody called stop()."""
@@ -410,17 +403,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """Take no new clients and let open transactions end within shutdown_timeout. Called again, end at once."""
-        first, self._stopped_by_successor = self._stopped_by_successor, False
-        if self.stopping.mode != "now":
-            self.stopping.shutdown("now", "signal")
-        elif not first:
+        if self.stopping.signal():
             self._crew.kill()
-
-    def _stop_once(self, mode: ShutdownMode) -> None:
-        """Where several say so, as a successor and the signal that it has got, too, it is no reason for haste."""
-        if self.stopping.mode is None or URGENCY[mode] > URGENCY[self.stopping.mode]:
-            self._stopped_by_successor = mode == "now"
-            self.stopping.shutdown(mode, "online restart")
 
     async def run(self) -> None:
         """Serve until `stop`, then drain. Cancelled, it kills the workers."""
