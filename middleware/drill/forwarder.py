@@ -64,8 +64,11 @@ class Forwarder:
 
 
 class _End(asyncio.Protocol):
-    """One of the two connections of a pair. Bytes that come while nothing is let through are kept back by the kernel, but
-    for what it hands over before asyncio heeds a pause in connection_made (Python 3.11.2)."""
+    """One of the two connections of a pair.
+
+    Bytes that come while nothing is let through are kept back by the kernel, but for what it hands over before asyncio
+    heeds a pause in connection_made (Python 3.11.2).
+    """
 
     def __init__(self, forwarder: Forwarder, other: "_End | None" = None) -> None:
         self._forwarder: Final = forwarder
