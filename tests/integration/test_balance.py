@@ -37,7 +37,7 @@ def nodes(client: psycopg.Connection, reads: int = READS) -> set[str]:
 
 def once_known(client: psycopg.Connection) -> psycopg.Connection:
     """The client, once the catalog has been read, and replayed by all standbys: its reads leave the primary."""
-    eventually(lambda: node(client) != "db1" and "the catalog" not in plan(client))
+    eventually(lambda: node(client) != "db1" and "the catalog" not in plan(client), told=lambda: plan(client))
     return client
 
 
