@@ -482,6 +482,7 @@ class ServerSession:
     def _take_watched(self, code: int, body: bytes) -> None:
         if code == COMMAND_COMPLETE and self.watch_deallocate and body in (b"DEALLOCATE ALL\0", b"DISCARD ALL\0"):
             self.statements.clear()
+            self.unproven.clear()
             self.prepared.clear()
             self.unnamed = None
             self.events |= DEALLOCATED
