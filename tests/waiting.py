@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 POLL_S = 0.02
 WAIT_S = 40.0
-"""Longer than a standby waits for its readers before it replays on (max_standby_streaming_delay): what ran before may
-have left it at that."""
+"""Longer than WAL may stay unflushed that no commit follows (docs/decisions/0004), and than a standby waits for its
+readers before it replays on (max_standby_streaming_delay): what ran before may have left it at that."""
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = WAIT_S, told: Callable[[], object] = str) -> None:
