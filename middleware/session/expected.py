@@ -57,7 +57,7 @@ class Expect:
         self.on_server: Final = on_server
         """The statement that the server has if the reply comes, and has not if it does not."""
         self.closes: Final = closes
-        """The one that it has if the reply does not come."""
+        """The one that it may have still if the reply does not come."""
         self.own: Final = own
         """A name in the server's `prepared`, that means `before` if the reply does not come."""
         self.before: Final = before
