@@ -3,11 +3,15 @@ written and would read from a standby.
 
 In: the topology, and `wanted()`. Out: `publish(freshness)` after each round that taught something. A node that does not
 answer is not waited for by the others; whether it is down is for the monitors to say.
+
+A standby is sent what is flushed. A commit is flushed at once, an asynchronous one soon; but what a transaction has
+written that only read (hints, for one), and that is open or has failed, is not until somebody commits, or some fifteen
+seconds later. If clients wait for that, a commit of our own has it flushed.
 """
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -20,13 +24,21 @@ ROUND_S: Final = 0.01
 """Between two rounds while clients wait for one."""
 ANSWER_S: Final = 0.02
 """How long a round waits for standbys; the answer of a slower one counts when it comes."""
+FLUSH_S: Final = 0.5
+"""How long nothing may have been flushed of what there is, while clients wait for it, before we see to that."""
 
 # Right behind a page's header nothing is on the page yet: that is where the last page ends, and replay. The first page
 # of a segment has a longer header.
 _INSERT: Final = """
-SELECT CASE WHEN at % segment = 40 THEN at - 40 WHEN at % block = 24 THEN at - 24 ELSE at END AS lsn
+SELECT CASE WHEN at % segment = 40 THEN at - 40 WHEN at % block = 24 THEN at - 24 ELSE at END AS lsn,
+       (pg_current_wal_flush_lsn() - '0/0')::bigint AS flushed
   FROM (SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, current_setting('wal_block_size')::int,
                pg_size_bytes(current_setting('wal_segment_size'))) AS position(at, block, segment)
+"""
+# Nobody need wait for a standby to have it.
+_FLUSH: Final = """
+SELECT (pg_logical_emit_message(true, 'pointsman', '') - '0/0')::bigint AS lsn
+  FROM (SELECT set_config('synchronous_commit', 'local', true)) AS settings
 """
 _REPLAY: Final = "SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint AS lsn"
 
@@ -55,6 +67,8 @@ class Sampler:
         """The last primary, and its timeline: whose positions the samples are."""
         self._lines: dict[tuple[str, str, int], Line] = {}
         self._wanted = anyio.Event()
+        self._flushed = (0, 0.0)
+        """Up to where the primary has flushed, and since when."""
         self._asked: set[str] = set()
         """The standbys whose answers are due."""
         self._answered = anyio.Event()
@@ -96,9 +110,10 @@ class Sampler:
         try:
             async with anyio.create_task_group() as tasks:
                 while True:
+                    wanted = self._wanted.is_set()
                     self._wanted = anyio.Event()
                     topology = self._topology
-                    await self._round(tasks, topology)
+                    await self._round(tasks, topology, wanted)
                     if topology is self._topology:
                         self._tell(topology)
                     await anyio.sleep(ROUND_S)
@@ -108,15 +123,16 @@ class Sampler:
             for line in self._lines.values():
                 line.close()
 
-    async def _round(self, tasks: TaskGroup, topology: Topology) -> None:
+    async def _round(self, tasks: TaskGroup, topology: Topology, wanted: bool) -> None:
         primary = topology.writer()
         if primary is None or not topology.standbys():
             return
         begun = time.monotonic()
-        lsn = await self._ask(primary, _INSERT)
-        if lsn is None or topology is not self._topology:
+        row = await self._ask(primary, _INSERT)
+        if row is None or topology is not self._topology:
             return
-        self._samples.primary(begun, lsn)
+        self._samples.primary(begun, row["lsn"])
+        await self._have_flushed(primary, row["lsn"], row["flushed"], wanted)
         for node in topology.standbys():
             if node.name not in self._asked:
                 self._asked.add(node.name)
@@ -127,23 +143,32 @@ class Sampler:
                 await self._answered.wait()
 
     async def _standby(self, topology: Topology, node: Node) -> None:
-        lsn = await self._ask(node, _REPLAY)
+        row = await self._ask(node, _REPLAY)
         self._asked.discard(node.name)
         self._answered.set()
-        if lsn is not None and topology is self._topology:
-            self._samples.standby(node.name, lsn)
+        if row is not None and topology is self._topology:
+            self._samples.standby(node.name, row["lsn"])
 
-    async def _ask(self, node: Node, query: str) -> int | None:
+    async def _have_flushed(self, primary: Node, lsn: int, flushed: int, wanted: bool) -> None:
+        """See that a primary does not keep to itself for long what clients wait for."""
+        now = time.monotonic()
+        before, since = self._flushed
+        if flushed != before or flushed >= lsn:
+            self._flushed = flushed, now
+        elif wanted and now - since >= FLUSH_S:
+            self._flushed = flushed, now
+            await self._ask(primary, _FLUSH)
+
+    async def _ask(self, node: Node, query: str) -> Any:
+        """The row that it answers; None where it does not."""
         key = node.name, node.host, node.port
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = Line(node.host, node.port, self._credentials, self._timeout_s)
         try:
-            row = await line.ask(query)
+            return await line.ask(query)
         except ProbeError:
             return None
-        lsn: int | None = row["lsn"]
-        return lsn
 
     def _tell(self, topology: Topology) -> None:
         self._publish(
