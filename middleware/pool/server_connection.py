@@ -6,7 +6,7 @@ The protocol object of asyncio's transport; ServerSession and ServerLogin decide
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from middleware.cache.fill import Fill
 from middleware.config import ClientPolicy
@@ -101,6 +101,13 @@ class Borrower(ABC):
         """The connection is gone, without the answers that are still due."""
 
 
+class Outcome(Protocol):
+    """Who is told what has become of what a client has sent that is gone: middleware/relay/unheard.py."""
+
+    def ended(self, answered: bool) -> None:
+        """Nothing of it is under way any more: the server has `answered` it all, or is gone. Called once."""
+
+
 class ServerConnection:
     """A connection of ours to PostgreSQL: an asyncio.Protocol in all but name, so that it can be compiled."""
 
@@ -125,6 +132,7 @@ class ServerConnection:
         "leak_told",
         "lent_at",
         "opening_since",
+        "outcome",
         "pool",
         "sent_at",
         "session",
@@ -177,6 +185,8 @@ class ServerConnection:
         """With TLS or without, as it was to be opened; see Dialer.open()."""
         self.address = ""
         """Of its node; "" for a unix socket."""
+        self.outcome: Outcome | None = None
+        """Who waits for its last answer, though it was told to go."""
         self.transport: asyncio.Transport
         self._parameters_before: StartupParameters = NONE
         self._reading_paused = False
@@ -209,6 +219,8 @@ class ServerConnection:
             self._log_in(data)
             return
         if self.state >= CLOSING:
+            if self.outcome is not None:
+                self._read_out(data)
             return
         session = self.session
         self.pool.state.answers += 1
@@ -253,6 +265,25 @@ class ServerConnection:
             return True
         self.fail(ConnectionLost(f'node "{self.pool.node}" sent what nobody asked for'))
         return False
+
+    def _read_out(self, data: bytes) -> None:
+        """It was told to go, and answers what it was sent before."""
+        session = self.session
+        try:
+            session.feed(data)
+        except ValueError:
+            self._tell_outcome(False)
+            return
+        session.events = 0
+        if session.uncertain:
+            self._tell_outcome(False)
+        elif not session.expected and session.between_messages():
+            self._tell_outcome(True)
+
+    def _tell_outcome(self, answered: bool) -> None:
+        outcome, self.outcome = self.outcome, None
+        if outcome is not None:
+            outcome.ended(answered)
 
     def _log_in(self, data: bytes) -> None:
         try:
@@ -383,6 +414,7 @@ class ServerConnection:
         state, self.state = self.state, CLOSED
         self.transport.abort()
         if state == CLOSING:
+            self._tell_outcome(False)
             self.pool.ended(self)
             return
         if state != LOGGING_IN:
@@ -403,12 +435,17 @@ class ServerConnection:
             )
         )
 
-    def discard(self) -> None:
-        """Close it, through no fault of the node: what its client has left on it cannot be undone."""
+    def discard(self, outcome: Outcome | None = None) -> None:
+        """Close it, through no fault of the node: what its client has left on it cannot be undone.
+
+        `outcome` is told whether it still answers that."""
+        self.outcome = outcome
         if self.state < CLOSING:
             self.abandoned = True
             self.pool.discarded(self)
             self.close()
+        else:
+            self._tell_outcome(False)
 
     def close(self) -> None:
         """Tell it to go, whatever it is doing; it is nobody's."""
@@ -424,7 +461,8 @@ class ServerConnection:
         if self.transport.can_write_eof():
             # A backend that is in the middle of a message of its client's would take ours for a part of it.
             self.transport.write_eof()
-        else:
+        elif self.outcome is None:
+            # With TLS nothing is read from then on. The node closes it, too, or its time is up.
             self.transport.close()
 
     def eof_received(self) -> bool:

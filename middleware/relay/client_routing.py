@@ -420,6 +420,10 @@ class ClientRouting:
         """Whether what it was sent since it has its server changes the catalog."""
         return self._changes_catalog == CHANGES
 
+    def catalog_changes(self) -> int:
+        """The same, or that it may: as StatementFacts have it."""
+        return self._changes_catalog
+
     def left(self, pool: Pool, on_primary: bool, wrote: bool, now: float) -> None:
         """It has given its server back, or keeps it between transactions: keep in mind what was seen and done on it."""
         self.transaction.phase = NONE

@@ -13,9 +13,10 @@ from middleware.relay.cancel import send_cancel
 from middleware.relay.parting import reason_of
 from middleware.relay.renewing import Renewing
 from middleware.relay.session_state import SESSION_POOLING
+from middleware.relay.unheard import Unheard
 from middleware.session.batch import Batch
 from middleware.session.expected import HIDDEN_LAST, SYNC
-from middleware.session.server import IDLE
+from middleware.session.server import IDLE, ServerSession
 from middleware.wire.build import error_response
 
 LEAVING_S: Final = 2.0
@@ -127,17 +128,19 @@ class Leaving(Renewing):
 
     def _abandon(self, server: ServerConnection) -> None:
         """The client is gone, its server may be busy."""
-        self._leave_server(server)
         session = server.session
-        left = 0 if self._drops_left else self._left
-        if session.expected and session.only_ours() and not self._sent_open and not left:
+        if session.expected and session.only_ours() and not self._unsent():
+            self._leave_server(server)
             server.pool.clean(server)
-        elif self._sent_open or left or session.expected or session.copy_in or session.mid_message():
+            return
+        if self._unsent() or session.expected or session.copy_in or session.mid_message():
             if server.state == LENT:
                 # Its statement would run on to its end: nobody waits for that.
                 send_cancel(self.relay, server)
-            server.discard()
-        elif session.uncertain or not session.between_messages():
+            self._drop_server(server)
+            return
+        self._leave_server(server)
+        if session.uncertain or not session.between_messages():
             # It may not be listening, and could not be reset.
             server.discard()
         elif session.status == IDLE:
@@ -146,3 +149,20 @@ class Leaving(Renewing):
             server.pool.give_back(server)
         else:
             server.pool.roll_back(server)
+
+    def _unsent(self) -> bool:
+        """Whether a server has got a batch without its end, or a message."""
+        return self._sent_open or (self._left > 0 and not self._drops_left)
+
+    def _drop_server(self, server: ServerConnection) -> None:
+        """Have nothing more to do with a server that cannot be lent again."""
+        outcome = self._unheard(server.session)
+        self._leave_server(server, unheard=outcome is not None)
+        server.discard(outcome)
+
+    def _unheard(self, peer: ServerSession) -> Unheard | None:
+        """Who is to be told of its writes in its place, if the server is sure to answer all that it was sent."""
+        writes = self.writes
+        if writes is None or not peer.expected or peer.copy_in or peer.uncertain or self._unsent():
+            return None
+        return Unheard(self.relay, writes, self._database_name, self.routing.catalog_changes())

@@ -208,16 +208,18 @@ class Returning(Borrowing):
         if server is not None and server.session.status == IDLE and self.routing.changed_catalog():
             self.relay.commits.note_change(now)
 
-    def _leave_server(self, server: ServerConnection, goes_on: bool = False) -> None:
-        """Have no server any more, and keep in mind what was seen and done on it. `goes_on`: elsewhere."""
+    def _leave_server(self, server: ServerConnection, goes_on: bool = False, unheard: bool = False) -> None:
+        """Have no server any more, and keep in mind what was seen and done on it. `goes_on`: elsewhere. `unheard`: what
+        becomes of its writes is told by another."""
         self.server = None
         now = time.monotonic()
         server.session.meter.left(now, goes_on, server.session.unanswered())
         if self.fill is not None:
             self._drop_fill("not answered")
-        if self.writes is not None:
-            self.writes.lost(now, self._may_be_at_it(server.session))
-            self.writes = None
+        writes, self.writes = self.writes, None
+        if writes is not None:
+            if not unheard:
+                writes.lost(now, self._may_be_at_it(server.session))
         elif self.wrote and self._may_be_at_it(server.session):
             self.relay.cache.lost(now)
         self.idle_since = self.relay.clock.now
@@ -228,8 +230,3 @@ class Returning(Borrowing):
     def _may_be_at_it(self, peer: ServerSession) -> bool:
         """Whether a server may still carry out what it was sent."""
         return bool(peer.expected) or self._sent_open or peer.copy_in or not peer.between_messages()
-
-    def _drop_server(self, server: ServerConnection) -> None:
-        """Have nothing more to do with a server that cannot be lent again."""
-        self._leave_server(server)
-        server.discard()
