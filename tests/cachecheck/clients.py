@@ -78,13 +78,18 @@ class Reader:
         begins = self._rng.choices(list(BEGINS), [weight for weight, _ in BEGINS.values()])[0]
         snapshot = self._world.snapshot() if BEGINS[begins][1] else 0
         chosen = [self._choose()[0] for _ in range(2)]
+        begin = time.monotonic()
         await self._session.script(begins)
-        first = time.monotonic()
+        as_of = 0.0
+        if begins.endswith("READ ONLY"):
+            as_of = begin
+        elif snapshot:
+            as_of = time.monotonic()
         for _ in range(self._rng.randint(2, READS_IN_TRANSACTION_MAX)):
             spot = self._rng.choice(chosen)
             if spot.kind.mvcc or not snapshot:
                 look = self._rng.choice(spot.kind.looks)
-                await self._session.look(spot, look, snapshot=snapshot, snapshot_begin=first if snapshot else 0.0)
+                await self._session.look(spot, look, snapshot=snapshot, as_of=as_of)
             await asyncio.sleep(self._rng.uniform(0, PAUSE_MAX_S))
         await self._session.script(self._rng.choice(("COMMIT", "ROLLBACK")))
 

@@ -65,8 +65,9 @@ class Read(msgspec.Struct, frozen=True):
     """(register, version), one for each place where the statement found the register: so several of one register."""
     snapshot: int = 0
     """The transaction with a snapshot of its own that it belongs to; 0 if none does."""
-    snapshot_begin: float = 0.0
-    """When the transaction's first statement was sent."""
+    as_of: float = 0.0
+    """Of what is not as fresh as when it was sent, since when: of a snapshot, since the transaction's first statement;
+    of a transaction that only reads, since its BEGIN, as it stays on its standby. Else 0."""
     own: int = 0
     """The version that this transaction has written itself and not committed: it must see that."""
     wrong: str = ""
@@ -75,7 +76,7 @@ class Read(msgspec.Struct, frozen=True):
     @property
     def since(self) -> float:
         """What was told to be committed before this moment is to be seen."""
-        return self.snapshot_begin if self.snapshot else self.begin
+        return self.as_of or self.begin
 
 
 Operation = Write | Read

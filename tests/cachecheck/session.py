@@ -50,14 +50,12 @@ class Session:
         async with asyncio.timeout(TURN_TIMEOUT_S):
             await self.client.script(sql)
 
-    async def look(
-        self, spot: Spot, look: Look, *, snapshot: int = 0, snapshot_begin: float = 0.0, own: int = 0
-    ) -> None:
+    async def look(self, spot: Spot, look: Look, *, snapshot: int = 0, as_of: float = 0.0, own: int = 0) -> None:
         """Read a register. Raises what drivers raise."""
         begin = time.monotonic()
         self._node = ""
         rows = await self.rows(look.sql, spot.key)
-        self.seen(spot, look, rows, begin, snapshot=snapshot, snapshot_begin=snapshot_begin, own=own)
+        self.seen(spot, look, rows, begin, snapshot=snapshot, as_of=as_of, own=own)
 
     def seen(
         self,
@@ -67,7 +65,7 @@ class Session:
         begin: float,
         *,
         snapshot: int = 0,
-        snapshot_begin: float = 0.0,
+        as_of: float = 0.0,
         own: int = 0,
     ) -> None:
         """Write down what an answer has shown, now that it has come."""
@@ -80,7 +78,7 @@ class Session:
             end=time.monotonic(),
             seen=tuple((spot.register, version) for version in versions),
             snapshot=snapshot,
-            snapshot_begin=snapshot_begin,
+            as_of=as_of,
             own=own,
             wrong=wrong,
         )

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.integration
 CACHED: Final = "SELECT v FROM cached_and_not WHERE id = 1"
 FROM_STANDBY: Final = f"{CACHED} /* pointsman: no cache */"
 
+ATTEMPTS: Final = 5
+
 WHO: Final = "SELECT current_setting('cluster_name') FROM cached_and_not"
 
 
@@ -73,9 +75,14 @@ DRIVERS: Final[dict[str, Callable[[Endpoint], AbstractAsyncContextManager[Ask]]]
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_reads_do_not_go_back(lagging: Endpoint, driver: str) -> None:
-    first, second = asyncio.run(_read(lagging, driver))
-    assert first == [0, 1, 1, 1], "standby, cache, primary, primary"
-    assert second == [1, 1, 1, 1], "cache, primary, cache, primary"
+    for _ in range(ATTEMPTS):
+        first, second = asyncio.run(_read(lagging, driver))
+        assert first == sorted(first)
+        assert second == [1, 1, 1, 1], "cache, primary, cache, primary"
+        if first == [0, 1, 1, 1]:
+            return
+        # A catalog that was read again meanwhile keeps reads on the primary for a moment, and from the cache.
+    raise AssertionError(f"never standby, cache, primary, primary: {first}")
 
 
 async def _read(endpoint: Endpoint, driver: str) -> tuple[list[int], list[int]]:
