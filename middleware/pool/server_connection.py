@@ -278,6 +278,7 @@ class ServerConnection:
         if session.uncertain:
             self._tell_outcome(False)
         elif not session.expected and session.between_messages():
+            # Where a transaction is open, it ends with the connection.
             self._tell_outcome(True)
 
     def _tell_outcome(self, answered: bool) -> None:

@@ -17,10 +17,13 @@ from middleware.relay.unheard import Unheard
 from middleware.session.batch import Batch
 from middleware.session.expected import HIDDEN_LAST, SYNC
 from middleware.session.server import IDLE, ServerSession
-from middleware.wire.build import error_response
+from middleware.wire.build import error_response, message
+from middleware.wire.codes import COPY_FAIL
 
 LEAVING_S: Final = 2.0
 """How long a client that sends no more is waited for, and its statement let run."""
+COPY_FAILED: Final = message(COPY_FAIL, b"its client has gone\0")
+"""Ends a COPY that no more data comes for; behind CopyDone a server takes no notice of it."""
 
 
 class Leaving(Renewing):
@@ -137,6 +140,8 @@ class Leaving(Renewing):
             if server.state == LENT:
                 # Its statement would run on to its end: nobody waits for that.
                 send_cancel(self.relay, server)
+                if session.copy_in and not self._unsent():
+                    server.transport.write(COPY_FAILED)
             self._drop_server(server)
             return
         self._leave_server(server)
@@ -161,8 +166,8 @@ class Leaving(Renewing):
         server.discard(outcome)
 
     def _unheard(self, peer: ServerSession) -> Unheard | None:
-        """Who is to be told of its writes in its place, if the server is sure to answer all that it was sent."""
+        """Who is to be told of its writes in its place, if the server may be expected to answer all it was sent."""
         writes = self.writes
-        if writes is None or not peer.expected or peer.copy_in or peer.uncertain or self._unsent():
+        if writes is None or not peer.expected or peer.uncertain or self._unsent():
             return None
         return Unheard(self.relay, writes, self._database_name, self.routing.catalog_changes())

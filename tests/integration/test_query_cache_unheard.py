@@ -156,3 +156,17 @@ def test_what_a_client_that_is_gone_does_to_the_catalog_is_known(endpoint: Endpo
                 assert value(reader, SEEN) == 10
                 writer.execute("CREATE OR REPLACE VIEW seen AS SELECT n FROM stock WHERE id = 1")
         writer.execute("DROP TABLE other, third")
+
+
+def test_a_copy_without_its_end_comes_to_nothing(endpoint: Endpoint, cluster: Sandbox) -> None:
+    copy_in, count = "COPY stock FROM STDIN", "SELECT count(*) FROM stock"
+    with connect(endpoint) as reader, connect(endpoint) as client:
+        before = soon_cached(reader, count)
+        with contextlib.suppress(psycopg.OperationalError), client.cursor().copy(copy_in) as copy:
+            copy.write_row((3, 0))
+            eventually(lambda: active(cluster, copy_in))
+            with socket.socket(fileno=os.dup(client.fileno())) as gone:
+                gone.shutdown(socket.SHUT_RDWR)
+            eventually(lambda: not active(cluster, copy_in))
+            assert soon_cached(reader, count) == before
+        assert client.closed
