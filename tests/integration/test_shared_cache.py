@@ -322,7 +322,7 @@ def test_a_write_that_passes_by_both_is_seen_in_time(pair: Pair) -> None:
             for client in one, other:
                 eventually(lambda client=client: value(client, sql) == round_, 3)  # type: ignore[misc] # noqa: B023
             with pair.other.connect() as new:
-                # What others have seen is promised to nobody but them: it may be asked of the standby before that has it.
+                # What others have seen is promised to them alone: a standby may be asked that has not got it yet.
                 eventually(lambda: value(new, sql) == round_, 3)  # noqa: B023
                 assert [value(new, sql) for _ in range(5)] == [round_] * 5
 
