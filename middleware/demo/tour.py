@@ -24,6 +24,7 @@ from routing.router import IN_TRANSACTION, decide
 
 CATALOG_TIMEOUT_S: Final = 10.0
 REPORT_TIMEOUT_S: Final = 5.0
+KEPT_TIMEOUT_S: Final = 10.0
 SPREAD: Final = 20
 PREPARED: Final = 50
 CLIENTS: Final = 5
@@ -174,10 +175,16 @@ class _Tour:
         await self._supervisor.cache.switch("default", None, "the tour")
 
     async def _answered(self, sql: str, expected: int, reason: str, by: str = "") -> int:
-        """Ask, and show who has answered."""
-        found: int = await self._connection.fetchval(sql)
-        route = str(await self._connection.fetchval("SHOW pointsman.last_route"))
-        node = route.partition(":")[0]
+        """Ask, and show who has answered. Who is to answer may take a moment: what a standby says is kept once that is
+        known to have all that was written, and not while others' writes are being looked for."""
+        until = anyio.current_time() + KEPT_TIMEOUT_S
+        while True:
+            found: int = await self._connection.fetchval(sql)
+            route = str(await self._connection.fetchval("SHOW pointsman.last_route"))
+            node = route.partition(":")[0]
+            if by in ("", node) or anyio.current_time() >= until:
+                break
+            await anyio.sleep(0.05)
         self._show(f"{sql}  => {found}", Counter([node]), reason, {by} if by else {self._primary, *self._standbys})
         if found != expected:
             raise Surprise(f"{found} instead of {expected}: {sql}")
