@@ -27,6 +27,8 @@ pytestmark = pytest.mark.integration
 SCHEMA = """
 CREATE TABLE stock (id int PRIMARY KEY, n int NOT NULL);
 INSERT INTO stock VALUES (1, 0), (2, 100);
+CREATE TABLE doubtful (id int PRIMARY KEY, n int NOT NULL);
+INSERT INTO doubtful VALUES (1, 0);
 CREATE VIEW seen AS SELECT n FROM stock WHERE id = 1;
 CREATE FUNCTION stubborn() RETURNS void LANGUAGE plpgsql AS
 $$BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(0.5); END$$;
@@ -170,3 +172,19 @@ def test_a_copy_without_its_end_comes_to_nothing(endpoint: Endpoint, cluster: Sa
             eventually(lambda: not active(cluster, copy_in))
             assert soon_cached(reader, count) == before
         assert client.closed
+
+
+def test_a_write_whose_server_is_lost_as_well_is_in_doubt(endpoint: Endpoint, cluster: Sandbox) -> None:
+    doubtful = "SELECT n FROM doubtful"
+    write = "WITH s AS (SELECT stubborn()) UPDATE doubtful SET n = n + 1 FROM s"
+    with connect(endpoint) as reader:
+        before = soon_cached(reader, doubtful)
+        left_behind(endpoint, cluster, write)
+        cluster.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = $look${write}$look$")
+        eventually(lambda: not active(cluster, write))
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            assert not cached(reader, doubtful)
+        assert value(reader, doubtful) == before
+        # Other tables are not touched by that.
+        soon_cached(reader, STOCK)
