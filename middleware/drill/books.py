@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from middleware.sqlstate import STATEMENT_COMPLETION_UNKNOWN, TRANSACTION_RESOLUTION_UNKNOWN
+
 RECORDS_MAX: Final = 2_000_000
 """Attempts and reads that are kept. A drill of an hour stays below."""
 
@@ -111,7 +113,7 @@ class Books:
         return sorted(told, key=lambda attempt: attempt.ended_at)
 
 
-_UNSURE: Final = ("08007", "40003")
+_UNSURE: Final = (TRANSACTION_RESOLUTION_UNKNOWN, STATEMENT_COMPLETION_UNKNOWN)
 """transaction_resolution_unknown and statement_completion_unknown: what says by its name that nobody knows."""
 
 

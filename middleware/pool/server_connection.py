@@ -15,7 +15,7 @@ from middleware.pool.server_log import tell_closing, tell_lost, tell_opened
 from middleware.session.expected import HIDDEN, HIDDEN_ASK, HIDDEN_LAST, SYNC_UNSEEN
 from middleware.session.parameters import NONE, Interned, StartupParameters
 from middleware.session.prepared import ClientStatements
-from middleware.session.server import ServerSession, comes_unasked, error_fields
+from middleware.session.server import UNSURE, ServerSession, comes_unasked, error_fields
 from middleware.session.server_login import ServerLogin
 from middleware.wire.build import TERMINATE_MESSAGE, message
 from middleware.wire.codes import QUERY
@@ -274,8 +274,8 @@ class ServerConnection:
         except ValueError:
             self._tell_outcome(False)
             return
-        session.events = 0
-        if session.uncertain:
+        events, session.events = session.events, 0
+        if session.uncertain or events & UNSURE:
             self._tell_outcome(False)
         elif not session.expected and session.between_messages():
             # Where a transaction is open, it ends with the connection.

@@ -16,7 +16,16 @@ from middleware.relay.transaction import NONE
 from middleware.relay.writes import Writes
 from middleware.session.batch import Batch
 from middleware.session.expected import SYNC_UNSEEN
-from middleware.session.server import FAILED, IDLE, IN_FAILED_TRANSACTION, IN_TRANSACTION, MISREAD, READY, ServerSession
+from middleware.session.server import (
+    FAILED,
+    IDLE,
+    IN_FAILED_TRANSACTION,
+    IN_TRANSACTION,
+    MISREAD,
+    READY,
+    UNSURE,
+    ServerSession,
+)
 from middleware.wire.build import SYNC_MESSAGE, notice
 from parser.facts import END, StatementFacts
 from parser.session_state import UNKNOWN
@@ -251,11 +260,14 @@ class Caching(Returning):
     def _tell_writes(self, writes: Writes, peer: ServerSession, now: float) -> None:
         """The server has answered, and its client is about to hear it."""
         # PostgreSQL sends an error at once, and its ReadyForQuery when it comes to that.
-        writes.errors |= peer.events & (FAILED | MISREAD)
+        writes.errors |= peer.events & (FAILED | MISREAD | UNSURE)
         if not peer.events & READY:
             return
         due = bool(peer.expected)
-        if writes.errors and not due and peer.status == IDLE and self._came_to_nothing(writes):
+        if writes.errors & UNSURE and not due and peer.status == IDLE:
+            writes.lost(now, busy=False)
+            self.writes = None
+        elif writes.errors and not due and peer.status == IDLE and self._came_to_nothing(writes):
             writes.end()
             self.writes = None
         elif not writes.answered(now, due or peer.status != IDLE) and peer.status == IDLE:

@@ -3,7 +3,8 @@
     sent: a statement that may write        its tables are noted
     sent: what may commit                   a commit of what is noted begins
     answered: ReadyForQuery, no transaction what has begun has changed, and ends; what has not was rolled back
-    lost                                    what has begun has changed, and is in doubt for a while if no answer came
+    lost                                    what has begun has changed, and is in doubt for a while if no answer came,
+                                            or one that says that nobody knows
 
 What a statement may change is known by the catalog that its worker has when it is sent. If the catalog changes before
 the commit, by whomever, the statement may have run under another one, and have changed anything of its database.
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from middleware.cache.versions import DOUBT_S, Versions
+from middleware.session.server import UNSURE
 from parser.facts import StatementFacts
 
 IN_ONE_STEP: Final = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "CopyStmt"})
@@ -98,9 +100,9 @@ class Writes:
             self._versions.end(self._begun)
 
     def lost(self, now: float, busy: bool) -> None:
-        """Its server is gone: what had begun may have happened, or, if that was `busy`, may still."""
+        """Its server is gone, or does not know: what had begun may have happened, or, if that was `busy`, may still."""
         if self._begun:
-            if busy:
+            if busy or self.errors & UNSURE:
                 doubtful = (self._database, *self._begun) if self._catalog_changed() else tuple(self._begun)
                 self._versions.doubt(doubtful, now + DOUBT_S)
             self._change(now)

@@ -32,7 +32,13 @@ from middleware.session.expected import (
 from middleware.session.meter import Meter
 from middleware.session.parameters import NONE, StartupParameters
 from middleware.session.prepared import ClientStatements, ServerStatements, Statement
-from middleware.sqlstate import ADMIN_SHUTDOWN, CANNOT_CONNECT_NOW, CRASH_SHUTDOWN
+from middleware.sqlstate import (
+    ADMIN_SHUTDOWN,
+    CANNOT_CONNECT_NOW,
+    CRASH_SHUTDOWN,
+    STATEMENT_COMPLETION_UNKNOWN,
+    TRANSACTION_RESOLUTION_UNKNOWN,
+)
 from middleware.wire.build import message
 from middleware.wire.codes import (
     CLOSE_COMPLETE,
@@ -81,6 +87,8 @@ LEFT_OPEN: Final = 1024
 """A transaction is open though there must be none, and the client has not been told that its batch is over."""
 MISREAD: Final = 2048
 """With FAILED: the server has not understood the string that it was sent, and carried out nothing of it."""
+UNSURE: Final = 4096
+"""With FAILED: the server does not know what has become of it, as one may say that speaks for others, a proxy."""
 
 HOLD_NONE: Final = 0
 HOLD_FOR_MARKER: Final = 1
@@ -92,6 +100,8 @@ HOLD_FOR_QUERY: Final = 3
 
 LAST_WORDS: Final = frozenset({ADMIN_SHUTDOWN.encode(), CRASH_SHUTDOWN.encode(), CANNOT_CONNECT_NOW.encode()})
 """What a server says that goes through no fault of its client's."""
+
+OUTCOME_UNKNOWN: Final = frozenset({TRANSACTION_RESOLUTION_UNKNOWN.encode(), STATEMENT_COMPLETION_UNKNOWN.encode()})
 
 READ_WHOLE_MAX: Final = 64 * 1024
 """A ParameterStatus or ErrorResponse longer than this passes unread."""
@@ -459,6 +469,8 @@ class ServerSession:
         self.meter.failed(True, fields.get(b"C", b""))
         if fields.get(b"C") == b"42601" and b"P" in fields and b"q" not in fields and b"W" not in fields:
             self.events |= MISREAD
+        if fields.get(b"C") in OUTCOME_UNKNOWN:
+            self.events |= UNSURE
         if first and fields.get(b"C") == b"08P01":
             self.events |= VIOLATED
         if fields.get(b"C") == b"0A000" and fields.get(b"R") == b"RevalidateCachedQuery":

@@ -29,9 +29,10 @@ CREATE TABLE stock (id int PRIMARY KEY, n int NOT NULL);
 INSERT INTO stock VALUES (1, 0), (2, 100);
 CREATE TABLE doubtful (id int PRIMARY KEY, n int NOT NULL);
 INSERT INTO doubtful VALUES (1, 0);
+CREATE TABLE unsure AS SELECT * FROM doubtful;
 CREATE VIEW seen AS SELECT n FROM stock WHERE id = 1;
-CREATE FUNCTION stubborn() RETURNS void LANGUAGE plpgsql AS
-$$BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(0.5); END$$;
+CREATE FUNCTION stubborn(s float DEFAULT 1) RETURNS void LANGUAGE plpgsql AS
+$$BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(s); END$$;
 GRANT ALL ON ALL TABLES IN SCHEMA public TO app;
 ALTER VIEW seen OWNER TO app;
 """
@@ -93,6 +94,15 @@ def active(cluster: Sandbox, sql: str) -> bool:
     """Whether a server is at it."""
     found = cluster.query(f"SELECT count(*) FROM pg_stat_activity WHERE query = $look${sql}$look$ AND state = 'active'")
     return found == [["1"]]
+
+
+def stop(cluster: Sandbox, sql: str) -> None:
+    """End the server that is at it."""
+    asked = (
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = $look${sql}$look$ AND state = 'active'"
+    )
+    assert cluster.query(asked) == [["t"]]
+    eventually(lambda: not active(cluster, sql))
 
 
 def left_behind(endpoint: Endpoint, cluster: Sandbox, sql: str) -> None:
@@ -174,14 +184,37 @@ def test_a_copy_without_its_end_comes_to_nothing(endpoint: Endpoint, cluster: Sa
         assert client.closed
 
 
+def test_a_write_of_which_nobody_knows_is_in_doubt(endpoint: Endpoint, cluster: Sandbox) -> None:
+    """Not even the node: with TLS that is one that speaks for another."""
+    unsure = "SELECT n FROM unsure"
+    write = "UPDATE unsure SET n = n + 1 WHERE stubborn() IS NOT NULL"
+    with connect(endpoint) as reader, connect(endpoint) as writer:
+        before = soon_cached(reader, unsure)
+
+        def end() -> None:
+            eventually(lambda: active(cluster, write))
+            stop(cluster, write)
+
+        ending = threading.Thread(target=end)
+        ending.start()
+        with pytest.raises(psycopg.Error) as told:
+            writer.execute(write)
+        ending.join()
+        assert told.value.sqlstate == "08007"
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            assert not cached(reader, unsure)
+        assert value(reader, unsure) == before
+        soon_cached(reader, STOCK)
+
+
 def test_a_write_whose_server_is_lost_as_well_is_in_doubt(endpoint: Endpoint, cluster: Sandbox) -> None:
     doubtful = "SELECT n FROM doubtful"
-    write = "WITH s AS (SELECT stubborn()) UPDATE doubtful SET n = n + 1 FROM s"
+    write = "WITH s AS (SELECT stubborn(30)) UPDATE doubtful SET n = n + 1 FROM s"
     with connect(endpoint) as reader:
         before = soon_cached(reader, doubtful)
         left_behind(endpoint, cluster, write)
-        cluster.query(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = $look${write}$look$")
-        eventually(lambda: not active(cluster, write))
+        stop(cluster, write)
         until = time.monotonic() + 1
         while time.monotonic() < until:
             assert not cached(reader, doubtful)
