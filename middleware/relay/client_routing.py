@@ -12,7 +12,7 @@ from middleware.pool.pool import Pool
 from middleware.relay.accounts import Account
 from middleware.relay.answers import ASKED_FOR_PRIMARY
 from middleware.relay.balance import Route
-from middleware.relay.freshness import EVENTUAL, GLOBAL, LEVELS, NEVER, PRIMARY, SESSION, Marks
+from middleware.relay.freshness import EVENTUAL, GLOBAL, LEVELS, NEVER, PRIMARY, Marks
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
 from middleware.relay.reasons import LEVEL_PRIMARY, NO_STANDBY, NOT_FRESH
 from middleware.relay.relay import Relay
@@ -175,7 +175,14 @@ class ClientRouting:
         for facts in batch.facts:
             if self.router.route(facts).target is not STANDBY and not self._begins_on_standby(facts):
                 return Target.PRIMARY
+        if batch.named_portal and self._may_move() and any(_begins(facts) for facts in batch.facts):
+            # It may be asked for more rows once its transaction was begun again elsewhere.
+            return Target.PRIMARY
         return STANDBY
+
+    def _may_move(self) -> bool:
+        """Whether a transaction of its may have to leave its standby though something has run in it."""
+        return self.own.level == GLOBAL or self.policy.transaction_reads == "until_write"
 
     def _begins_on_standby(self, facts: StatementFacts) -> bool:
         """Whether it begins a transaction that may begin on a standby, though it does not say that it only reads."""
@@ -192,18 +199,18 @@ class ClientRouting:
 
     def _until_write(self, isolation: str) -> bool:
         """Whether its reads go to a standby until it writes: only where each statement has its own snapshot."""
-        if self.policy.transaction_reads != "until_write" or self.own.level == GLOBAL:
-            return False
-        isolation = isolation or self._parameters.isolation or self.router.isolation
-        return isolation in EACH_ITS_SNAPSHOT
+        return self.policy.transaction_reads == "until_write" and self._sees_anew(isolation)
+
+    def _sees_anew(self, isolation: str) -> bool:
+        """Whether each statement of a transaction that was begun so has a snapshot of its own."""
+        return (isolation or self._parameters.isolation or self.router.isolation) in EACH_ITS_SNAPSHOT
 
     def only_reads(self) -> bool:
         """Whether the transaction it is in only reads, each of its statements what is there then."""
         transaction = self.transaction
         if transaction.phase not in (FRESH, READ) or transaction.read_only is not True:
             return False
-        isolation = transaction.isolation or self._parameters.isolation or self.router.isolation
-        return isolation in EACH_ITS_SNAPSHOT
+        return self._sees_anew(transaction.isolation)
 
     def leaves_state(self, batch: Batch) -> bool:
         """Whether it calls a function that may leave something on its session."""
@@ -239,11 +246,11 @@ class ClientRouting:
             # Nothing is committed: who is behind is so behind the one that has the most.
             now = min(now, max([pool.state.fresh_as_of for pool in route.standbys], default=now))
         need = max(self.router.changed_at, now - self._max_replica_lag_s)
-        if level == SESSION:
-            return max(need, self.marks.written), self.marks.seen
-        if level == GLOBAL:
-            need = max(need, relay.commits.latest())
-        return need, NEVER
+        if level == EVENTUAL:
+            return need, NEVER
+        # A standby may have shown what nobody has been told of yet.
+        latest = relay.commits.latest() if level == GLOBAL else self.marks.written
+        return max(need, latest), self.marks.seen
 
     def wants_standby(self, route: Route, level: int) -> bool:
         """Whether the read that no standby may serve now could go to one later; asks for newer samples."""
@@ -256,7 +263,8 @@ class ClientRouting:
     def leaves(self, batch: Batch, on_primary: bool) -> bytes | None:
         """Whether its open transaction must go on elsewhere: None to stay, else what begins it there."""
         if not on_primary:
-            return self.transaction.to_primary(batch, self.router)
+            strict = GLOBAL in (self.own.level, self.level(batch)) and self._sees_anew(self.transaction.isolation)
+            return self.transaction.to_primary(batch, self.router, strict)
         if self.confined is not None or not self.router.standbys_fit():
             return None
         again = self.transaction.to_standby(batch)
@@ -264,6 +272,18 @@ class ClientRouting:
             return None
         route = self.nodes()
         return again if self.reader(route, self.level(batch)) not in (None, route.primary) else None
+
+    def outdated(self, batch: Batch, pool: Pool) -> bytes | None:
+        """Whether its open transaction, on a standby, must go on where more is known: None to stay, else what begins it
+        there. At `global` each of its snapshots is to show what anybody was told of before it is taken."""
+        transaction = self.transaction
+        if self.level(batch) != GLOBAL or all(facts.transaction is not None for facts in batch.facts):
+            return None
+        if transaction.phase != FRESH and (transaction.phase != READ or not self._sees_anew(transaction.isolation)):
+            return None
+        self.nodes()
+        need, _ = self.needs(GLOBAL)
+        return transaction.begin() if pool.state.fresh_as_of < need else None
 
     # When it is sent
 
@@ -440,6 +460,10 @@ class ClientRouting:
             # On a standby it can only have failed.
             if on_primary:
                 self._relay.catalog_changed(self._database.decode(errors="replace"), certain=changes == CHANGES)
+
+
+def _begins(facts: StatementFacts) -> bool:
+    return facts.transaction is not None and facts.transaction.kind == BEGIN
 
 
 PINNED: Final = "its session keeps its server"

@@ -77,6 +77,10 @@ class Returning(Borrowing):
             return False
         again = routing.leaves(batch, self._on_primary)
         to_primary = not self._on_primary
+        if again is None and to_primary:
+            again = routing.outdated(batch, server.pool)
+            # Where a read may go.
+            to_primary = again is None
         if again is None:
             if not (routing.transaction.fresh() and self.state.must_precede(batch, server.session)):
                 return False

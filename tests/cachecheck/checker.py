@@ -13,7 +13,6 @@ At `session` and above, for each session
     backwards   a version below one that it has read
 At `global`
     unseen      what *anybody* was told is committed, through the same Pointsman and before the read began, is not there
-                (in a transaction that only reads, before that began)
 
 What was written elsewhere (by another Pointsman, or on the primary itself) is promised to nobody but where a watcher
 decodes the WAL: then `backwards` holds for it too.

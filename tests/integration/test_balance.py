@@ -11,6 +11,7 @@ import pytest
 
 from middleware.sandbox import Sandbox
 from tests.conftest import Endpoint, pointsman
+from tests.integration.unanswered import no_commit_is_answered
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -247,3 +248,26 @@ def test_a_client_keeps_the_standby_of_its_first_read(cluster: Sandbox, tmp_path
         assert all(len(one) == 1 for one in kept)
         assert set().union(*kept) == {"db2", "db3"}
         assert nodes(stack.enter_context(connect(endpoint, application_name="loose"))) == {"db2", "db3"}
+
+
+@pytest.mark.parametrize("level", ["session", "global"])
+def test_what_one_standby_has_shown_before_its_commit_was_answered_the_next_one_shows(
+    cluster: Sandbox, counter: str, tmp_path: Path, level: str
+) -> None:
+    behind = cluster.standbys[1]
+    count = "SELECT count(*) FROM balance"
+    with (
+        pointsman(cluster, tmp_path, consistency=level, balance="round_robin") as endpoint,
+        connect(endpoint) as client,
+        connect(endpoint) as writer,
+    ):
+        once_known(client)
+        cluster.query("SELECT pg_wal_replay_pause()", behind)
+        with no_commit_is_answered(cluster):
+            writing = threading.Thread(target=writer.execute, args=(counter,))
+            writing.start()
+            eventually(lambda: node(client, count) == "1")
+            assert {node(client, count) for _ in range(READS)} == {"1"}
+            cluster.query("SELECT pg_wal_replay_resume()", behind)
+        writing.join()
+        cluster.wait_for_replay()

@@ -15,6 +15,7 @@ from middleware.wire.backend import ErrorResponse, ReadyForQuery
 from middleware.wire.frontend import Bind, CancelRequest, Describe, Execute, Flush, Parse, Query, Sync
 from tests.conftest import Endpoint, pointsman
 from tests.differential.raw_client import Address, RawClient
+from tests.integration.unanswered import no_commit_is_answered
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -72,22 +73,6 @@ def ask(client: RawClient, *texts: bytes) -> list[str]:
 
 def rows(cluster: Sandbox, value: int) -> int:
     return int(cluster.query(f"SELECT count(*) FROM outcomes WHERE a = {value}", cluster.nodes[0])[0][0])
-
-
-@contextlib.contextmanager
-def no_commit_is_answered(cluster: Sandbox) -> Iterator[None]:
-    """Each waits for a standby that does not exist, after it is on disk and seen by all that begin later."""
-
-    def wait_for(name: str) -> None:
-        local = "SET synchronous_commit TO local;"
-        cluster.query(f"{local} ALTER SYSTEM SET synchronous_standby_names TO '{name}'; SELECT pg_reload_conf()")
-        eventually(lambda: cluster.query(f"SELECT current_setting('synchronous_standby_names') = '{name}'") == [["t"]])
-
-    wait_for("nobody")
-    try:
-        yield
-    finally:
-        wait_for("")
 
 
 def lose_the_answer(cluster: Sandbox) -> None:

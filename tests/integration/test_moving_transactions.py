@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import asyncpg
+import psycopg
 import pytest
 
 from middleware.sandbox import Sandbox
@@ -84,6 +86,12 @@ UNTIL_WRITE: Final[dict[str, Steps]] = {
         ("BEGIN", "T"),
         (WHO, "standby T"),
         (portal("SELECT current_setting('cluster_name') FROM generate_series(1, 3)", 1), "primary .. T"),
+        (INSERT, "primary T"),
+        (Execute(b"c", 1).encode() + SYNC, "primary .. T"),
+        ("ROLLBACK", "I"),
+    ),
+    "a portal, and BEGIN in the same pipeline": (
+        (run("BEGIN") + portal("SELECT current_setting('cluster_name') FROM generate_series(1, 3)", 1), "primary .. T"),
         (INSERT, "primary T"),
         (Execute(b"c", 1).encode() + SYNC, "primary .. T"),
         ("ROLLBACK", "I"),
@@ -240,11 +248,14 @@ def plain(cluster: Sandbox, moved: None, tmp_path_factory: pytest.TempPathFactor
         yield endpoint
 
 
+def address_of(endpoint: Endpoint) -> Address:
+    return Address(endpoint.host, endpoint.port, endpoint.user, endpoint.password, endpoint.database)
+
+
 def play(cluster: Sandbox, endpoint: Endpoint, steps: Steps, **settings: str) -> None:
     cluster.query("TRUNCATE moved", user=cluster.user)
     cluster.wait_for_replay()
-    address = Address(endpoint.host, endpoint.port, endpoint.user, endpoint.password, endpoint.database)
-    with Talk(address, **settings) as talk:
+    with Talk(address_of(endpoint), **settings) as talk:
         eventually(lambda: talk.say(WHO) == "standby I")
         assert [(sent, talk.say(sent)) for sent, _ in steps] == list(steps)
 
@@ -269,22 +280,212 @@ def test_a_role_whose_transactions_are_read_only(cluster: Sandbox, tmp_path: Pat
     cluster.query(f"{change} SET default_transaction_read_only = yes")
     try:
         cluster.wait_for_replay()
-        with pointsman(cluster, tmp_path) as endpoint:
-            address = Address(endpoint.host, endpoint.port, endpoint.user, endpoint.password, endpoint.database)
-            with Talk(address) as talk:
-                eventually(lambda: talk.say(WHO) == "standby I")
-                assert [talk.say(sql) for sql in ("BEGIN", WHO, INSERT, "ROLLBACK")] == [
-                    "T",
-                    "standby T",
-                    "!25006 E",
-                    "I",
-                ]
+        with pointsman(cluster, tmp_path) as endpoint, Talk(address_of(endpoint)) as talk:
+            eventually(lambda: talk.say(WHO) == "standby I")
+            assert [talk.say(sql) for sql in ("BEGIN", WHO, INSERT, "ROLLBACK")] == [
+                "T",
+                "standby T",
+                "!25006 E",
+                "I",
+            ]
     finally:
         cluster.query(f"{change} RESET default_transaction_read_only")
         cluster.wait_for_replay()
 
 
-@pytest.mark.parametrize("setting", ["default_transaction_isolation=repeatable read", "pointsman.consistency=global"])
-def test_reads_stay_where_they_would_see_less(cluster: Sandbox, until_write: Endpoint, setting: str) -> None:
-    options = "-c " + setting.replace(" ", "\\ ")
+def test_reads_stay_where_they_would_see_less(cluster: Sandbox, until_write: Endpoint) -> None:
+    options = "-c default_transaction_isolation=repeatable\\ read"
     play(cluster, until_write, (("BEGIN", "T"), (WHO, "primary T"), ("COMMIT", "I")), options=options)
+
+
+GLOBAL: Final = "-c pointsman.consistency=global"
+COUNT: Final = "SELECT count(*) FROM moved"
+READ_ONLY: Final = "BEGIN READ ONLY"
+REPEATABLE_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+WRITE: Final = ""
+"""Another client's, which it is told of."""
+
+GLOBALLY: Final[dict[str, Steps]] = {
+    "before its first read": ((READ_ONLY, "T"), (WRITE, "I"), (COUNT, "1 T"), (WHO, "primary T"), ("COMMIT", "I")),
+    "between its reads": (
+        (READ_ONLY, "T"),
+        (WHO, "standby T"),
+        (COUNT, "0 T"),
+        (WRITE, "I"),
+        (COUNT, "1 T"),
+        ("SHOW transaction_read_only", "on T"),
+        (WRITE, "I"),
+        (run(COUNT, WHO) + SYNC, "2 primary T"),
+        (INSERT, "!25006 E"),
+        ("ROLLBACK", "I"),
+    ),
+    "in extended messages": (
+        (run(READ_ONLY) + SYNC, "T"),
+        (run(COUNT) + SYNC, "0 T"),
+        (WRITE, "I"),
+        (run(WHO, COUNT) + SYNC, "primary 1 T"),
+        (run("COMMIT") + SYNC, "I"),
+    ),
+    "nothing before its end": ((READ_ONLY, "T"), (WHO, "standby T"), (WRITE, "I"), ("COMMIT", "I")),
+    "until it writes": (
+        ("BEGIN", "T"),
+        (WHO, "standby T"),
+        (WRITE, "I"),
+        (COUNT, "1 T"),
+        ("SHOW transaction_read_only", "off T"),
+        (INSERT, "primary T"),
+        ("ROLLBACK", "I"),
+    ),
+    "before its snapshot": ((REPEATABLE_READ, "T"), (WRITE, "I"), (COUNT, "1 T"), (WRITE, "I"), (COUNT, "1 T")),
+    "behind its snapshot": (
+        (REPEATABLE_READ, "T"),
+        (COUNT, "0 T"),
+        (WRITE, "I"),
+        (COUNT, "0 T"),
+        ("SAVEPOINT a", "T"),
+        (WHO, "standby T"),
+        ("COMMIT", "I"),
+    ),
+    "behind a savepoint": (
+        (READ_ONLY, "T"),
+        (WHO, "standby T"),
+        ("SAVEPOINT a", "T"),
+        (WHO, "primary T"),
+        (WRITE, "I"),
+        (COUNT, "1 T"),
+        ("ROLLBACK TO a", "T"),
+        ("COMMIT", "I"),
+    ),
+    "behind SET LOCAL": (
+        (READ_ONLY, "T"),
+        ("SET LOCAL work_mem = '8MB'", "T"),
+        (WRITE, "I"),
+        (COUNT, "1 T"),
+        ("SHOW work_mem", "8MB T"),
+        ("COMMIT", "I"),
+    ),
+    "behind a cursor": (
+        (READ_ONLY, "T"),
+        (WHO, "standby T"),
+        ("DECLARE c CURSOR FOR SELECT count(*) FROM moved", "T"),
+        (WRITE, "I"),
+        (COUNT, "1 T"),
+        ("FETCH c", "0 T"),
+        ("COMMIT", "I"),
+    ),
+    "behind a portal": (
+        (READ_ONLY, "T"),
+        (portal("SELECT current_setting('cluster_name') FROM generate_series(1, 3)", 1), "primary .. T"),
+        (WRITE, "I"),
+        (COUNT, "1 T"),
+        (Execute(b"c", 1).encode() + SYNC, "primary .. T"),
+        ("COMMIT", "I"),
+    ),
+    "behind a portal, with its BEGIN in the same pipeline": (
+        (run(READ_ONLY) + portal("SELECT 1 FROM generate_series(1, 3)", 1), "1 .. T"),
+        (WRITE, "I"),
+        (COUNT, "1 T"),
+        (Execute(b"c", 1).encode() + SYNC, "1 .. T"),
+        ("COMMIT", "I"),
+    ),
+    "behind a read of another level": (
+        (READ_ONLY, "T"),
+        (f"/* pointsman: eventual */ {WHO}", "primary T"),
+        (WRITE, "I"),
+        (COUNT, "1 T"),
+        ("COMMIT", "I"),
+    ),
+    "chained": (
+        (READ_ONLY, "T"),
+        (WHO, "standby T"),
+        ("COMMIT AND CHAIN", "T"),
+        (WRITE, "I"),
+        (COUNT, "1 T"),
+        ("COMMIT", "I"),
+    ),
+    "behind an error": (
+        (READ_ONLY, "T"),
+        ("SELECT 1 / 0 FROM (SELECT count(*) FROM moved) x", "!22012 E"),
+        (WRITE, "I"),
+        (COUNT, "!25P02 E"),
+        ("COMMIT", "I"),
+        (COUNT, "1 I"),
+    ),
+    "in a session that asks for a standby": (
+        ("SET pointsman.route = 'standby'", "I"),
+        (READ_ONLY, "T"),
+        (WHO, "standby T"),
+        (WRITE, "I"),
+        (COUNT, "0 T"),
+        ("COMMIT", "I"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GLOBALLY)
+def test_what_anybody_was_told_of_is_seen_in_a_transaction(cluster: Sandbox, until_write: Endpoint, name: str) -> None:
+    """At `global`: no standby has it, as none replays, so it goes on at the primary."""
+    cluster.query("TRUNCATE moved", user=cluster.user)
+    cluster.wait_for_replay()
+    address = address_of(until_write)
+    with Talk(address, options=GLOBAL) as talk, Talk(address) as other:
+        eventually(lambda: talk.say(WHO) == "standby I")
+        with cluster.replay_paused():
+            steps = GLOBALLY[name]
+            said = [(sent, talk.say(sent) if sent else other.say("INSERT INTO moved VALUES (1)")) for sent, _ in steps]
+            assert said == list(steps)
+
+
+@pytest.mark.parametrize("begin", [READ_ONLY, "BEGIN"])
+def test_a_transaction_goes_on_at_a_standby_that_has_what_anybody_was_told_of(
+    cluster: Sandbox, tmp_path: Path, begin: str
+) -> None:
+    cluster.query("TRUNCATE moved", user=cluster.user)
+    cluster.wait_for_replay()
+    settings = {"consistency": "global", "consistency_wait": 20, "transaction_reads": "until_write"}
+    where = "SELECT cluster_name FROM (SELECT current_setting('cluster_name') AS cluster_name, count(*) FROM moved) x"
+    with (
+        pointsman(cluster, tmp_path, **settings) as endpoint,
+        psycopg.connect(endpoint.conninfo(), autocommit=True) as talk,
+        psycopg.connect(endpoint.conninfo(), autocommit=True) as other,
+    ):
+        names = {node.name for node in cluster.standbys}
+        eventually(lambda: value(talk, where) in names)
+        talk.execute(begin)
+        first = value(talk, where)
+        stopped = next(node for node in cluster.standbys if node.name == first)
+        cluster.query("SELECT pg_wal_replay_pause()", stopped)
+        try:
+            other.execute("INSERT INTO moved VALUES (1)")
+            assert value(talk, COUNT) == 1
+            assert value(talk, where) in names - {first}
+            talk.execute("COMMIT")
+        finally:
+            cluster.query("SELECT pg_wal_replay_resume()", stopped)
+            cluster.wait_for_replay()
+
+
+@pytest.mark.anyio
+async def test_a_transaction_sees_what_was_told_of_since_its_statement_was_parsed(
+    cluster: Sandbox, until_write: Endpoint
+) -> None:
+    """asyncpg parses a statement with a Flush, and goes on with the same batch when it is asked for its rows."""
+    cluster.query("TRUNCATE moved", user=cluster.user)
+    cluster.wait_for_replay()
+    with Talk(address_of(until_write), options=GLOBAL) as talk:
+        eventually(lambda: talk.say(WHO) == "standby I")
+    client = await asyncpg.connect(until_write.url(), server_settings={"options": GLOBAL})
+    try:
+        with cluster.replay_paused(), psycopg.connect(until_write.conninfo(), autocommit=True) as other:
+            async with client.transaction(readonly=True):
+                counting = await client.prepare(COUNT)
+                other.execute("INSERT INTO moved VALUES (1)")
+                assert await counting.fetchval() == 1
+    finally:
+        await client.close()
+
+
+def value(connection: psycopg.Connection[Any], sql: str) -> Any:
+    row = connection.execute(sql).fetchone()
+    assert row is not None
+    return row[0]
