@@ -16,7 +16,7 @@ EVENTUAL: Final = 0
 SESSION: Final = 1
 """A client sees its own writes, and its reads never go back in time."""
 GLOBAL: Final = 2
-"""Every read sees every commit that any client of this Pointsman was told of."""
+"""The same, and every read sees every commit that any client of this Pointsman was told of."""
 PRIMARY: Final = 3
 """All is read on the primary."""
 
