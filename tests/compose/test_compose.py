@@ -29,7 +29,8 @@ def test_compose_reads_it(overlay: str) -> None:
     command = compose_command()
     assert command is not None
     files = [*command, "-f", "compose.yaml", "-f", overlay]
-    assert sorted(_run([*files, "config", "--services"]).split()) == [*NODES, "pointsman"]
+    if not _run([*command, "version", "--short"]).startswith("1."):  # that one lists those of all profiles
+        assert sorted(_run([*files, "config", "--services"]).split()) == [*NODES, "pointsman"]
     monitored = _run([*files, "--profile", "monitoring", "config", "--services"])
     assert sorted(monitored.split()) == [*NODES, "grafana", "pointsman", "prometheus"]
 
