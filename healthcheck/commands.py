@@ -79,17 +79,23 @@ async def run(command: str, values: Mapping[str, str], timeout_s: float) -> str:
     try:
         arguments = words(command, values)
         with anyio.fail_after(timeout_s):
-            done = await anyio.run_process(
-                arguments, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, check=False, start_new_session=True
-            )
+            with anyio.CancelScope(shield=True):
+                # Cancelled half-way, asyncio would lose sight of it.
+                process = await anyio.open_process(
+                    arguments, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True
+                )
+            async with process:
+                assert process.stdout is not None
+                said = b"".join([some async for some in process.stdout])
+                status = await process.wait()
     except ValueError as error:
         raise CommandFailed(str(error)) from None
     except TimeoutError:
         raise CommandFailed(f"did not end within {timeout_s:g} s") from None
     except OSError as error:
         raise CommandFailed(f"could not be started: {error.strerror or error}") from None
-    output = done.stdout.decode(errors="replace").strip()
-    if done.returncode:
+    output = said.decode(errors="replace").strip()
+    if status:
         told = f": {output[-OUTPUT_MAX:]}" if output else ""
-        raise CommandFailed(f"ended with status {done.returncode}{told}")
+        raise CommandFailed(f"ended with status {status}{told}")
     return output[-OUTPUT_MAX:]

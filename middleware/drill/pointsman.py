@@ -63,7 +63,10 @@ def by_command(command: Sequence[str]) -> Reach:
 
     @contextlib.asynccontextmanager
     async def reach() -> AsyncIterator[anyio.abc.ByteStream]:
-        async with await anyio.open_process(command, stderr=None) as process:
+        with anyio.CancelScope(shield=True):
+            # Cancelled half-way, asyncio would lose sight of it.
+            process = await anyio.open_process(command, stderr=None)
+        async with process:
             assert process.stdin is not None
             assert process.stdout is not None
             try:

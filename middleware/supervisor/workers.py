@@ -131,15 +131,17 @@ class Worker:
         # Its end must not stay open here: the channel would never be seen to end.
         with theirs:
             try:
-                process = await anyio.open_process(
-                    [*self._command, str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=None,
-                    stderr=None,
-                    # A Ctrl-C at the terminal is for the supervisor, which lets its workers drain.
-                    start_new_session=True,
-                    pass_fds=(theirs.fileno(), *self._listeners()),
-                )
+                with anyio.CancelScope(shield=True):
+                    # Cancelled half-way, asyncio would lose sight of it.
+                    process = await anyio.open_process(
+                        [*self._command, str(theirs.fileno())],
+                        stdin=subprocess.DEVNULL,
+                        stdout=None,
+                        stderr=None,
+                        # A Ctrl-C at the terminal is for the supervisor, which lets its workers drain.
+                        start_new_session=True,
+                        pass_fds=(theirs.fileno(), *self._listeners()),
+                    )
             except OSError as error:
                 ours.close()
                 return f"could not start: {error}"

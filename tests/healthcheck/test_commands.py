@@ -1,6 +1,10 @@
 """The operator's commands: what stands for what, and how they may end; and connection strings."""
 
+import gc
+from pathlib import Path
+
 import anyio
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +70,21 @@ def test_how_it_fails(command: str, why: str) -> None:
     with pytest.raises(CommandFailed) as failed:
         anyio.run(run, command, VALUES, 0.2 if command.startswith("sleep") else 10.0)
     assert str(failed.value) == why
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, 0.0005, 0.001, 0.002, 0.004])
+def test_it_is_not_left_behind_where_its_time_is_up_as_it_starts(timeout_s: float, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+
+    async def try_it() -> None:
+        with pytest.raises(CommandFailed, match="did not end"):
+            await run(f"sh -c 'sleep 60; : {mine}'", VALUES, timeout_s)
+        # With the loop still running, nothing of it is left.
+        assert [one.pid for one in psutil.process_iter() if str(mine) in " ".join(one.cmdline())] == []
+
+    anyio.run(try_it)
+    # What was not closed says so now, and pytest fails for that.
+    gc.collect()
 
 
 def test_only_the_end_of_much_output_is_told() -> None:
