@@ -4,6 +4,7 @@ What a client hears is told as a word for each row (a node's name as `primary` o
 a suspended portal as `..`, and the state of each ReadyForQuery: I idle, T in a transaction, E in a failed one.
 """
 
+from collections.abc import Iterable
 from typing import Final, Self
 
 from middleware.wire.backend import DataRow, ErrorResponse, PortalSuspended, ReadyForQuery
@@ -46,7 +47,7 @@ class Talk:
     def say(self, what: str | bytes) -> str:
         """Send a Query, or bytes that hold as many batches as they say; everything up to the last ReadyForQuery."""
         data = queries(what) if isinstance(what, str) else what
-        return " ".join(word for message in self.hear(data, batches_in(data)) if (word := word_for(message)))
+        return words(self.hear(data, batches_in(data)))
 
     def hear(self, data: bytes, batches: int) -> list[Message]:
         """Send bytes; all messages up to and with so many ReadyForQuery."""
@@ -67,6 +68,10 @@ def batches_in(data: bytes) -> int:
         batches += data[position : position + 1] in (b"Q", b"S")
         position += 1 + int.from_bytes(data[position + 1 : position + 5], "big")
     return batches
+
+
+def words(came: Iterable[Message]) -> str:
+    return " ".join(word for message in came if (word := word_for(message)))
 
 
 def word_for(message: Message) -> str:

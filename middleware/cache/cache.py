@@ -339,7 +339,7 @@ class QueryCache:
     # What is changed
 
     def lost(self, now: float) -> None:
-        """The server of a client is gone that may still commit what it was sent, and nothing was noted of that."""
+        """What the server of a client was sent may still be committed, though it is gone; nothing was noted of that."""
         self._lost_at = now
 
     def use(self, said: SetCache) -> bool:

@@ -12,9 +12,9 @@ from middleware.pool.pool import Pool
 from middleware.relay.accounts import Account
 from middleware.relay.answers import ASKED_FOR_PRIMARY
 from middleware.relay.balance import Route
-from middleware.relay.freshness import EVENTUAL, GLOBAL, LEVELS, NEVER, PRIMARY, Marks
+from middleware.relay.freshness import EVENTUAL, GLOBAL, LEVELS, NEVER, PRIMARY, SESSION, Marks
 from middleware.relay.own_settings import AUTO, PRIMARY_ONLY, STANDBY_ONLY, OwnSettings
-from middleware.relay.reasons import LEVEL_PRIMARY, NO_STANDBY, NOT_FRESH
+from middleware.relay.reasons import KEEPS_UP, LEVEL_PRIMARY, NO_STANDBY, NOT_FRESH
 from middleware.relay.relay import Relay
 from middleware.relay.statement_log import StatementLog
 from middleware.relay.transaction import FRESH, NONE, READ, Transaction, ends
@@ -175,14 +175,26 @@ class ClientRouting:
         for facts in batch.facts:
             if self.router.route(facts).target is not STANDBY and not self._begins_on_standby(facts):
                 return Target.PRIMARY
-        if batch.named_portal and self._may_move() and any(_begins(facts) for facts in batch.facts):
-            # It may be asked for more rows once its transaction was begun again elsewhere.
+        if batch.named_portal and self.policy.transaction_reads == "until_write" and any(map(_begins, batch.facts)):
+            # It may be asked for more rows after the first write.
             return Target.PRIMARY
-        return STANDBY
+        return Target.PRIMARY if self._keeps_up(batch) else STANDBY
 
-    def _may_move(self) -> bool:
-        """Whether a transaction of its may have to leave its standby though something has run in it."""
-        return self.own.level == GLOBAL or self.policy.transaction_reads == "until_write"
+    def _keeps_up(self, batch: Batch) -> bool:
+        """Whether it begins a transaction that no standby can be counted on for to its end."""
+        for facts in batch.facts:
+            control = facts.transaction
+            if control is not None and _begins(facts) and facts.hint not in HINTED and not facts.pattern:
+                return self._must_keep_up(self.level(batch), control.isolation)
+        return False
+
+    def _must_keep_up(self, level: int, isolation: str) -> bool:
+        """Whether each statement of a transaction is to see what anybody was told of by then."""
+        return level == GLOBAL and self._sees_anew(isolation) and self.policy.read_from_primary != "never"
+
+    def _sees_anew(self, isolation: str) -> bool:
+        """Whether each statement of a transaction that was begun so has a snapshot of its own."""
+        return (isolation or self._parameters.isolation or self.router.isolation) in EACH_ITS_SNAPSHOT
 
     def _begins_on_standby(self, facts: StatementFacts) -> bool:
         """Whether it begins a transaction that may begin on a standby, though it does not say that it only reads."""
@@ -199,11 +211,9 @@ class ClientRouting:
 
     def _until_write(self, isolation: str) -> bool:
         """Whether its reads go to a standby until it writes: only where each statement has its own snapshot."""
-        return self.policy.transaction_reads == "until_write" and self._sees_anew(isolation)
-
-    def _sees_anew(self, isolation: str) -> bool:
-        """Whether each statement of a transaction that was begun so has a snapshot of its own."""
-        return (isolation or self._parameters.isolation or self.router.isolation) in EACH_ITS_SNAPSHOT
+        if self.policy.transaction_reads != "until_write" or self.own.level == GLOBAL:
+            return False
+        return self._sees_anew(isolation)
 
     def only_reads(self) -> bool:
         """Whether the transaction it is in only reads, each of its statements what is there then."""
@@ -246,11 +256,13 @@ class ClientRouting:
             # Nothing is committed: who is behind is so behind the one that has the most.
             now = min(now, max([pool.state.fresh_as_of for pool in route.standbys], default=now))
         need = max(self.router.changed_at, now - self._max_replica_lag_s)
-        if level == EVENTUAL:
-            return need, NEVER
-        # A standby may have shown what nobody has been told of yet.
-        latest = relay.commits.latest() if level == GLOBAL else self.marks.written
-        return max(need, latest), self.marks.seen
+        if level == SESSION:
+            return max(need, self.marks.written), self.marks.seen
+        if level == GLOBAL:
+            # A standby may have shown what nobody was told of yet. Of what the primary shows, somebody is told at once.
+            seen = NEVER if self.marks.last is None else self.marks.seen
+            return max(need, relay.commits.latest()), seen
+        return need, NEVER
 
     def wants_standby(self, route: Route, level: int) -> bool:
         """Whether the read that no standby may serve now could go to one later; asks for newer samples."""
@@ -263,27 +275,27 @@ class ClientRouting:
     def leaves(self, batch: Batch, on_primary: bool) -> bytes | None:
         """Whether its open transaction must go on elsewhere: None to stay, else what begins it there."""
         if not on_primary:
-            strict = GLOBAL in (self.own.level, self.level(batch)) and self._sees_anew(self.transaction.isolation)
-            return self.transaction.to_primary(batch, self.router, strict)
+            return self.transaction.to_primary(batch, self.router)
         if self.confined is not None or not self.router.standbys_fit():
             return None
         again = self.transaction.to_standby(batch)
-        if again is None:
+        if again is None or self._must_keep_up(self.level(batch), self._isolation_after(batch)):
             return None
         route = self.nodes()
         return again if self.reader(route, self.level(batch)) not in (None, route.primary) else None
 
-    def outdated(self, batch: Batch, pool: Pool) -> bytes | None:
-        """Whether its open transaction, on a standby, must go on where more is known: None to stay, else what begins it
-        there. At `global` each of its snapshots is to show what anybody was told of before it is taken."""
-        transaction = self.transaction
-        if self.level(batch) != GLOBAL or all(facts.transaction is not None for facts in batch.facts):
-            return None
-        if transaction.phase != FRESH and (transaction.phase != READ or not self._sees_anew(transaction.isolation)):
-            return None
+    def _isolation_after(self, batch: Batch) -> str:
+        """That of its transaction behind SET TRANSACTION, as far as that was said."""
+        control = batch.facts[-1].transaction
+        return (control.isolation if control is not None else "") or self.transaction.isolation
+
+    def lags(self, batch: Batch, pool: Pool) -> bool:
+        """Whether the standby that it has its server from may not serve a batch, for what has happened since."""
+        level = self.level(batch)
+        if level < GLOBAL or self.own.route == STANDBY_ONLY:
+            return False
         self.nodes()
-        need, _ = self.needs(GLOBAL)
-        return transaction.begin() if pool.state.fresh_as_of < need else None
+        return level == PRIMARY or pool.state.fresh_as_of < self.needs(level)[0]
 
     # When it is sent
 
@@ -362,7 +374,8 @@ class ClientRouting:
         """A read goes to the primary: why? Asked after it was chosen, for the count, where nothing hangs on it."""
         own = self.own
         if self.transaction.open():
-            reason = IN_TRANSACTION.reason
+            keeps_up = self.transaction.read_only and self._must_keep_up(own.level, self.transaction.isolation)
+            reason = KEEPS_UP if keeps_up else IN_TRANSACTION.reason
         elif decision.target is not STANDBY:
             reason = decision.reason
         elif own.route == PRIMARY_ONLY:

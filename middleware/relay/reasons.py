@@ -13,6 +13,7 @@ OTHERS: Final = "other reasons"
 NOT_FRESH: Final = "no standby was fresh enough for its client"
 NO_STANDBY: Final = "no standby takes reads now"
 LEVEL_PRIMARY: Final = 'its consistency is "primary"'
+KEEPS_UP: Final = 'its consistency is "global", and each statement of its transaction must see what was told of by then'
 
 
 class Reasons:
@@ -61,6 +62,8 @@ def advice(reason: str) -> str:
     """What would let such reads go to a standby; "" where nothing simple would."""
     if reason == NOT_FRESH:
         return "allow them to wait (consistency_wait), or to miss something (consistency)"
+    if reason == KEEPS_UP:
+        return "begin it with REPEATABLE READ, READ ONLY, or allow it to miss something (consistency)"
     calls, found, verdict = reason.partition("(), which ")
     if not found or not calls.startswith("it calls "):
         return ""

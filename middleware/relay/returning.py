@@ -20,7 +20,7 @@ from middleware.relay.writes import Writes
 from middleware.session.batch import Batch
 from middleware.session.expected import SYNC_UNSEEN
 from middleware.session.inspection import findings
-from middleware.session.server import IDLE, IN_FAILED_TRANSACTION, ServerSession
+from middleware.session.server import IDLE, IN_FAILED_TRANSACTION, UNSURE, ServerSession
 from middleware.wire.build import SYNC_MESSAGE
 from routing.router import STANDBY, Target
 
@@ -61,13 +61,13 @@ class Returning(Borrowing):
                 return True
             # What comes behind the end of a transaction may begin another, and waits until it is known to have ended.
             ended = routing.transaction.phase == ENDED and not self._sent_open
-            if not ended and routing.target(batch) is STANDBY:
+            if not ended and routing.target(batch) is STANDBY and not routing.lags(batch, server.pool):
                 return False
             if self._sent_open and server.session.skipping:
                 # Nothing of it will run.
                 return False
             if self._sent_open:
-                # Only statements were prepared there: a Sync ends that, and the primary will parse what it lacks.
+                # Only statements were prepared there: a Sync ends that, and the next server will parse what it lacks.
                 self._sent_open = False
                 self._cut_short = True
                 server.session.expected.append(SYNC_UNSEEN)
@@ -77,10 +77,6 @@ class Returning(Borrowing):
             return False
         again = routing.leaves(batch, self._on_primary)
         to_primary = not self._on_primary
-        if again is None and to_primary:
-            again = routing.outdated(batch, server.pool)
-            # Where a read may go.
-            to_primary = again is None
         if again is None:
             if not (routing.transaction.fresh() and self.state.must_precede(batch, server.session)):
                 return False
@@ -209,6 +205,8 @@ class Returning(Borrowing):
         server = self.server
         if self.writes is not None and server is not None:
             self._tell_writes(self.writes, server.session, now)
+        elif server is not None and server.session.events & UNSURE:
+            self.relay.cache.lost(now)
         if server is not None and server.session.status == IDLE and self.routing.changed_catalog():
             self.relay.commits.note_change(now)
 

@@ -3,8 +3,7 @@
 As long as nothing has run in a transaction nobody can tell where it was begun: it may be rolled back there and begun
 again elsewhere. So a client may say BEGIN READ ONLY, and go on with what only the primary does; or BEGIN, and then SET
 TRANSACTION READ ONLY. Under `transaction_reads = until_write` the same is done as long as only plain reads have run:
-READ COMMITTED gives each of them a snapshot of its own, and the primary is never behind a standby. Under `global`
-consistency one that has only read goes on elsewhere, too, once its standby lacks what somebody was told of.
+READ COMMITTED gives each of them a snapshot of its own, and the primary is never behind a standby.
 
     NONE --BEGIN--> FRESH --a plain read--> READ
     FRESH, READ --anything that must be kept: a savepoint, a cursor, SET LOCAL, a write--> FIXED
@@ -18,7 +17,7 @@ wrong by an error ends in FIXED.
 from collections.abc import Sequence
 from typing import Final
 
-from middleware.session.batch import COMPLETE, Batch
+from middleware.session.batch import Batch
 from parser.facts import BEGIN, END, SET_TRANSACTION, SNAPSHOT, UNREAD, StatementFacts, TransactionFacts
 from parser.session_state import LEAVES, PREPARED, ROLES, SETTINGS
 from routing.router import SERIALIZABLE, STANDBY, Router
@@ -96,10 +95,8 @@ class Transaction:
             modes += " READ ONLY" if self.read_only else " READ WRITE"
         return f"BEGIN{modes}".encode()
 
-    def to_primary(self, batch: Batch, router: Router, strict: bool = False) -> bytes | None:
+    def to_primary(self, batch: Batch, router: Router) -> bytes | None:
         """Whether a batch must not run in it on a standby: None to stay, else what begins it on the primary.
-
-        `strict`: it may have to leave the standby before any statement, and must not be held there.
 
         Where the batch itself ends the transaction, what follows the end in the same string or pipeline is not part of
         it, and the whole goes to where that belongs.
@@ -113,22 +110,7 @@ class Transaction:
             if self.until_write and batch.named_portal:
                 # It may be asked for more rows after the first write.
                 return self.begin()
-        if strict and self.phase in (FRESH, READ) and self._holds(batch, router):
-            return self.begin()
         return None
-
-    def _holds(self, batch: Batch, router: Router) -> bool:
-        """Whether the transaction could not be begun again behind a batch, or within it."""
-        if batch.named_portal or (batch.state != COMPLETE and batch.substance):
-            return True
-        for facts in batch.facts:
-            control = facts.transaction
-            if control is None:
-                if facts.special or router.route(facts).target is not STANDBY:
-                    return True
-            elif control.kind != END and not (control.kind == SET_TRANSACTION and self.phase == FRESH):
-                return True
-        return False
 
     def to_standby(self, batch: Batch) -> bytes | None:
         """Whether a batch makes one that was begun on the primary fit for a standby: what begins it there, or None."""

@@ -78,8 +78,12 @@ class Reader:
         begins = self._rng.choices(list(BEGINS), [weight for weight, _ in BEGINS.values()])[0]
         snapshot = self._world.snapshot() if BEGINS[begins][1] else 0
         chosen = [self._choose()[0] for _ in range(2)]
+        begin = time.monotonic()
         await self._session.script(begins)
-        as_of = time.monotonic() if snapshot else 0.0
+        as_of = 0.0
+        if snapshot:
+            # The standby that it has gone to was fresh as of its BEGIN.
+            as_of = begin if begins.endswith("READ ONLY") else time.monotonic()
         for _ in range(self._rng.randint(2, READS_IN_TRANSACTION_MAX)):
             spot = self._rng.choice(chosen)
             if spot.kind.mvcc or not snapshot:

@@ -66,7 +66,7 @@ class Read(msgspec.Struct, frozen=True):
     snapshot: int = 0
     """The transaction with a snapshot of its own that it belongs to; 0 if none does."""
     as_of: float = 0.0
-    """Of a snapshot, when it was taken at the earliest; else 0."""
+    """Of a snapshot, since when what was told of is to be in it; else 0."""
     own: int = 0
     """The version that this transaction has written itself and not committed: it must see that."""
     wrong: str = ""

@@ -41,8 +41,6 @@ class Plan(NamedTuple):
     """Clients that write on the primary itself."""
     watch: Watch = Watch.OFF
     cache: bool = True
-    until_write: bool = False
-    """Have transactions begin on standbys."""
     plant: str = ""
     """A bug to be found."""
     lag: bool = True
@@ -54,8 +52,6 @@ class Plan(NamedTuple):
     def settings(self) -> dict[str, object]:
         """Of Pointsman."""
         chosen: dict[str, object] = {"consistency": self.level.value, "workers": self.workers, "default_pool_size": 15}
-        if self.until_write:
-            chosen["transaction_reads"] = "until_write"
         if self.cache:
             chosen |= {"query_cache": "on", "cache_watch": self.watch.value, "cache_watch_interval": 0.2}
         return chosen

@@ -18,9 +18,7 @@ VERSION = int(os.environ.get("POINTSMAN_TEST_PG_VERSION", "18"))
 PLANS = {
     "session": Plan(operations=6_000, clients=12, seed=1, version=VERSION),
     "global": Plan(Level.GLOBAL, operations=6_000, clients=12, seed=2, version=VERSION),
-    "global, without a cache": Plan(
-        Level.GLOBAL, operations=6_000, clients=12, seed=5, cache=False, until_write=True, version=VERSION
-    ),
+    "global, without a cache": Plan(Level.GLOBAL, operations=6_000, clients=12, seed=5, cache=False, version=VERSION),
     "failover, two Pointsmans": Plan(
         operations=8_000, clients=12, seed=3, instances=2, failovers=1, worker_kills=1, out_of_band=1, version=VERSION
     ),

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import psycopg
 import pytest
 
-from middleware.sandbox import Sandbox
+from middleware.sandbox import Sandbox, SandboxNode
 from middleware.wire.frontend import Bind, Execute, Parse
 from tests.conftest import Endpoint, pointsman
 from tests.differential.raw_client import Address
-from tests.talk import SYNC, Talk, queries, run
+from tests.talk import SYNC, Talk, queries, run, words
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -293,8 +293,9 @@ def test_a_role_whose_transactions_are_read_only(cluster: Sandbox, tmp_path: Pat
         cluster.wait_for_replay()
 
 
-def test_reads_stay_where_they_would_see_less(cluster: Sandbox, until_write: Endpoint) -> None:
-    options = "-c default_transaction_isolation=repeatable\\ read"
+@pytest.mark.parametrize("setting", ["default_transaction_isolation=repeatable read", "pointsman.consistency=global"])
+def test_reads_stay_where_they_would_see_less(cluster: Sandbox, until_write: Endpoint, setting: str) -> None:
+    options = "-c " + setting.replace(" ", "\\ ")
     play(cluster, until_write, (("BEGIN", "T"), (WHO, "primary T"), ("COMMIT", "I")), options=options)
 
 
@@ -306,114 +307,55 @@ WRITE: Final = ""
 """Another client's, which it is told of."""
 
 GLOBALLY: Final[dict[str, Steps]] = {
-    "before its first read": ((READ_ONLY, "T"), (WRITE, "I"), (COUNT, "1 T"), (WHO, "primary T"), ("COMMIT", "I")),
-    "between its reads": (
+    "each statement": (
         (READ_ONLY, "T"),
-        (WHO, "standby T"),
-        (COUNT, "0 T"),
-        (WRITE, "I"),
-        (COUNT, "1 T"),
-        ("SHOW transaction_read_only", "on T"),
-        (WRITE, "I"),
-        (run(COUNT, WHO) + SYNC, "2 primary T"),
-        (INSERT, "!25006 E"),
-        ("ROLLBACK", "I"),
-    ),
-    "in extended messages": (
-        (run(READ_ONLY) + SYNC, "T"),
-        (run(COUNT) + SYNC, "0 T"),
-        (WRITE, "I"),
-        (run(WHO, COUNT) + SYNC, "primary 1 T"),
-        (run("COMMIT") + SYNC, "I"),
-    ),
-    "nothing before its end": ((READ_ONLY, "T"), (WHO, "standby T"), (WRITE, "I"), ("COMMIT", "I")),
-    "until it writes": (
-        ("BEGIN", "T"),
-        (WHO, "standby T"),
-        (WRITE, "I"),
-        (COUNT, "1 T"),
-        ("SHOW transaction_read_only", "off T"),
-        (INSERT, "primary T"),
-        ("ROLLBACK", "I"),
-    ),
-    "before its snapshot": ((REPEATABLE_READ, "T"), (WRITE, "I"), (COUNT, "1 T"), (WRITE, "I"), (COUNT, "1 T")),
-    "behind its snapshot": (
-        (REPEATABLE_READ, "T"),
-        (COUNT, "0 T"),
-        (WRITE, "I"),
-        (COUNT, "0 T"),
-        ("SAVEPOINT a", "T"),
-        (WHO, "standby T"),
-        ("COMMIT", "I"),
-    ),
-    "behind a savepoint": (
-        (READ_ONLY, "T"),
-        (WHO, "standby T"),
-        ("SAVEPOINT a", "T"),
         (WHO, "primary T"),
         (WRITE, "I"),
         (COUNT, "1 T"),
-        ("ROLLBACK TO a", "T"),
+        (WRITE, "I"),
+        (run(COUNT) + SYNC, "2 T"),
+        ("SHOW transaction_read_only", "on T"),
         ("COMMIT", "I"),
     ),
-    "behind SET LOCAL": (
-        (READ_ONLY, "T"),
-        ("SET LOCAL work_mem = '8MB'", "T"),
+    "each statement of one that says so later": (
+        ("BEGIN", "T"),
+        ("SET TRANSACTION READ ONLY", "T"),
         (WRITE, "I"),
         (COUNT, "1 T"),
-        ("SHOW work_mem", "8MB T"),
         ("COMMIT", "I"),
     ),
-    "behind a cursor": (
-        (READ_ONLY, "T"),
+    "each statement of a pipeline": (
+        (run(READ_ONLY, COUNT) + SYNC, "0 T"),
+        (WRITE, "I"),
+        (run(COUNT) + SYNC, "1 T"),
+        (run("COMMIT", READ_ONLY, WHO) + SYNC, "primary T"),
+        ("COMMIT", "I"),
+    ),
+    "one snapshot": (
+        (REPEATABLE_READ, "T"),
         (WHO, "standby T"),
-        ("DECLARE c CURSOR FOR SELECT count(*) FROM moved", "T"),
+        (COUNT, "0 T"),
         (WRITE, "I"),
-        (COUNT, "1 T"),
-        ("FETCH c", "0 T"),
-        ("COMMIT", "I"),
-    ),
-    "behind a portal": (
-        (READ_ONLY, "T"),
-        (portal("SELECT current_setting('cluster_name') FROM generate_series(1, 3)", 1), "primary .. T"),
-        (WRITE, "I"),
-        (COUNT, "1 T"),
-        (Execute(b"c", 1).encode() + SYNC, "primary .. T"),
-        ("COMMIT", "I"),
-    ),
-    "behind a portal, with its BEGIN in the same pipeline": (
-        (run(READ_ONLY) + portal("SELECT 1 FROM generate_series(1, 3)", 1), "1 .. T"),
-        (WRITE, "I"),
-        (COUNT, "1 T"),
-        (Execute(b"c", 1).encode() + SYNC, "1 .. T"),
-        ("COMMIT", "I"),
-    ),
-    "behind a read of another level": (
-        (READ_ONLY, "T"),
-        (f"/* pointsman: eventual */ {WHO}", "primary T"),
-        (WRITE, "I"),
-        (COUNT, "1 T"),
-        ("COMMIT", "I"),
-    ),
-    "chained": (
-        (READ_ONLY, "T"),
+        (COUNT, "0 T"),
+        ("SAVEPOINT a", "T"),
         (WHO, "standby T"),
-        ("COMMIT AND CHAIN", "T"),
-        (WRITE, "I"),
-        (COUNT, "1 T"),
-        ("COMMIT", "I"),
-    ),
-    "behind an error": (
-        (READ_ONLY, "T"),
-        ("SELECT 1 / 0 FROM (SELECT count(*) FROM moved) x", "!22012 E"),
-        (WRITE, "I"),
-        (COUNT, "!25P02 E"),
         ("COMMIT", "I"),
         (COUNT, "1 I"),
     ),
-    "in a session that asks for a standby": (
-        ("SET pointsman.route = 'standby'", "I"),
-        (READ_ONLY, "T"),
+    "one snapshot, said later": (
+        ("BEGIN", "T"),
+        ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", "T"),
+        (WHO, "standby T"),
+        ("COMMIT", "I"),
+    ),
+    "one snapshot, and what was told of before": (
+        (WRITE, "I"),
+        (REPEATABLE_READ, "T"),
+        (COUNT, "1 T"),
+        ("COMMIT", "I"),
+    ),
+    "where it asks for a standby": (
+        (f"/* pointsman: standby */ {READ_ONLY}", "T"),
         (WHO, "standby T"),
         (WRITE, "I"),
         (COUNT, "0 T"),
@@ -423,11 +365,11 @@ GLOBALLY: Final[dict[str, Steps]] = {
 
 
 @pytest.mark.parametrize("name", GLOBALLY)
-def test_what_anybody_was_told_of_is_seen_in_a_transaction(cluster: Sandbox, until_write: Endpoint, name: str) -> None:
-    """At `global`: no standby has it, as none replays, so it goes on at the primary."""
+def test_what_anybody_was_told_of_is_seen_in_a_transaction(cluster: Sandbox, plain: Endpoint, name: str) -> None:
+    """At `global`, by each of its snapshots. No standby has what is written here, as none replays."""
     cluster.query("TRUNCATE moved", user=cluster.user)
     cluster.wait_for_replay()
-    address = address_of(until_write)
+    address = address_of(plain)
     with Talk(address, options=GLOBAL) as talk, Talk(address) as other:
         eventually(lambda: talk.say(WHO) == "standby I")
         with cluster.replay_paused():
@@ -436,56 +378,54 @@ def test_what_anybody_was_told_of_is_seen_in_a_transaction(cluster: Sandbox, unt
             assert said == list(steps)
 
 
-@pytest.mark.parametrize("begin", [READ_ONLY, "BEGIN"])
-def test_a_transaction_goes_on_at_a_standby_that_has_what_anybody_was_told_of(
-    cluster: Sandbox, tmp_path: Path, begin: str
-) -> None:
-    cluster.query("TRUNCATE moved", user=cluster.user)
-    cluster.wait_for_replay()
-    settings = {"consistency": "global", "consistency_wait": 20, "transaction_reads": "until_write"}
-    where = "SELECT cluster_name FROM (SELECT current_setting('cluster_name') AS cluster_name, count(*) FROM moved) x"
-    with (
-        pointsman(cluster, tmp_path, **settings) as endpoint,
-        psycopg.connect(endpoint.conninfo(), autocommit=True) as talk,
-        psycopg.connect(endpoint.conninfo(), autocommit=True) as other,
-    ):
-        names = {node.name for node in cluster.standbys}
-        eventually(lambda: value(talk, where) in names)
-        talk.execute(begin)
-        first = value(talk, where)
-        stopped = next(node for node in cluster.standbys if node.name == first)
-        cluster.query("SELECT pg_wal_replay_pause()", stopped)
-        try:
-            other.execute("INSERT INTO moved VALUES (1)")
-            assert value(talk, COUNT) == 1
-            assert value(talk, where) in names - {first}
-            talk.execute("COMMIT")
-        finally:
-            cluster.query("SELECT pg_wal_replay_resume()", stopped)
-            cluster.wait_for_replay()
+def test_a_hint_holds_for_all_of_a_transaction(cluster: Sandbox, plain: Endpoint) -> None:
+    local: Steps = ((READ_ONLY, "T"), (WHO, "standby T"), ("COMMIT", "I"))
+    play(cluster, plain, (*local, (f"/* pointsman: global */ {READ_ONLY}", "T"), (WHO, "primary T"), ("COMMIT", "I")))
+
+
+def test_what_must_not_burden_the_primary_stays_on_its_standby(cluster: Sandbox, tmp_path: Path) -> None:
+    with pointsman(cluster, tmp_path, consistency="global", read_from_primary="never") as endpoint:
+        play(cluster, endpoint, ((READ_ONLY, "T"), (WHO, "standby T"), ("COMMIT", "I")))
+
+
+def test_why_a_transaction_went_to_the_primary_is_told(cluster: Sandbox, tmp_path: Path) -> None:
+    with pointsman(cluster, tmp_path, consistency="global", workers=1) as endpoint:
+        play(cluster, endpoint, ((READ_ONLY, "T"), (WHO, "primary T"), ("COMMIT", "I")))
+        with Talk(address_of(endpoint)) as talk:
+            eventually(lambda: 'its consistency is "global"' in talk.say("SHOW pointsman.reasons"), 10)
 
 
 @pytest.mark.anyio
-async def test_a_transaction_sees_what_was_told_of_since_its_statement_was_parsed(
-    cluster: Sandbox, until_write: Endpoint
-) -> None:
+async def test_a_read_sees_what_was_told_of_since_its_statement_was_parsed(cluster: Sandbox, plain: Endpoint) -> None:
     """asyncpg parses a statement with a Flush, and goes on with the same batch when it is asked for its rows."""
     cluster.query("TRUNCATE moved", user=cluster.user)
     cluster.wait_for_replay()
-    with Talk(address_of(until_write), options=GLOBAL) as talk:
+    with Talk(address_of(plain), options=GLOBAL) as talk:
         eventually(lambda: talk.say(WHO) == "standby I")
-    client = await asyncpg.connect(until_write.url(), server_settings={"options": GLOBAL})
+    client = await asyncpg.connect(plain.url(), server_settings={"options": GLOBAL})
     try:
-        with cluster.replay_paused(), psycopg.connect(until_write.conninfo(), autocommit=True) as other:
-            async with client.transaction(readonly=True):
-                counting = await client.prepare(COUNT)
-                other.execute("INSERT INTO moved VALUES (1)")
-                assert await counting.fetchval() == 1
+        with cluster.replay_paused(), psycopg.connect(plain.conninfo(), autocommit=True) as other:
+            counting = await client.prepare(COUNT)
+            other.execute("INSERT INTO moved VALUES (1)")
+            assert await counting.fetchval() == 1
+            assert await client.fetchval("SELECT count(*) + $1 FROM moved", 1) == 2
     finally:
         await client.close()
 
 
-def value(connection: psycopg.Connection[Any], sql: str) -> Any:
-    row = connection.execute(sql).fetchone()
-    assert row is not None
-    return row[0]
+def test_a_read_sees_what_was_told_of_while_the_one_before_it_ran(cluster: Sandbox, plain: Endpoint) -> None:
+    cluster.query("TRUNCATE moved", user=cluster.user)
+    cluster.wait_for_replay()
+    slow = "SELECT n FROM (SELECT count(*) AS n FROM moved) x, (SELECT count(*) FROM generate_series(1, 8000000)) y"
+    with Talk(address_of(plain), options=GLOBAL) as talk, Talk(address_of(plain)) as other:
+        eventually(lambda: talk.say(WHO) == "standby I")
+        with cluster.replay_paused():
+            talk.send(queries(slow))
+            eventually(lambda: any(running(cluster, node, slow) for node in cluster.standbys))
+            assert other.say("INSERT INTO moved VALUES (1)") == "I"
+            assert words(talk.hear(queries(COUNT, WHO), batches=3)) == "0 I 1 I primary I"
+
+
+def running(cluster: Sandbox, node: SandboxNode, sql: str) -> bool:
+    found = cluster.query(f"SELECT 1 FROM pg_stat_activity WHERE query = $look${sql}$look$ AND state = 'active'", node)
+    return found == [["1"]]

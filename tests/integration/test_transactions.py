@@ -497,10 +497,11 @@ def test_a_role_whose_transactions_are_serializable_reads(
         cluster.wait_for_replay()
 
 
-def test_what_only_frames_a_transaction_is_no_write(cluster: Sandbox, address: Address, talk: Talk) -> None:
-    """Global consistency sends another to a standby that has replayed all writes: here, none does from now on."""
-    with Talk(address, options="-c pointsman.consistency=global") as other, cluster.replay_paused():
-        eventually(lambda: other.say(WHO) == "standby I")
+def test_what_only_frames_a_transaction_is_no_write(cluster: Sandbox, talk: Talk) -> None:
+    """Global consistency sends the next read to a standby that has replayed all writes: here, none does from now on."""
+    talk.say("SET pointsman.consistency = 'global'")
+    eventually(lambda: talk.say(WHO) == "standby I")
+    with cluster.replay_paused():
         cluster.query("INSERT INTO played VALUES (1)")
         for modes in ("", " READ WRITE", " ISOLATION LEVEL SERIALIZABLE READ ONLY"):
             assert talk.say(f"BEGIN{modes}") == "T"
@@ -510,9 +511,9 @@ def test_what_only_frames_a_transaction_is_no_write(cluster: Sandbox, address: A
             assert talk.say(run(COUNT) + SYNC) == "1 T"
             assert talk.say("COMMIT AND CHAIN") == "T"
             assert talk.say("COMMIT") == "I"
-            assert other.say(WHO) == "standby I", modes
+            assert talk.say(WHO) == "standby I", modes
         assert talk.say("SELECT 1 FROM played FOR UPDATE; ROLLBACK").endswith("I")
-        assert other.say(WHO) == "primary I"
+        assert talk.say(WHO) == "primary I"
 
 
 def test_a_hint_for_another_level_of_consistency(cluster: Sandbox, address: Address, talk: Talk) -> None:
