@@ -1,5 +1,6 @@
 """A connection to one node that is kept open between questions (asyncpg), and the reasons why there is no answer."""
 
+import asyncio
 import errno
 import os
 import socket
@@ -51,6 +52,27 @@ async def connect(
         statement_cache_size=statement_cache_size,
         server_settings={"application_name": APPLICATION_NAME, **settings},
     )
+
+
+def overlook_given_up(loop: asyncio.AbstractEventLoop) -> None:
+    """Have a loop say nothing of connections that were given up in the moment in which they came about.
+
+    asyncpg leaves a future behind that says they are lost, and that nobody waits for."""
+    before = loop.get_exception_handler()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(context.get("exception"), OSError) and context.get("message") == _NOBODY_WAITED:
+            return
+        if before is None:
+            loop.default_exception_handler(context)
+        else:
+            before(loop, context)
+
+    loop.set_exception_handler(handle)
+
+
+_NOBODY_WAITED: Final = "Future exception was never retrieved"
+"""asyncio's words; of tasks it has others."""
 
 
 class ProbeError(Exception):

@@ -3,6 +3,7 @@
 In: Settings. Out: a proxy that serves, and what there is to know of it: addresses, topology, catalogs, counters.
 """
 
+import asyncio
 import socket
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import structlog
 from healthcheck.guard import Happening
 from healthcheck.handover import Switched
 from healthcheck.leadership import Standing
+from healthcheck.line import overlook_given_up
 from healthcheck.promote import Hand
 from healthcheck.topology import Topology
 from middleware.admin.show_stats import Period
@@ -408,6 +410,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Serve until `stop`, then drain. Cancelled, it kills the workers."""
+        overlook_given_up(asyncio.get_running_loop())
         generation = self.generation
         try:
             async with anyio.create_task_group() as tasks:
