@@ -172,19 +172,23 @@ class ClientRouting:
             return Target.PRIMARY if own.route == PRIMARY_ONLY else Target.STANDBY
         if self.confined is not None:
             return Target.PRIMARY
+        frames = False
         for facts in batch.facts:
             if self.router.route(facts).target is not STANDBY and not self._begins_on_standby(facts):
                 return Target.PRIMARY
-        if batch.named_portal and self.policy.transaction_reads == "until_write" and any(map(_begins, batch.facts)):
-            # It may be asked for more rows after the first write.
-            return Target.PRIMARY
-        return Target.PRIMARY if self._keeps_up(batch) else STANDBY
+            frames = frames or facts.transaction is not None
+        return Target.PRIMARY if frames and self._outgrows_standby(batch) else STANDBY
 
-    def _keeps_up(self, batch: Batch) -> bool:
+    def _outgrows_standby(self, batch: Batch) -> bool:
         """Whether it begins a transaction that no standby can be counted on for to its end."""
         for facts in batch.facts:
             control = facts.transaction
-            if control is not None and _begins(facts) and facts.hint not in HINTED and not facts.pattern:
+            if control is None or control.kind != BEGIN:
+                continue
+            if batch.named_portal and self.policy.transaction_reads == "until_write":
+                # It may be asked for more rows after the first write.
+                return True
+            if facts.hint not in HINTED and not facts.pattern:
                 return self._must_keep_up(self.level(batch), control.isolation)
         return False
 
@@ -473,10 +477,6 @@ class ClientRouting:
             # On a standby it can only have failed.
             if on_primary:
                 self._relay.catalog_changed(self._database.decode(errors="replace"), certain=changes == CHANGES)
-
-
-def _begins(facts: StatementFacts) -> bool:
-    return facts.transaction is not None and facts.transaction.kind == BEGIN
 
 
 PINNED: Final = "its session keeps its server"
